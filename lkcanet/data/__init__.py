@@ -1,0 +1,1 @@
+"""Scenes, degradation, patches and the generated demo scene."""
