@@ -9,8 +9,8 @@ from .attention import large_kernel_channel_attention
 from .backends import backend
 from .bicubic import bicubic_upsample
 from .block import lk_block
-from .gating import channel_attention
 from .depthwise import depthwise_conv2d
+from .gating import channel_attention
 from .losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
 from .projection import norm_conv1x1_gelu
 from .upsample import upsample_add

@@ -113,7 +113,7 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
     return _Kernel.apply(name, chosen, tuple(options), _saves[name], *dense)
 
 
-def autocast(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """The arguments of a product as it takes them under autocast: floating tensors in the autocast dtype.
 
     Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does.

@@ -5,6 +5,7 @@ Their convs are ordinary `torch.nn.Conv2d` children that hold parameters only, s
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -114,7 +115,7 @@ class LargeKernelChannelAttention(nn.Module):
         self.attention = ChannelAttention(3 * channels, reduction=reduction)
         self.mix = nn.Conv2d(3 * channels, channels, 1, groups=groups)
 
-    def arguments(self) -> tuple[Tensor | None, ...]:
+    def arguments(self) -> tuple[Any, ...]:
         """The function's ten parameters, in its order."""
         convs = (self.dw1, self.dw2, self.attention.reduce, self.attention.expand, self.mix)
         return tuple(parameter for conv in convs for parameter in (conv.weight, conv.bias))
@@ -122,7 +123,7 @@ class LargeKernelChannelAttention(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         return large_kernel_channel_attention(
             u,
-            *self.arguments(),  # type: ignore[arg-type]
+            *self.arguments(),
             dilations=self.dilations,
             interleave=self.interleave,
         )
@@ -136,9 +137,12 @@ class NormConv1x1GELU(nn.Module):
         self.norm = ChannelLayerNorm(in_channels, eps=eps)
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
 
+    def arguments(self) -> tuple[Any, ...]:
+        """The function's four parameters, in its order."""
+        return (self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias)
+
     def forward(self, x: Tensor) -> Tensor:
-        norm, conv = self.norm, self.conv
-        return norm_conv1x1_gelu(x, norm.weight, norm.bias, conv.weight, conv.bias, eps=norm.eps)
+        return norm_conv1x1_gelu(x, *self.arguments(), eps=self.norm.eps)
 
 
 class LKBlock(nn.Module):
@@ -178,25 +182,22 @@ class LKBlock(nn.Module):
         )
         self.out = nn.Conv2d(channels, channels, 1)
 
+    def arguments(self) -> tuple[Any, ...]:
+        """The function's parameters, in its order."""
+        return (*self.projection.arguments(), *self.attention.arguments(), self.out.weight, self.out.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         keep = None
         if self.training and self.drop_path:
             kept = 1 - self.drop_path
             keep = torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(kept) / kept
-        norm, conv = self.projection.norm, self.projection.conv
         return lk_block(
             x,
-            norm.weight,
-            norm.bias,
-            conv.weight,
-            conv.bias,
-            *self.attention.arguments(),  # type: ignore[arg-type]
-            self.out.weight,
-            self.out.bias,
+            *self.arguments(),
             keep=keep,
             dilations=self.attention.dilations,
             interleave=self.attention.interleave,
-            eps=norm.eps,
+            eps=self.projection.norm.eps,
         )
 
 

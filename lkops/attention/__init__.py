@@ -1,6 +1,7 @@
 """`large_kernel_channel_attention`: the LKCA module of LKCA-Net."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -12,15 +13,13 @@ __all__ = ["large_kernel_channel_attention", "reference"]
 _operator.register("large_kernel_channel_attention", reference.large_kernel_channel_attention)
 
 
-def check(
-    parameters: Sequence[Tensor | None], dilations: Sequence[int], interleave: bool, name: str, u: Tensor
-) -> None:
+def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool, name: str, u: Tensor) -> None:
     """The ten parameters, in the order of `large_kernel_channel_attention`, must fit `u` and each other."""
     dw1_weight, dw1_bias, dw2_weight, dw2_bias, *attention, mix_weight, mix_bias = parameters
     channels = u.shape[1]
     depthwise.check("dw1_", dw1_weight, dw1_bias, name, u)
     depthwise.check("dw2_", dw2_weight, dw2_bias, name, u)
-    gating.check(*attention, 3 * channels, name, u)
+    gating.check(name, u, 3 * channels, *attention)
     _checks.conv_weight("mix_weight", mix_weight)
     _checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
     groups = _checks.groups_of("mix_weight", mix_weight, 3 * channels)

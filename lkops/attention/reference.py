@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..gating.reference import channel_attention
 from ..depthwise.reference import depthwise_conv2d
+from ..gating.reference import channel_attention
 
 
 def large_kernel_channel_attention(

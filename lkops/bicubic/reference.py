@@ -26,7 +26,7 @@ def _along(x: Tensor, dim: int, scale: int, a: float, symmetric: bool) -> Tensor
     first = (2 * i + 1 - scale).div(2 * scale, rounding_mode="floor") - 1  # floor((i + 0.5) / scale - 0.5) - 1
     table = torch.tensor(cubic_weights(scale, a), dtype=torch.float64, device=x.device).to(x.dtype)
     weights = table[i % scale].view([-1 if d == dim else 1 for d in range(4)] + [4])
-    total = None
+    total = torch.zeros((), dtype=x.dtype, device=x.device)
     for tap in range(4):
         index = first + tap
         if symmetric:
@@ -34,8 +34,7 @@ def _along(x: Tensor, dim: int, scale: int, a: float, symmetric: bool) -> Tensor
             index = torch.where(index < size, index, 2 * size - 1 - index)
         else:
             index = index.clamp(0, size - 1)
-        term = x.index_select(dim, index) * weights[..., tap]
-        total = term if total is None else total + term
+        total = total + x.index_select(dim, index) * weights[..., tap]
     return total
 
 

@@ -70,7 +70,7 @@ def lk_block(
         x, norm_weight, norm_bias, in_weight, in_bias, *given, mix_weight, mix_bias, out_weight, out_bias, keep
     )
     x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
-    projection.check(norm_weight, norm_bias, in_weight, in_bias, eps, x, "in_")
+    projection.check(x, eps, "in_", norm_weight, norm_bias, in_weight, in_bias)
     width = in_weight.shape[0]
     # the attention's checks read only the channels, dtype and device of what it will get
     attention.check(inner, dilations, interleave, "x", x[:0, :1].expand(-1, width, -1, -1))

@@ -13,15 +13,15 @@ _operator.register("channel_attention", reference.channel_attention)
 
 
 def check(
+    x_name: str,
+    x: Tensor,
+    channels: int,
     reduce_weight: Tensor,
     reduce_bias: Tensor | None,
     expand_weight: Tensor,
     expand_bias: Tensor | None,
-    channels: int,
-    x_name: str,
-    x: Tensor,
 ) -> None:
-    """The four parameters must be those of channel attention over `channels` channels."""
+    """The parameters must be those of channel attention over `channels` channels, with dtype and device of `x`."""
     _checks.conv_weight("reduce_weight", reduce_weight)
     hidden = reduce_weight.shape[0]
     _checks.parameter("reduce_weight", reduce_weight, (hidden, channels, 1, 1), x_name, x)
@@ -64,5 +64,5 @@ def channel_attention(
     _checks.image("x", x)
     tensors = _operator.autocast(x, reduce_weight, reduce_bias, expand_weight, expand_bias)
     x, *parameters = tensors
-    check(*parameters, x.shape[1], "x", x)
+    check("x", x, x.shape[1], *parameters)
     return _operator.call("channel_attention", backend, tensors)

@@ -13,7 +13,13 @@ _operator.register("norm_conv1x1_gelu", reference.norm_conv1x1_gelu)
 
 
 def check(
-    norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor | None, eps: float, x: Tensor, prefix: str = ""
+    x: Tensor,
+    eps: float,
+    prefix: str,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
 ) -> None:
     """The parameters must fit `x`; `prefix` stands before `weight` and `bias` in error messages."""
     channels = x.shape[1]
@@ -60,5 +66,5 @@ def norm_conv1x1_gelu(
     """
     _checks.image("x", x)
     tensors = _operator.autocast(x, norm_weight, norm_bias, weight, bias)
-    check(*tensors[1:], eps, tensors[0])
+    check(tensors[0], eps, "", *tensors[1:])
     return _operator.call("norm_conv1x1_gelu", backend, tensors, (float(eps),))
