@@ -1,1 +1,36 @@
-"""Fused operators for super-resolution networks."""
+"""Fused operators for super-resolution networks.
+
+Every operator is one function with a plain PyTorch reference that defines it and, where they exist, compiled kernels;
+`print(lkops.backends.status())` shows what runs here. Tensors are (N, C, H, W). `lkops.nn` holds the modules.
+"""
+
+from . import backends, nn
+from .attention import large_kernel_channel_attention
+from .backends import backend
+from .bicubic import bicubic_upsample
+from .block import lk_block
+from .depthwise import depthwise_conv2d
+from .gating import channel_attention
+from .losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
+from .projection import norm_conv1x1_gelu
+from .upsample import upsample_add
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SpectralLosses",
+    "backend",
+    "backends",
+    "bicubic_upsample",
+    "channel_attention",
+    "cosine_loss",
+    "depthwise_conv2d",
+    "gradient_loss",
+    "large_kernel_channel_attention",
+    "lk_block",
+    "nn",
+    "norm_conv1x1_gelu",
+    "sam_loss",
+    "spectral_losses",
+    "upsample_add",
+]

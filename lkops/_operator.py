@@ -1,0 +1,135 @@
+"""What every operator shares: registration, the autograd Function pair, autocast, and the way to a backend."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _extension, _library, backends
+
+_references: dict[str, Callable[..., Any]] = {}
+_saves: dict[str, tuple[int, ...]] = {}
+
+
+def register(
+    name: str,
+    reference: Callable[..., Any],
+    *,
+    kernels: Mapping[str, Sequence[torch.dtype]] | None = None,
+    forward: str = "",
+    backward: str = "",
+    fake_forward: Callable[..., Any] | None = None,
+    fake_backward: Callable[..., Any] | None = None,
+    saves: Sequence[int] = (),
+) -> None:
+    """Make an operator known, with the backends that have kernels for it.
+
+    Args:
+        name: of the public function.
+        reference: called as reference(*tensors, *options); defines the operator.
+        kernels: backend -> dtypes that its kernels take.
+        forward: schema of `<name>_<backend>_fwd`: the tensors, then the options.
+        backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options.
+            It returns one gradient for every tensor of `forward`.
+        fake_forward, fake_backward: shapes and dtypes of what these return.
+        saves: positions of the tensors that backward needs.
+    """
+    _references[name] = reference
+    _saves[name] = tuple(saves)
+    backends._operators.append(name)
+    for backend, dtypes in (kernels or {}).items():
+        assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
+        assert fake_backward is not None, f"{name} has kernels and needs schemas and fake kernels"
+        _library.define(f"{name}_{backend}_fwd", forward, fake_forward)
+        _library.define(f"{name}_{backend}_bwd", backward, fake_backward)
+        backends._kernels[name, backend] = tuple(dtypes)
+        backends._missing[name, backend] = _why_missing(name, backend)
+
+
+def _why_missing(name: str, backend: str) -> str:
+    if backend in _extension.NAMES and (error := _extension.extension_error(_extension.NAMES[backend])):
+        return error
+    key = "CUDA" if backends.DEVICES[backend] == "cuda" else "CPU"
+    if not _library.has_kernel(f"{name}_{backend}_fwd", key):
+        return f"the {backend} extension was built from another version and lacks {name}: reinstall lkops"
+    return ""
+
+
+class _NoDoubleBackward(torch.autograd.Function):
+    """Runs the backward kernel; differentiating it again raises.
+
+    `once_differentiable` would raise only if the incoming gradient needs one itself: in a gradient
+    penalty it doesn't, and the second derivative would be silently dropped.
+    """
+
+    @staticmethod
+    def forward(name: str, backend: str, options: tuple[Any, ...], *tensors: Tensor) -> Any:
+        return getattr(torch.ops.lkops, f"{name}_{backend}_bwd")(*tensors, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.name = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        raise RuntimeError(f"{ctx.name} has no double backward on this backend; use backend='reference'")
+
+
+class _Kernel(torch.autograd.Function):
+    """Forward and backward of an operator on one compiled backend, recorded in forward for backward."""
+
+    @staticmethod
+    def forward(name: str, backend: str, options: tuple[Any, ...], saves: tuple[int, ...], *tensors: Tensor) -> Any:
+        return getattr(torch.ops.lkops, f"{name}_{backend}_fwd")(*tensors, *options)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.name, ctx.backend, ctx.options, saves, *tensors = inputs
+        ctx.save_for_backward(*[tensors[i] for i in saves])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        dense = [grad.contiguous() for grad in grads]
+        result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *dense, *ctx.saved_tensors)
+        return None, None, None, None, *(result if isinstance(result, tuple) else (result,))
+
+
+def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any = ()) -> Any:
+    """Run an operator on the backend that `backends.choose` names; outputs are contiguous.
+
+    Args:
+        name: of the operator.
+        requested: the public function's `backend=`.
+        tensors: in the order of the operator's schema; None for one that was left out.
+        options: further arguments of the schema.
+    """
+    chosen = backends.choose(name, requested, tensors)
+    if chosen == "reference":
+        with _autocast_off(tensors):
+            return _contiguous(_references[name](*tensors, *options))
+    dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    return _Kernel.apply(name, chosen, tuple(options), _saves[name], *dense)
+
+
+def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """The arguments of a product as it takes them under autocast: floating tensors in the autocast dtype.
+
+    Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does.
+    """
+    device = next(tensor.device.type for tensor in tensors if tensor is not None)
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    dtype = torch.get_autocast_dtype(device)
+    return tuple(t if t is None or t.dtype is torch.float64 else t.to(dtype) for t in tensors)
+
+
+def _autocast_off(tensors: Sequence[Tensor | None]) -> Any:
+    """The reference computes in the dtype of its arguments; autocast would change that inside it."""
+    device = next(tensor.device.type for tensor in tensors if tensor is not None)
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _contiguous(output: Any) -> Any:
+    return output.contiguous() if isinstance(output, Tensor) else tuple(t.contiguous() for t in output)

@@ -1,0 +1,87 @@
+"""`large_kernel_channel_attention`: the LKCA module of LKCA-Net."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from .. import _checks, _operator, depthwise, gating
+from . import reference
+
+__all__ = ["large_kernel_channel_attention", "reference"]
+
+_operator.register("large_kernel_channel_attention", reference.large_kernel_channel_attention)
+
+
+def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool, name: str, u: Tensor) -> None:
+    """The ten parameters, in the order of `large_kernel_channel_attention`, must fit `u` and each other."""
+    dw1_weight, dw1_bias, dw2_weight, dw2_bias, *attention, mix_weight, mix_bias = parameters
+    channels = u.shape[1]
+    depthwise.check("dw1_", dw1_weight, dw1_bias, name, u)
+    depthwise.check("dw2_", dw2_weight, dw2_bias, name, u)
+    gating.check(name, u, 3 * channels, *attention)
+    _checks.conv_weight("mix_weight", mix_weight)
+    _checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
+    groups = _checks.groups_of("mix_weight", mix_weight, 3 * channels)
+    _checks.parameter("mix_bias", mix_bias, (channels,), name, u)
+    if interleave and channels % groups:
+        raise ValueError(f"interleave needs groups that divide the channels, got {groups} groups of {channels}")
+    if len(dilations) != 2:
+        raise ValueError(f"dilations must be two whole numbers, got {tuple(dilations)}")
+    for dilation in dilations:
+        _checks.positive("dilations", dilation)
+
+
+def large_kernel_channel_attention(
+    u: Tensor,
+    dw1_weight: Tensor,
+    dw1_bias: Tensor | None,
+    dw2_weight: Tensor,
+    dw2_bias: Tensor | None,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    mix_weight: Tensor,
+    mix_bias: Tensor | None,
+    *,
+    dilations: Sequence[int] = (5, 7),
+    interleave: bool = False,
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """Large-kernel channel attention: two dilated depthwise convs, channel attention over all three maps, product.
+
+        a1 = depthwise conv(u),  a2 = depthwise conv(a1)     zero padding that keeps the size
+        ac = cat(u, a1, a2)                                  (N, 3C, H, W)
+        s  = sigmoid(W2 relu(W1 mean over pixels(ac) + b1) + b2)
+        y  = grouped 1x1 conv(s ac) * u
+
+    Args:
+        u: (N, C, H, W), floating.
+        dw1_weight, dw2_weight: (C, 1, kh, kw), odd kernels; dtype and device of `u`, as all parameters.
+        dw1_bias, dw2_bias: (C,), or None.
+        reduce_weight, reduce_bias: W1, (R, 3C, 1, 1) and b1, (R,), or None.
+        expand_weight, expand_bias: W2, (3C, R, 1, 1) and b2, (3C,), or None.
+        mix_weight: (C, 3C / g, 1, 1): a 1x1 conv of g groups.
+        mix_bias: (C,), or None.
+        dilations: of the two depthwise convs.
+        interleave: False takes the channels to the groups in the paper's order (u, a1, a2), where the first group
+            sees only u and the last only a2; True gives each group the same channels of all three maps, its
+            C/g of u, then of a1, then of a2. The attention's parameters keep the paper's order.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, C, H, W), contiguous; under autocast in the autocast dtype.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: LKCA-Net (arXiv 2501.18664), eq. 9 to 14.
+    """
+    _checks.image("u", u)
+    given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
+    tensors = _operator.autocast(u, *given, mix_weight, mix_bias)
+    check(tensors[1:], dilations, interleave, "u", tensors[0])
+    options = (dilations[0], dilations[1], interleave)
+    return _operator.call("large_kernel_channel_attention", backend, tensors, options)

@@ -1,0 +1,178 @@
+"""Which backends exist, why one can't run, and how to choose.
+
+`reference` defines an operator in plain PyTorch and always runs; `cpu` is C++; `triton` and `cuda` serve GPUs.
+The choice, from the strongest to the weakest:
+
+1. the `backend=` argument of a function: one name, or names in order of preference;
+2. `with lkops.backend("cpu", "reference"):`, for the current thread;
+3. the environment variable LKOPS_BACKEND, "cpu" or "cpu,reference", read when lkops is imported;
+4. automatic: the first of `AUTOMATIC[device]` that can run the arguments.
+
+What is asked for runs or raises, with the reason; only the automatic choice falls back, and `status()` shows where.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+NAMES = ("reference", "cpu", "triton", "cuda")
+DEVICES = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}  # backend -> the device type whose tensors it takes
+AUTOMATIC = {"cpu": ("cpu", "reference"), "cuda": ("triton", "reference")}
+
+# (operator, backend) -> dtypes of its kernels; an operator without an entry has the reference only
+_kernels: dict[tuple[str, str], tuple[torch.dtype, ...]] = {}
+# (operator, backend) -> why the kernel is not there although this version has one; "" if it is there
+_missing: dict[tuple[str, str], str] = {}
+_operators: list[str] = []
+
+
+def _parse(names: str | Sequence[str], source: str) -> tuple[str, ...]:
+    parsed = tuple(n.strip() for n in (names.split(",") if isinstance(names, str) else names))
+    if not parsed:
+        raise ValueError(f"{source} names no backend; expected one or more of {', '.join(NAMES)}")
+    for name in parsed:
+        if name not in NAMES:
+            raise ValueError(f"{source} names {name!r}; expected one or more of {', '.join(NAMES)}")
+    return parsed
+
+
+_environment = _parse(os.environ["LKOPS_BACKEND"], "LKOPS_BACKEND") if os.environ.get("LKOPS_BACKEND") else None
+
+
+class _Choice(threading.local):  # a context variable would break fullgraph compile
+    names: tuple[str, ...] | None = _environment
+
+
+_choice = _Choice()
+
+
+@contextmanager
+def backend(*names: str) -> Iterator[None]:
+    """Within the block, in this thread, run operators on these backends only, in this order of preference.
+
+    Args:
+        names: of `lkops.backends.NAMES`.
+
+    Raises:
+        ValueError: an unknown name, or none.
+    """
+    parsed = _parse(names, "lkops.backend(...)")
+    before, _choice.names = _choice.names, parsed
+    try:
+        yield
+    finally:
+        _choice.names = before
+
+
+def why_not(operator: str, name: str, device: str, dtypes: Iterable[torch.dtype]) -> str:
+    """The reason why backend `name` can't run `operator` on tensors like these, or an empty string.
+
+    Args:
+        operator: name of a public function.
+        name: of `NAMES`.
+        device: device type, such as "cpu".
+        dtypes: of all tensor arguments.
+    """
+    if name == "reference":
+        return ""
+    key = (operator, name)
+    if key not in _kernels:
+        return f"{operator} has no {name} kernel in this version"
+    if _missing[key]:
+        return _missing[key]
+    if device != DEVICES[name]:
+        return f"it takes tensors on {DEVICES[name]}, not on {device}"
+    for dtype in dtypes:
+        if dtype not in _kernels[key]:
+            return f"it takes {_short(_kernels[key])}, not {_short([dtype])}"
+    return ""
+
+
+def choose(operator: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None]) -> str:
+    """The backend that runs `operator` on these tensors.
+
+    Args:
+        operator: name of a public function.
+        requested: the `backend=` argument; None takes the thread's choice, LKOPS_BACKEND or the automatic one.
+        tensors: the arguments, all on one device; None for one that was left out.
+
+    Raises:
+        ValueError: an unknown backend.
+        RuntimeError: no backend that was asked for can run; the message says why for each.
+    """
+    names = _choice.names if requested is None else _parse(requested, "backend")
+    given = [tensor for tensor in tensors if tensor is not None]
+    device, dtypes = given[0].device.type, [tensor.dtype for tensor in given]
+    if names is None:
+        names = AUTOMATIC.get(device, ("reference",))
+    for name in names:
+        if not why_not(operator, name, device, dtypes):
+            return name
+    raise RuntimeError(
+        "; ".join(f"backend '{n}' can't run {operator}: {why_not(operator, n, device, dtypes)}" for n in names)
+    )
+
+
+@dataclass(frozen=True)
+class Status:
+    """One operator on one backend: `reason` is why it can't run here ("" if it can), `automatic` whether it is chosen
+    when nobody asks for a backend."""
+
+    operator: str
+    backend: str
+    dtypes: tuple[torch.dtype, ...]
+    reason: str
+    automatic: bool
+
+    @property
+    def available(self) -> bool:
+        return not self.reason
+
+    def __str__(self) -> str:
+        mark = "*" if self.automatic else " "
+        what = self.reason or _short(self.dtypes)
+        return f"{mark} {self.operator:30} {self.backend:10} {what}"
+
+
+def _short(dtypes: Iterable[torch.dtype]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+class StatusTable(tuple[Status, ...]):
+    """Rows of `Status`; printed as a table in which * marks the automatic choice."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(str(row) for row in self)
+
+
+def status(device: str = "cpu", dtype: torch.dtype = torch.float32) -> StatusTable:
+    """What would run each operator for tensors of this device type and dtype, and why other backends would not.
+
+    Returns:
+        A tuple of `Status`, one for every operator and backend; print it for a table.
+    """
+    rows = []
+    for operator in _operators:
+        reasons = {name: why_not(operator, name, device, [dtype]) for name in NAMES}
+        automatic = next(name for name in AUTOMATIC.get(device, ("reference",)) if not reasons[name])
+        rows += [Status(operator, name, dtypes(operator, name), reasons[name], name == automatic) for name in NAMES]
+    return StatusTable(rows)
+
+
+def operators() -> tuple[str, ...]:
+    """Names of all operators."""
+    return tuple(_operators)
+
+
+def dtypes(operator: str, name: str) -> tuple[torch.dtype, ...]:
+    """Dtypes that `operator` takes on backend `name`."""
+    if name == "reference":
+        return (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+    return _kernels.get((operator, name), ())

@@ -1,0 +1,81 @@
+"""`lk_block`: the residual block of LKCA-Net."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import _checks, _operator, attention, projection
+from . import reference
+
+__all__ = ["lk_block", "reference"]
+
+_operator.register("lk_block", reference.lk_block)
+
+
+def lk_block(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    in_weight: Tensor,
+    in_bias: Tensor | None,
+    dw1_weight: Tensor,
+    dw1_bias: Tensor | None,
+    dw2_weight: Tensor,
+    dw2_bias: Tensor | None,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    mix_weight: Tensor,
+    mix_bias: Tensor | None,
+    out_weight: Tensor,
+    out_bias: Tensor | None,
+    *,
+    keep: Tensor | None = None,
+    dilations: Sequence[int] = (5, 7),
+    interleave: bool = False,
+    eps: float = 1e-6,
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """The large-kernel block: projection, large-kernel channel attention and output conv around a residual.
+
+        u = norm_conv1x1_gelu(x)                        C -> K channels
+        w = large_kernel_channel_attention(u)           K -> K
+        y = x + keep * conv1x1(w)                       K -> C
+
+    Args:
+        x: (N, C, H, W), floating.
+        norm_weight, norm_bias: (C,); dtype and device of `x`, as all parameters.
+        in_weight, in_bias: (K, C, 1, 1) and (K,), or None.
+        dw1_weight ... mix_bias: as in `large_kernel_channel_attention`, over K channels.
+        out_weight, out_bias: (C, K, 1, 1) and (C,), or None.
+        keep: (N,), what scales each sample's branch: 0 drops it, 1 / (1 - p) keeps it (stochastic depth,
+            arXiv 1603.09382); None is 1.
+        dilations, interleave: as in `large_kernel_channel_attention`.
+        eps: of the layer norm.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, C, H, W), contiguous; under autocast in the autocast dtype.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: LKCA-Net (arXiv 2501.18664), eq. 7 and fig. 3.
+    """
+    _checks.image("x", x)
+    given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
+    tensors = _operator.autocast(
+        x, norm_weight, norm_bias, in_weight, in_bias, *given, mix_weight, mix_bias, out_weight, out_bias, keep
+    )
+    x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
+    projection.check(x, eps, "in_", norm_weight, norm_bias, in_weight, in_bias)
+    width = in_weight.shape[0]
+    # the attention's checks read only the channels, dtype and device of what it will get
+    attention.check(inner, dilations, interleave, "x", x[:0, :1].expand(-1, width, -1, -1))
+    _checks.conv_weight("out_weight", out_weight)
+    _checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
+    _checks.parameter("out_bias", out_bias, (x.shape[1],), "x", x)
+    _checks.parameter("keep", keep, (x.shape[0],), "x", x)
+    return _operator.call("lk_block", backend, tensors, (dilations[0], dilations[1], interleave, float(eps)))

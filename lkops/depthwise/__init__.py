@@ -1,0 +1,55 @@
+"""`depthwise_conv2d`: one odd, possibly dilated kernel a channel, the image's size kept."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import _checks, _operator
+from . import reference
+
+__all__ = ["depthwise_conv2d", "reference"]
+
+_operator.register("depthwise_conv2d", reference.depthwise_conv2d)
+
+
+def check(name: str, weight: Tensor, bias: Tensor | None, x_name: str, x: Tensor) -> None:
+    """Weight `<name>_weight` and bias `<name>_bias` must be those of a depthwise conv over `x`."""
+    weight_name = f"{name}weight"
+    _checks.conv_weight(weight_name, weight)
+    _checks.parameter(weight_name, weight, (x.shape[1], 1, *weight.shape[2:]), x_name, x)
+    _checks.parameter(f"{name}bias", bias, (x.shape[1],), x_name, x)
+
+
+def depthwise_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    dilation: int = 1,
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """Convolve every channel with its own kernel; stride 1, zero padding that keeps the size.
+
+        y[n, c, i, j] = bias[c] + sum over p, q of  weight[c, 0, p, q] x[n, c, i + d (p - kh//2), j + d (q - kw//2)]
+
+    Args:
+        x: (N, C, H, W), floating.
+        weight: (C, 1, kh, kw), kh and kw odd; dtype and device of `x`.
+        bias: (C,), or None.
+        dilation: d, whole, 1 or more.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, C, H, W), contiguous; under autocast in the autocast dtype.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: LKCA-Net (arXiv 2501.18664), eq. 9 and 10.
+    """
+    _checks.image("x", x)
+    x, weight, bias = _operator.autocast(x, weight, bias)
+    check("", weight, bias, "x", x)
+    _checks.positive("dilation", dilation)
+    return _operator.call("depthwise_conv2d", backend, (x, weight, bias), (dilation,))

@@ -1,0 +1,9 @@
+"""What `depthwise_conv2d` computes, in any floating dtype."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int = 1) -> Tensor:
+    padding = [dilation * (side // 2) for side in weight.shape[2:]]
+    return F.conv2d(x, weight, bias, padding=padding, dilation=dilation, groups=x.shape[1])

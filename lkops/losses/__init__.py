@@ -1,0 +1,76 @@
+"""`spectral_losses`: L1, spectral angle, cosine and 3-D gradient loss together."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from .. import _checks, _operator
+from . import reference
+
+__all__ = ["SpectralLosses", "cosine_loss", "gradient_loss", "reference", "sam_loss", "spectral_losses"]
+
+
+class SpectralLosses(NamedTuple):
+    """Four scalar losses, each differentiable on its own."""
+
+    l1: Tensor
+    sam: Tensor
+    cosine: Tensor
+    gradient: Tensor
+
+
+_operator.register("spectral_losses", reference.spectral_losses)
+
+
+def spectral_losses(
+    prediction: Tensor, target: Tensor, *, backend: str | Sequence[str] | None = None
+) -> SpectralLosses:
+    """L1, spectral angle, cosine and gradient loss of two cubes; all means run over the whole batch.
+
+        l1       = mean |p - t|
+        sam      = mean over pixels of arccos(clamp(cos, -1 + 1e-6, 1 - 1e-6)) / pi            in [0, 1]
+        cosine   = mean over pixels of 1 - cos,    cos = <p, t> / (|p| |t|) between the spectra of a pixel
+        gradient = mean |g(p) - g(t)|,             g = sqrt(db^2 + dh^2 + dw^2 + 1e-6)
+
+    where db, dh, dw are backward differences along bands, rows and columns on their common crop
+    (N, C-1, H-1, W-1). A pixel in which a spectrum has a norm below 1e-6 counts cos = 0 (sam 0.5, cosine 1) and
+    gives no gradient. A mean over nothing is 0. sam of identical cubes is 4.5e-4, not 0, by its clamp.
+
+    Args:
+        prediction, target: (N, C, H, W), floating, one shape and device. Half precision is widened to float32.
+        backend: see `lkops.backends`.
+
+    Returns:
+        `SpectralLosses(l1, sam, cosine, gradient)`, scalars in float32 (float64 for float64 input).
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: the H loss of MSDformer (Chen et al., TGRS 2023) that LKCA-Net (arXiv 2501.18664) takes in eq. 17, and its
+    eq. 18, whose printed cosine of a cosine is read as 1 - mean cosine.
+    """
+    _checks.image("prediction", prediction)
+    _checks.image("target", target)
+    if target.shape != prediction.shape:
+        raise ValueError(
+            f"target must have the shape of prediction, {tuple(prediction.shape)}, got {tuple(target.shape)}"
+        )
+    _checks.like("target", target, "prediction", prediction, dtype=False)
+    return SpectralLosses(*_operator.call("spectral_losses", backend, (prediction, target)))
+
+
+def sam_loss(prediction: Tensor, target: Tensor, *, backend: str | Sequence[str] | None = None) -> Tensor:
+    """`spectral_losses(prediction, target).sam`."""
+    return spectral_losses(prediction, target, backend=backend).sam
+
+
+def cosine_loss(prediction: Tensor, target: Tensor, *, backend: str | Sequence[str] | None = None) -> Tensor:
+    """`spectral_losses(prediction, target).cosine`."""
+    return spectral_losses(prediction, target, backend=backend).cosine
+
+
+def gradient_loss(prediction: Tensor, target: Tensor, *, backend: str | Sequence[str] | None = None) -> Tensor:
+    """`spectral_losses(prediction, target).gradient`."""
+    return spectral_losses(prediction, target, backend=backend).gradient

@@ -1,0 +1,43 @@
+"""What `spectral_losses` computes. Half precision is widened to float32 first: it would round 1 - 1e-6 to 1."""
+
+import math
+
+import torch
+from torch import Tensor
+
+TINY = 1e-6  # a spectrum with a smaller norm has no direction
+CLAMP = 1e-6  # keeps the slope of arccos finite
+FLOOR = 1e-6  # keeps the slope of the square root finite
+
+
+def _mean(x: Tensor) -> Tensor:
+    return x.sum() / max(x.numel(), 1)  # 0, not NaN, where there is nothing to average
+
+
+def _cosine(prediction: Tensor, target: Tensor) -> Tensor:
+    """Cosine between the spectra of each pixel, (N, H, W); 0, without gradient, where one is tiny."""
+    pp, tt = prediction.square().sum(1), target.square().sum(1)
+    valid = (pp >= TINY**2) & (tt >= TINY**2)
+    one = torch.ones_like(pp)
+    norms = torch.where(valid, pp, one).sqrt() * torch.where(valid, tt, one).sqrt()
+    return torch.where(valid, (prediction * target).sum(1) / norms, torch.zeros_like(pp))
+
+
+def _gradient_magnitude(x: Tensor) -> Tensor:
+    """Magnitude of the backward differences along bands, rows and columns, (N, C-1, H-1, W-1)."""
+    here = x[:, 1:, 1:, 1:]
+    bands, rows, columns = here - x[:, :-1, 1:, 1:], here - x[:, 1:, :-1, 1:], here - x[:, 1:, 1:, :-1]
+    return (bands.square() + rows.square() + columns.square() + FLOOR).sqrt()
+
+
+def spectral_losses(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    if prediction.dtype in (torch.float16, torch.bfloat16):
+        prediction = prediction.float()
+    if target.dtype in (torch.float16, torch.bfloat16):
+        target = target.float()
+    cosine = _cosine(prediction, target)
+    count = max(cosine.numel(), 1)
+    l1 = _mean((prediction - target).abs())
+    sam = _mean(cosine.clamp(-1 + CLAMP, 1 - CLAMP).acos()) / math.pi
+    gradient = _mean((_gradient_magnitude(prediction) - _gradient_magnitude(target)).abs())
+    return l1, sam, (1 - cosine).sum() / count, gradient

@@ -1,0 +1,274 @@
+"""`torch.nn.Module` faces of the operators.
+
+Their convs are ordinary `torch.nn.Conv2d` children that hold parameters only, so initialisation, weight normalisation
+(`torch.nn.utils.parametrizations`), optimisers and state dicts treat them as any other conv.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import _checks
+from .attention import large_kernel_channel_attention
+from .bicubic import bicubic_upsample
+from .block import lk_block
+from .depthwise import depthwise_conv2d
+from .gating import channel_attention
+from .losses import SpectralLosses as _Losses
+from .losses import spectral_losses
+from .projection import norm_conv1x1_gelu
+from .upsample import upsample_add
+
+__all__ = [
+    "BicubicUpsample",
+    "ChannelAttention",
+    "ChannelLayerNorm",
+    "DepthwiseConv2d",
+    "LKBlock",
+    "LargeKernelChannelAttention",
+    "NormConv1x1GELU",
+    "SpectralLosses",
+    "UpsampleAdd",
+]
+
+
+def _divides(name: str, value: int, what: str, total: int) -> None:
+    _checks.positive(name, value)
+    if total % value:
+        raise ValueError(f"{name} must divide {what}, {total}; got {value}")
+
+
+def _odd(name: str, value: int) -> None:
+    _checks.positive(name, value)
+    if value % 2 == 0:
+        raise ValueError(f"{name} must be odd, got {value}")
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """`lkops.depthwise_conv2d` with its weight (C, 1, k, k) and bias (C,)."""
+
+    def __init__(self, channels: int, kernel_size: int, *, dilation: int = 1, bias: bool = True) -> None:
+        _odd("kernel_size", kernel_size)
+        padding = dilation * (kernel_size // 2)
+        super().__init__(
+            channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels, bias=bias
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return depthwise_conv2d(x, self.weight, self.bias, dilation=self.dilation[0])
+
+
+class ChannelLayerNorm(nn.Module):
+    """Weight and bias (C,) of a layer norm over channels; the operators that take it apply it."""
+
+    def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class ChannelAttention(nn.Module):
+    """`lkops.channel_attention`: `reduction` is how many times fewer channels its hidden layer has."""
+
+    def __init__(self, channels: int, *, reduction: int = 16) -> None:
+        super().__init__()
+        _divides("reduction", reduction, "the channels", channels)
+        self.reduce = nn.Conv2d(channels, channels // reduction, 1)
+        self.expand = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return channel_attention(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
+
+
+class LargeKernelChannelAttention(nn.Module):
+    """`lkops.large_kernel_channel_attention` (LKCA-Net, eq. 9 to 14), with its parameters.
+
+    Args:
+        channels: C.
+        kernel_sizes, dilations: of the two depthwise convs.
+        groups: of the 1x1 conv that mixes the three maps.
+        reduction: of the channel attention over 3C channels.
+        interleave: see the function.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_sizes: Sequence[int] = (5, 7),
+        dilations: Sequence[int] = (5, 7),
+        groups: int = 4,
+        reduction: int = 16,
+        interleave: bool = False,
+    ) -> None:
+        super().__init__()
+        _divides("groups", groups, "the channels", channels)
+        self.dilations, self.interleave = (dilations[0], dilations[1]), interleave
+        self.dw1 = DepthwiseConv2d(channels, kernel_sizes[0], dilation=dilations[0])
+        self.dw2 = DepthwiseConv2d(channels, kernel_sizes[1], dilation=dilations[1])
+        self.attention = ChannelAttention(3 * channels, reduction=reduction)
+        self.mix = nn.Conv2d(3 * channels, channels, 1, groups=groups)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The function's ten parameters, in its order."""
+        convs = (self.dw1, self.dw2, self.attention.reduce, self.attention.expand, self.mix)
+        return tuple(parameter for conv in convs for parameter in (conv.weight, conv.bias))
+
+    def forward(self, u: Tensor) -> Tensor:
+        return large_kernel_channel_attention(
+            u,
+            *self.arguments(),
+            dilations=self.dilations,
+            interleave=self.interleave,
+        )
+
+
+class NormConv1x1GELU(nn.Module):
+    """`lkops.norm_conv1x1_gelu` with its layer norm and 1x1 conv."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm = ChannelLayerNorm(in_channels, eps=eps)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The function's four parameters, in its order."""
+        return (self.norm.weight, self.norm.bias, self.conv.weight, self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return norm_conv1x1_gelu(x, *self.arguments(), eps=self.norm.eps)
+
+
+class LKBlock(nn.Module):
+    """`lkops.lk_block` (LKCA-Net, eq. 7): projection, large-kernel channel attention, output conv, residual.
+
+    Args:
+        channels: C of input and output, and the width inside.
+        drop_path: probability with which a sample's branch is dropped in training (stochastic depth).
+        eps: of the layer norm.
+        The others: see `LargeKernelChannelAttention`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        kernel_sizes: Sequence[int] = (5, 7),
+        dilations: Sequence[int] = (5, 7),
+        groups: int = 4,
+        reduction: int = 16,
+        interleave: bool = False,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        self.drop_path = drop_path
+        self.projection = NormConv1x1GELU(channels, channels, eps=eps)
+        self.attention = LargeKernelChannelAttention(
+            channels,
+            kernel_sizes=kernel_sizes,
+            dilations=dilations,
+            groups=groups,
+            reduction=reduction,
+            interleave=interleave,
+        )
+        self.out = nn.Conv2d(channels, channels, 1)
+
+    def arguments(self) -> tuple[Any, ...]:
+        """The function's parameters, in its order."""
+        return (*self.projection.arguments(), *self.attention.arguments(), self.out.weight, self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        keep = None
+        if self.training and self.drop_path:
+            kept = 1 - self.drop_path
+            keep = torch.empty(x.shape[0], dtype=x.dtype, device=x.device).bernoulli_(kept) / kept
+        return lk_block(
+            x,
+            *self.arguments(),
+            keep=keep,
+            dilations=self.attention.dilations,
+            interleave=self.attention.interleave,
+            eps=self.projection.norm.eps,
+        )
+
+
+class BicubicUpsample(nn.Module):
+    """`lkops.bicubic_upsample`; the defaults are MATLAB's imresize."""
+
+    def __init__(self, scale: int, *, cubic_a: float = -0.5, border: str = "symmetric") -> None:
+        super().__init__()
+        _checks.positive("scale", scale)
+        _checks.border("border", border)
+        self.scale, self.cubic_a, self.border = scale, cubic_a, border
+
+    def forward(self, x: Tensor) -> Tensor:
+        return bicubic_upsample(x, scale=self.scale, cubic_a=self.cubic_a, border=self.border)
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}, cubic_a={self.cubic_a}, border={self.border!r}"
+
+
+class UpsampleAdd(nn.Module):
+    """`lkops.upsample_add`: conv, PixelShuffle, plus the bicubic image of `lowres` (LKCA-Net, eq. 4 to 6).
+
+    Args:
+        in_channels: C of the features.
+        bands: B of the image.
+        scale: r.
+        kernel_size: of the conv, odd.
+        groups: g of the conv; must divide C and B r^2.
+        cubic_a, border: of the bicubic image.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        bands: int,
+        scale: int,
+        *,
+        kernel_size: int = 3,
+        groups: int = 1,
+        bias: bool = True,
+        cubic_a: float = -0.5,
+        border: str = "symmetric",
+    ) -> None:
+        super().__init__()
+        _checks.positive("bands", bands)
+        _checks.positive("scale", scale)
+        _odd("kernel_size", kernel_size)
+        _divides("groups", groups, "the channels of the features", in_channels)
+        _divides("groups", groups, "bands * scale^2", bands * scale**2)
+        self.scale, self.cubic_a, self.border = scale, cubic_a, border
+        self.conv = nn.Conv2d(
+            in_channels, bands * scale**2, kernel_size, padding=kernel_size // 2, groups=groups, bias=bias
+        )
+
+    def forward(self, features: Tensor, lowres: Tensor | None = None) -> Tensor:
+        return upsample_add(
+            features,
+            self.conv.weight,
+            self.conv.bias,
+            lowres,
+            scale=self.scale,
+            cubic_a=self.cubic_a,
+            border=self.border,
+        )
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}, cubic_a={self.cubic_a}, border={self.border!r}"
+
+
+class SpectralLosses(nn.Module):
+    """`lkops.spectral_losses` as a module: (prediction, target) to the four losses."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> _Losses:
+        return spectral_losses(prediction, target)

@@ -1,0 +1,70 @@
+"""`norm_conv1x1_gelu`: channel layer norm, 1x1 conv, GELU."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import _checks, _operator
+from . import reference
+
+__all__ = ["norm_conv1x1_gelu", "reference"]
+
+_operator.register("norm_conv1x1_gelu", reference.norm_conv1x1_gelu)
+
+
+def check(
+    x: Tensor,
+    eps: float,
+    prefix: str,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> None:
+    """The parameters must fit `x`; `prefix` stands before `weight` and `bias` in error messages."""
+    channels = x.shape[1]
+    _checks.parameter("norm_weight", norm_weight, (channels,), "x", x)
+    _checks.parameter("norm_bias", norm_bias, (channels,), "x", x)
+    _checks.conv_weight(f"{prefix}weight", weight)
+    _checks.parameter(f"{prefix}weight", weight, (weight.shape[0], channels, 1, 1), "x", x)
+    _checks.parameter(f"{prefix}bias", bias, (weight.shape[0],), "x", x)
+    if not eps > 0:
+        raise ValueError(f"eps must be above 0, got {eps}")
+
+
+def norm_conv1x1_gelu(
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    eps: float = 1e-6,
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """Layer norm over the channels, a 1x1 conv, and GELU.
+
+        z = (x - mean_c(x)) / sqrt(var_c(x) + eps) * norm_weight + norm_bias        biased variance, per pixel
+        y = gelu(W z + b),   gelu(t) = t (1 + erf(t / sqrt 2)) / 2
+
+    Args:
+        x: (N, C, H, W), floating.
+        norm_weight, norm_bias: (C,); dtype and device of `x`.
+        weight: W, (K, C, 1, 1).
+        bias: b, (K,), or None.
+        eps: added to the variance.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, K, H, W), contiguous; under autocast in the autocast dtype.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: LKCA-Net (arXiv 2501.18664), section III-B (LN - Conv1x1 - GELU) and fig. 3.
+    """
+    _checks.image("x", x)
+    tensors = _operator.autocast(x, norm_weight, norm_bias, weight, bias)
+    check(tensors[0], eps, "", *tensors[1:])
+    return _operator.call("norm_conv1x1_gelu", backend, tensors, (float(eps),))

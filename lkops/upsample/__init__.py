@@ -1,0 +1,67 @@
+"""`upsample_add`: conv, PixelShuffle, plus the bicubic image."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .. import _checks, _operator
+from . import reference
+
+__all__ = ["reference", "upsample_add"]
+
+_operator.register("upsample_add", reference.upsample_add)
+
+
+def upsample_add(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    lowres: Tensor | None = None,
+    *,
+    scale: int,
+    cubic_a: float = -0.5,
+    border: str = "symmetric",
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """A grouped conv, PixelShuffle, and the bicubic image of `lowres` added.
+
+        z = conv(features)                                     (N, B r^2, H, W), zero padding that keeps the size
+        y[n, b, r i + p, r j + q] = z[n, b r^2 + r p + q, i, j]  +  bicubic_upsample(lowres)[n, b, r i + p, r j + q]
+
+    Args:
+        features: (N, C, H, W), floating.
+        weight: (B r^2, C / g, kh, kw), kh and kw odd: a conv of g groups; dtype and device of `features`.
+        bias: (B r^2,), or None.
+        lowres: (N, B, H, W) on the same device, or None to add nothing.
+        scale: r, whole, 1 or more.
+        cubic_a, border: of the bicubic image, see `bicubic_upsample`.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, B, r H, r W), contiguous, of the wider dtype of product and `lowres`: under autocast the product runs
+        in the autocast dtype and `lowres` keeps its own.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+
+    Source: LKCA-Net (arXiv 2501.18664), eq. 4 to 6; Shi et al., ESPCN (CVPR 2016), eq. 4 (PixelShuffle).
+    """
+    _checks.image("features", features)
+    features, weight, bias = _operator.autocast(features, weight, bias)
+    _checks.positive("scale", scale)
+    symmetric = _checks.border("border", border)
+    _checks.conv_weight("weight", weight)
+    _checks.groups_of("weight", weight, features.shape[1])
+    _checks.parameter("weight", weight, weight.shape, "features", features)
+    _checks.parameter("bias", bias, (weight.shape[0],), "features", features)
+    if weight.shape[0] % scale**2:
+        raise ValueError(f"weight must have a multiple of scale^2 = {scale**2} outputs, got {weight.shape[0]}")
+    if lowres is not None:
+        _checks.image("lowres", lowres)
+        expected = (features.shape[0], weight.shape[0] // scale**2, *features.shape[2:])
+        if tuple(lowres.shape) != expected:
+            raise ValueError(f"lowres must have shape {expected}, got {tuple(lowres.shape)}")
+        _checks.like("lowres", lowres, "features", features, dtype=False)
+    tensors = (features, weight, bias, lowres)
+    return _operator.call("upsample_add", backend, tensors, (scale, float(cubic_a), symmetric))
