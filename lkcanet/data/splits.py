@@ -1,6 +1,7 @@
 """Train, validation and test regions of one scene that share no pixel."""
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -129,8 +130,8 @@ def region_split(
     - Test: the rectangle, as given.
     - Validation, as a fraction f: of the rectangles above, below, left of and right of the test region (inside the
       training rectangle, over its full width or height) the largest that holds a patch is taken, the first of equals,
-      and of it the last rows, or the last columns where it is wider than high: as many as make f of the training pixels, but at least one
-      patch. Or a rectangle, or 0 for none.
+      and of it the last rows, or the last columns where it is wider than high: as many as make f of the training
+      pixels, but at least one patch. Or a rectangle, or 0 for none.
     - Training: what is left of the training rectangle, of any shape. Its grid starts at the first row and the first
       column that hold a training pixel; the grids of validation and test start at their corners.
 
@@ -164,8 +165,10 @@ def region_split(
             raise ValueError(f"no {patch} x {patch} patch fits the validation block {block}: take a smaller patch")
     origins = _in_region(free, patch, stride)
     if not len(origins):
-        fits = next((p for p in range(patch - 1, 0, -1) if len(_in_region(free, p, stride))), 0)
-        advice = f"a patch of {fits} or less fits" if fits else "nothing is left for training"
+        # what fits also fits when made smaller, as the origins stay: the sizes that fit come first
+        fits = bisect_left(range(1, patch), True, key=lambda p: not len(_in_region(free, p, stride)))
+        left = f"no patch fits on a grid of stride {stride}" if free.any() else "nothing is left for training"
+        advice = f"a patch of {fits} or less fits" if fits else left
         blocks = f"test {test}" + (f" and validation {block}" if block else "")
         raise ValueError(
             f"no {patch} x {patch} training patch fits {outer} of the {height} x {width} scene "
