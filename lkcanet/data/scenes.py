@@ -142,6 +142,8 @@ def to_bands(values: np.ndarray, axes: str, size: tuple[int, int] | None = None,
         )
     if len(axes) != values.ndim:
         raise ValueError(f"{where}axes {axes!r} do not fit shape {values.shape}{_hint(values)}")
+    if axes == "chw" and size is None:
+        return values  # not even a view: a memory map stays one that can be found again
     if letters != "cp":
         if size is not None:
             raise ValueError(f"{where}size goes with axes 'cp' or 'pc' only, got axes {axes!r} and size {size}")

@@ -290,11 +290,11 @@ class LiveBytes(TorchDispatchMode):
 
 
 def test_temporary_memory_does_not_grow_with_bands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(metrics.TILE, "cpu", 1 << 11)
-    plane = 160 * 128 * 8
+    monkeypatch.setitem(metrics.TILE, "cpu", 1 << 10)
+    plane = 96 * 64 * 8
     peaks = []
     for bands in (4, 20):
-        y, x = (torch.from_numpy(z).float() for z in pair(bands, 160, 128))
+        y, x = (torch.from_numpy(z).float() for z in pair(bands, 96, 64))
         with LiveBytes(y, x) as memory:
             evaluate(y, x, 4)
         peaks.append(memory.peak / plane)
