@@ -16,13 +16,40 @@ import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .data.patches import SuperResolutionPatches
+from .data.patches import SuperResolutionPatches, dihedral
 from .losses import HLoss, h_loss
 from .metrics import mpsnr, sam
 from .models import LKCANet, save_model
 from .training import BEST, LAST, LOG, TrainOptions, TrainResult
+
+
+class CachedPatches(Dataset[tuple[Tensor, Tensor]]):
+    """Training patches whose LR images are made once: making them anew takes longer than cutting the patches.
+
+    With `augment`, sample i is patch i // 8 in orientation i % 8, as `SuperResolutionPatches` enumerates them.
+    """
+
+    LIMIT = 1 << 30  # bytes of LR images to hold, in each worker
+
+    def __init__(self, patches: SuperResolutionPatches, augment: bool) -> None:
+        self.patches, self.elements = patches, 8 if augment else 1
+        self.lowres: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.patches) * self.elements
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        patch, element = divmod(index, self.elements)
+        if (lowres := self.lowres.get(patch)) is None:
+            lowres, reference = self.patches[patch]
+            if (len(self.lowres) + 1) * lowres.nbytes <= self.LIMIT:
+                self.lowres[patch] = lowres
+        else:
+            (row, column), size = self.patches.origins[patch], self.patches.patch
+            reference = torch.tensor(self.patches.pixels[:, row : row + size, column : column + size])
+        return dihedral(lowres, element), dihedral(reference, element)
 
 
 class Batches(Sampler[list[int]]):
@@ -190,7 +217,8 @@ def fit(
     facts: dict[str, Any],
 ) -> TrainResult:
     """Run the training that `training.train` prepared."""
-    total = options.total_steps(len(patches))
+    samples = CachedPatches(patches, options.augment)
+    total = options.total_steps(len(samples))
     clock = Clock(total or sys.maxsize, options.max_minutes)
     module = Module(model, options, clock)
     keeper = Keeper(module, validation, out, facts)
@@ -201,8 +229,8 @@ def fit(
     # without an end of steps the bar would count to 10^18: a day of steps is more than any time limit meant
     steps = total or 100_000_000
     loader = DataLoader(
-        patches,
-        batch_sampler=Batches(len(patches), options.batch_size, steps, options.seed),
+        samples,
+        batch_sampler=Batches(len(samples), options.batch_size, steps, options.seed),
         num_workers=options.workers,
         worker_init_fn=_ignore_interrupts,
     )
@@ -230,7 +258,7 @@ def fit(
         finally:
             model.cpu().eval()
     if keeper.interrupted:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(f"{out / LAST} holds step {trainer.global_step}")
     best = keeper.best
     terms = [{key: value for key, value in entry.items() if key != "step"} for entry in (keeper.history[0], best)]
     return TrainResult(

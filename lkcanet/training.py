@@ -244,11 +244,14 @@ def _prepare(
         scale=model.scale,
         lr_size=split.patch // model.scale,
         origins=split.train_origins,
-        augment="enumerate" if options.augment else None,
     )
     for origin in split.train_origins:
         row, column = (int(i) for i in origin)
-        if not torch.from_numpy(scene.pixels[:, row : row + split.patch, column : column + split.patch]).isfinite().all():
+        if (
+            not torch.from_numpy(scene.pixels[:, row : row + split.patch, column : column + split.patch])
+            .isfinite()
+            .all()
+        ):
             raise ValueError(f"the training patch at row {row}, column {column} holds NaN or infinite pixels")
     rows, columns = split.validation.slices
     highres = torch.tensor(scene.pixels[:, rows, columns]).unsqueeze(0)

@@ -1,0 +1,157 @@
+"""Options that several commands take, and what they mean."""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lkcanet.data import Scene
+    from lkcanet.models import LKCANet
+
+ScenePath = Annotated[
+    Path, typer.Argument(metavar="SCENE", help="A .mat, .npy or .npz file, or a folder of single-band PNG images.")
+]
+Checkpoint = Annotated[
+    Path | None, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
+]
+Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
+Axes = Annotated[
+    str | None, typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists.")
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
+]
+Peak = Annotated[
+    float | None, typer.Option(help="The value that becomes 1. Default: the checkpoint's, else the scene's maximum.")
+]
+Region = Annotated[
+    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
+Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
+Network = Literal["lkca_lr", "lkca_net"]
+
+
+def load_scene(
+    path: Path, key: str | None, axes: str | None, size: str | None, peak: float | None, region: str | None = None
+) -> "Scene":
+    """Read a scene with the options of the command line; crop it."""
+    from lkcanet.data import read_scene
+
+    scene = read_scene(path, key=key, axes=axes, size=None if size is None else parse_pair(size, "--size"), peak=peak)
+    return scene if region is None else crop(scene, region)
+
+
+def crop(scene: "Scene", region: str) -> "Scene":
+    """The part of a scene inside "rows,columns"."""
+    from lkcanet.data import parse_rect
+
+    rows, columns = parse_rect(region, scene.pixels.shape).slices
+    return with_pixels(scene, scene.pixels[:, rows, columns])
+
+
+def with_pixels(scene: "Scene", pixels: "np.ndarray") -> "Scene":
+    """The scene with other pixels of the same bands."""
+    import dataclasses
+
+    import numpy as np
+
+    return dataclasses.replace(scene, pixels=np.ascontiguousarray(pixels))
+
+
+def parse_pair(text: str, option: str) -> tuple[int, int]:
+    """ "100,80" or "100x80"."""
+    match = re.fullmatch(r"\s*(\d+)\s*[,x]\s*(\d+)\s*", text)
+    if match is None:
+        raise ValueError(f"{option} must be two whole numbers such as 100,80; got {text!r}")
+    return int(match.group(1)), int(match.group(2))
+
+
+def load_checkpoint(path: Path) -> tuple["LKCANet", dict[str, Any]]:
+    """The network and what its training recorded."""
+    from lkcanet.models import load_model_and_extra
+
+    return load_model_and_extra(path)
+
+
+def load_for(
+    path: Path,
+    key: str | None,
+    axes: str | None,
+    size: str | None,
+    peak: float | None,
+    region: str | None,
+    model: "LKCANet",
+    extra: dict[str, Any],
+) -> "Scene":
+    """A scene for a network: divided by the peak of its training unless another is given; bands checked."""
+    scene = load_scene(path, key, axes, size, extra.get("peak") if peak is None else peak, region)
+    if scene.bands != model.bands:
+        raise ValueError(f"{path} has {scene.bands} bands, the network takes {model.bands}")
+    if peak is None and "peak" in extra and not 0.02 < float(scene.pixels.max()) < 4:
+        note(
+            f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the checkpoint, "
+            f"{scene.peak:g}: give --peak"
+        )
+    return scene
+
+
+def fresh_network(name: str, bands: int, scale: int) -> "LKCANet":
+    """An untrained network of the paper's size; says so."""
+    import torch
+
+    from lkcanet import models
+
+    note(f"note: {name} is freshly made and untrained: its output is the bicubic image")
+    torch.manual_seed(0)
+    return getattr(models, name)(bands, scale).eval()
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit torch's threads for the rest of the process."""
+    if threads is not None:
+        import torch
+
+        if threads < 1:
+            raise ValueError(f"--threads must be 1 or more, got {threads}")
+        torch.set_num_threads(threads)
+
+
+def check_folder(path: Path) -> None:
+    """Fail before the work, not after it, where the result can't be written."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+
+
+def note(text: str) -> None:
+    """A line for the user that is not the result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(value: Any) -> None:
+    """The result for a program: one object, numbers that are not finite as null (JSON has none)."""
+    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if abs(value) < float("inf") else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def print_table(table: Any) -> None:
+    """A rich table on stdout, as wide as it needs to be where stdout is not a terminal."""
+    from rich.console import Console
+
+    console = Console()
+    (console if console.is_terminal else Console(width=max(console.width, 120))).print(table)

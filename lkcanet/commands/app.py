@@ -1,0 +1,95 @@
+"""The application: its commands, and how their errors reach the user."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from . import degrade, demo, evaluate, info, show, super_resolve, train
+
+_debug = False
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what goes wrong into a line on stderr and an exit code."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            yield
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except KeyboardInterrupt as interrupt:
+        print(": ".join(["interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        usage = hasattr(error, "format_message") and hasattr(error, "exit_code")  # click's, vendored or not
+        known = isinstance(
+            error, (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
+        )
+        if _debug or not (usage or known):
+            traceback.print_exc()
+        text = error.format_message() if usage else _text(error)  # type: ignore[attr-defined]
+        if usage and getattr(error, "ctx", None) is not None:
+            text += f" (see {error.ctx.command_path} --help)"  # type: ignore[attr-defined]
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        raise typer.Exit(getattr(error, "exit_code", 2) if usage else 1) from None
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}"
+    return str(error) or type(error).__name__
+
+
+class _Group(TyperGroup):
+    """Handles the errors of all commands; takes --debug wherever it stands."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        global _debug
+        end = args.index("--") if "--" in args else len(args)
+        _debug = "--debug" in args[:end]
+        args = [arg for arg in args[:end] if arg != "--debug"] + args[end:]
+        with _one_line_errors():
+            return super().make_context(info_name, args, *rest, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _one_line_errors():
+            return super().invoke(ctx)
+
+
+def _root(
+    ctx: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,
+) -> None:
+    """Hyperspectral super-resolution with LKCA-Net.
+
+    Example: lkca train scene.mat --test 0:512,320:576 --out run && lkca evaluate scene.mat -c run/best.safetensors
+    """
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+def build() -> typer.Typer:
+    """The application with all commands."""
+    # locals in tracebacks could show whole scenes; our own handler prints them anyway
+    app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app.callback(invoke_without_command=True)(_root)
+    for name, command in {
+        "info": info.info,
+        "degrade": degrade.degrade,
+        "train": train.train,
+        "evaluate": evaluate.evaluate,
+        "super-resolve": super_resolve.super_resolve,
+        "show": show.show,
+        "demo": demo.demo,
+    }.items():
+        app.command(name)(command)
+    return app

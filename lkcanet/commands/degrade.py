@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def degrade() -> None:
+    """stub"""

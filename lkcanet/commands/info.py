@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def info() -> None:
+    """stub"""

@@ -1,0 +1,5 @@
+"""stub"""
+
+
+def super_resolve() -> None:
+    """stub"""
