@@ -149,8 +149,9 @@ def _own(values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _read_mat(path: Path, key: str | None) -> _Raw:
     with path.open("rb") as file:
-        head = file.read(16)
-    if head.startswith((b"MATLAB 7.3 MAT-f", b"\x89HDF\r\n\x1a\n")):
+        head = file.read(520)
+    hdf5 = b"\x89HDF\r\n\x1a\n"  # MATLAB writes 512 bytes of its own before it
+    if head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5:
         return _read_mat73(path, key)
     scipy_io = require("scipy.io", extra="io")
     with _reading(path, "a MATLAB file"):
@@ -225,13 +226,15 @@ def _npy_record(path: Path, start: int) -> dict[str, Any] | None:
     """The metadata that write_scene saves as a second array behind the pixels, or None in other files."""
     with path.open("rb") as file:
         file.seek(start)
-        if not file.read(1):
+        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
             return None
         file.seek(start)
-        try:
-            record = json.loads(str(np.load(file, allow_pickle=False)))
-        except (ValueError, EOFError, OSError):
-            record = None
+        with _reading(path, "an .npy file with a second array"):
+            text = str(np.load(file, allow_pickle=False))
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return None
     if not isinstance(record, dict) or MARKER not in record:
         return None
     return _own(record, path)
@@ -249,7 +252,7 @@ def _read_folder(path: Path, key: str | None) -> _Raw:
     values: np.ndarray | None = None
     for index, file in enumerate(files):
         with _reading(file, "a PNG image"):
-            band = imageio.imread(file)
+            band = imageio.imread(file, plugin="pillow")
         if band.ndim != 2:
             raise ValueError(f"{file}: a band must be a greyscale image, got shape {band.shape}")
         if values is None:

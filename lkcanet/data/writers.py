@@ -67,4 +67,5 @@ def _write_npz(path: Path, scene: Scene) -> None:
 
 def _write_mat(path: Path, scene: Scene) -> None:
     scipy_io = require("scipy.io", extra="io")
-    scipy_io.savemat(path, {"pixels": scene.pixels.transpose(1, 2, 0), **_metadata(scene)}, oned_as="row")
+    # pixels last: a file that is cut short misses them and is refused, and never read without its peak
+    scipy_io.savemat(path, {**_metadata(scene), "pixels": scene.pixels.transpose(1, 2, 0)}, oned_as="row")
