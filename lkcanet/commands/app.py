@@ -3,7 +3,7 @@
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -34,7 +34,7 @@ def _one_line_errors() -> Iterator[None]:
         )
         if _debug or not (usage or known):
             traceback.print_exc()
-        text = error.format_message() if usage else _text(error)  # type: ignore[attr-defined]
+        text = str(error.format_message()) if usage else _text(error)  # type: ignore[attr-defined]
         if usage and getattr(error, "ctx", None) is not None:
             text += f" (see {error.ctx.command_path} --help)"  # type: ignore[attr-defined]
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
@@ -82,7 +82,7 @@ def build() -> typer.Typer:
     # locals in tracebacks could show whole scenes; our own handler prints them anyway
     app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.callback(invoke_without_command=True)(_root)
-    for name, command in {
+    commands: dict[str, Callable[..., None]] = {
         "info": info.info,
         "degrade": degrade.degrade,
         "train": train.train,
@@ -90,6 +90,7 @@ def build() -> typer.Typer:
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
         "demo": demo.demo,
-    }.items():
+    }
+    for name, command in commands.items():
         app.command(name)(command)
     return app

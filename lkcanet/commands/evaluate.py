@@ -1,5 +1,89 @@
-"""stub"""
+"""`lkca evaluate`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import _shared as shared
 
 
-def evaluate() -> None:
-    """stub"""
+def evaluate(
+    scene: shared.ScenePath,
+    checkpoint: Annotated[
+        list[Path], typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated.")
+    ],
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="test|ROWS,COLUMNS",
+            help="The part to score. 'test', the region that the first checkpoint's training held out, is the default "
+            "on the scene it was trained on; the whole is the default on others.",
+        ),
+    ] = None,
+    key: shared.Key = None,
+    axes: shared.Axes = None,
+    size: shared.Size = None,
+    peak: shared.Peak = None,
+    threads: shared.Threads = None,
+    json: shared.Json = False,
+) -> None:
+    """Score networks, and bicubic, on a high-resolution scene: degrade it, super-resolve it, compare.
+
+    Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
+    """
+    from lkcanet.data import bicubic_upsample
+    from lkcanet.inference import super_resolve
+    from lkcanet.metrics import evaluate as score
+    from lkcanet.tables import metrics_table
+
+    shared.set_threads(threads)
+    networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint]
+    _, first, extra = networks[0]
+    for path, model, other in networks[1:]:
+        if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
+            raise ValueError(f"{path} is of other bands, scale or peak than {checkpoint[0]}: score it on its own")
+    whole = shared.load_for(scene, key, axes, size, peak, None, first, extra)
+    named = test_region(extra, whole) if region is None else extra.get("split", {}).get("test")
+    if region == "test":
+        if named is None:
+            raise ValueError(f"{checkpoint[0]} names no test region: give --region as rows,columns")
+        region = named
+    region = region or named
+    target, lowres = degraded(whole if region is None else shared.crop(whole, region), first.scale)
+    rows: dict[str, Any] = {
+        f"bicubic x{first.scale}": score(bicubic_upsample(lowres.tensor(), first.scale)[0], target.pixels, first.scale)
+    }
+    for path, model, _ in networks:
+        name = path.stem if len(networks) == 1 else str(path)
+        rows[name] = score(super_resolve(model, lowres).pixels, target.pixels, first.scale)
+    part = "whole scene" if region is None else f"region {region}"
+    if json:
+        methods = ["bicubic", *map(str, checkpoint)]
+        scores = [{"method": method, **row} for method, row in zip(methods, rows.values(), strict=True)]
+        facts = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
+        shared.print_json({**facts, "scale": first.scale, "scores": scores})
+        return
+    shared.print_table(metrics_table(rows, title=f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"))
+
+
+def test_region(extra: dict[str, Any], scene: Any) -> str | None:
+    """The test region of a checkpoint's training, where this is the scene of that training; says so."""
+    if extra.get("scene", {}).get("shape") != list(scene.pixels.shape):
+        return None
+    region = extra.get("split", {}).get("test")
+    if region is not None:
+        shared.note(f"note: the scene has the shape of the training's; taking its test region, {region}")
+    return region
+
+
+def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
+    """The scene and its LR image."""
+    from lkcanet.data import bicubic_downsample
+
+    rows, columns = scene.size
+    if rows % scale or columns % scale:
+        raise ValueError(
+            f"the network's scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
+        )
+    return scene, shared.with_pixels(scene, bicubic_downsample(scene.tensor(), scale)[0].numpy())

@@ -1,5 +1,113 @@
-"""stub"""
+"""`lkca info`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import _shared as shared
 
 
-def info() -> None:
-    """stub"""
+def info(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A scene or a checkpoint; without one: versions, backends.")
+    ] = None,
+    key: shared.Key = None,
+    axes: shared.Axes = None,
+    size: shared.Size = None,
+    peak: shared.Peak = None,
+    region: shared.Region = None,
+    json: shared.Json = False,
+) -> None:
+    """Say what a scene or a checkpoint holds, or which versions and backends are here.
+
+    Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
+    """
+    if path is None:
+        facts = _installation()
+    elif path.suffix == ".safetensors":
+        facts = _checkpoint(path)
+    else:
+        facts = _scene(path, shared.load_scene(path, key, axes, size, peak, region))
+    if json:
+        shared.print_json(facts)
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for inner, entry in value.items():
+                print(f"  {inner:16} {_short(entry)}")
+        elif name == "backends":
+            print("backends (* runs on the CPU when none is asked for):")
+            for row in value:
+                mark = "*" if row["automatic"] else " "
+                print(f"  {mark} {row['operator']:31} {row['backend']:10} {row['reason'] or 'ready'}")
+        else:
+            print(f"{name:18} {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        texts = [f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value]
+        return ", ".join(texts if len(texts) <= 8 else [*texts[:3], "...", texts[-1]])
+    return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _scene(path: Path, scene: Any) -> dict[str, Any]:
+    return {
+        "kind": "scene",
+        "path": str(path),
+        "name": scene.name,
+        "bands": scene.bands,
+        "rows": scene.size[0],
+        "columns": scene.size[1],
+        "peak": scene.peak,
+        "smallest": float(scene.pixels.min()) * scene.peak,
+        "largest": float(scene.pixels.max()) * scene.peak,
+        "mean": float(scene.pixels.mean(dtype="float64")) * scene.peak,
+        "wavelengths": None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths],
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    model, extra = shared.load_checkpoint(path)
+    return {
+        "kind": "checkpoint",
+        "path": str(path),
+        "parameters": model.parameter_count(),
+        "macs_16x16": model.macs(16, 16),
+        "config": model.config,
+        **{name: extra.get(name) for name in ("peak", "step", "scene", "split", "validation", "options")},
+    }
+
+
+def _version(package: str) -> str | None:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _installation() -> dict[str, Any]:
+    import platform
+
+    import torch
+
+    import lkops
+
+    packages = ("torch", "lightning", "numpy", "scipy", "h5py", "safetensors", "matplotlib", "typer")
+    versions: dict[str, Any] = {"python": platform.python_version(), "lkops": lkops.__version__}
+    versions |= {package: _version(package) for package in packages}
+    rows = [
+        {"operator": row.operator, "backend": row.backend, "automatic": row.automatic, "reason": row.reason}
+        for row in lkops.backends.status()
+    ]
+    return {
+        "kind": "installation",
+        "versions": versions,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "backends": rows,
+    }

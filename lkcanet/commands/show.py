@@ -1,5 +1,70 @@
-"""stub"""
+"""`lkca show`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from . import _shared as shared
+from .evaluate import degraded, test_region
 
 
-def show() -> None:
-    """stub"""
+def show(
+    scene: shared.ScenePath,
+    checkpoint: Annotated[
+        Path, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="The figure: .png, .pdf or .svg.")] = Path("show.png"),
+    lowres: Annotated[bool, typer.Option("--lowres", help="SCENE is the LR image itself; there is no target.")] = False,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="test|ROWS,COLUMNS", help="The part to show; the default is that of `lkca evaluate`."),
+    ] = None,
+    pixel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROW,COLUMN", help="Draw the spectra of this HR pixel of the shown part; may be repeated."
+        ),
+    ] = None,
+    error: Annotated[Literal["rmse", "sam"], typer.Option(help="What the error maps show.")] = "rmse",
+    key: shared.Key = None,
+    axes: shared.Axes = None,
+    size: shared.Size = None,
+    peak: shared.Peak = None,
+    threads: shared.Threads = None,
+) -> None:
+    """Draw a scene before and after: false colour, error maps, spectra of pixels.
+
+    Example: lkca show scene.mat -c run/best.safetensors --pixel 40,60 --pixel 200,31 --out show.png
+    """
+    from lkcanet.data import bicubic_upsample
+    from lkcanet.figures import comparison, save_figure
+    from lkcanet.inference import super_resolve
+
+    shared.check_folder(out)
+    shared.set_threads(threads)
+    pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
+    model, extra = shared.load_checkpoint(checkpoint)
+    loaded = shared.load_for(scene, key, axes, size, peak, None, model, extra)
+    if region == "test":
+        region = extra.get("split", {}).get("test")
+        if region is None:
+            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
+    elif region is None and not lowres:
+        region = test_region(extra, loaded)
+    part = loaded if region is None else shared.crop(loaded, region)
+    target, small = (None, part) if lowres else degraded(part, model.scale)
+    result = super_resolve(model, small)
+    figure = comparison(
+        small.pixels,
+        bicubic_upsample(small.tensor(), model.scale)[0],
+        result.pixels,
+        None if target is None else target.pixels,
+        scale=model.scale,
+        wavelengths=None if small.wavelengths is None else list(small.wavelengths),
+        pixels=pixels,
+        title=f"{small.name or scene.name} x{model.scale}" + ("" if region is None else f", region {region}"),
+        error=error,
+    )
+    save_figure(figure, out)
+    print(out)
