@@ -45,7 +45,8 @@ _environment = _parse(os.environ["LKOPS_BACKEND"], "LKOPS_BACKEND") if os.enviro
 
 
 class _Choice(threading.local):  # a context variable would break fullgraph compile
-    names: tuple[str, ...] | None = _environment
+    def __init__(self) -> None:  # in every thread; torch.compile guards attributes of the instance, not of the class
+        self.names = _environment
 
 
 _choice = _Choice()

@@ -247,6 +247,7 @@ class UpsampleAdd(nn.Module):
         _odd("kernel_size", kernel_size)
         _divides("groups", groups, "the channels of the features", in_channels)
         _divides("groups", groups, "bands * scale^2", bands * scale**2)
+        _checks.border("border", border)
         self.scale, self.cubic_a, self.border = scale, cubic_a, border
         self.conv = nn.Conv2d(
             in_channels, bands * scale**2, kernel_size, padding=kernel_size // 2, groups=groups, bias=bias

@@ -6,6 +6,14 @@ from torch import Tensor
 from ..bicubic.reference import bicubic_upsample
 
 
+def pixel_shuffle(z: Tensor, scale: int) -> Tensor:
+    """(N, B r^2, H, W) to (N, B, r H, r W); torch's own has no backward for an empty batch."""
+    n, c, h, w = z.shape
+    bands = c // scale**2
+    tiles = z.view(n, bands, scale, scale, h, w).permute(0, 1, 4, 2, 5, 3)
+    return tiles.reshape(n, bands, h * scale, w * scale)
+
+
 def upsample_add(
     features: Tensor,
     weight: Tensor,
@@ -17,5 +25,5 @@ def upsample_add(
 ) -> Tensor:
     padding = [side // 2 for side in weight.shape[2:]]
     groups = features.shape[1] // weight.shape[1]
-    up = F.pixel_shuffle(F.conv2d(features, weight, bias, padding=padding, groups=groups), scale)
+    up = pixel_shuffle(F.conv2d(features, weight, bias, padding=padding, groups=groups).contiguous(), scale)
     return up if lowres is None else up + bicubic_upsample(lowres, scale, cubic_a, symmetric)

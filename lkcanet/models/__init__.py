@@ -1,0 +1,6 @@
+"""The networks, and the files they live in."""
+
+from .checkpoints import load_model, load_model_and_extra, save_model
+from .lkcanet import LKCANet, lkca_lr, lkca_net
+
+__all__ = ["LKCANet", "lkca_lr", "lkca_net", "load_model", "load_model_and_extra", "save_model"]

@@ -1,0 +1,179 @@
+"""LKCA-Net and its low-rank version LKCA-LR (arXiv 2501.18664)."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
+
+import lkops.nn
+
+__all__ = ["LKCANet", "lkca_lr", "lkca_net"]
+
+
+class LKCANet(nn.Module):
+    """A low-resolution hyperspectral image in, the image `scale` times larger in both directions out.
+
+        F0 = conv3x3(I_LR),   F = LKB_n(... LKB_1(F0)),   I_SR = PixelShuffle(conv3x3_g(F)) + bicubic(I_LR)
+
+    A fresh network returns the bicubic image: its upsampler starts at zero (gain 0 where it is weight-normalised, since
+    a zero direction would give NaN). Trained from the framework's own initialisation it stays below bicubic for
+    hundreds of steps.
+
+    Args:
+        bands: B of the image.
+        scale: r, whole, 1 or more.
+        channels: C, the width of the features.
+        blocks: n, the number of large-kernel blocks.
+        upsample_groups: g of the upsampler's conv: 1 is LKCA-Net, 8 LKCA-LR. Must divide C and B r^2.
+        kernel_sizes, dilations: of the two depthwise convs of a block.
+        attention_groups: of the 1x1 conv that mixes the three maps of a block.
+        reduction: of the channel attention over 3C channels.
+        interleave: see `lkops.large_kernel_channel_attention`.
+        drop_path: probability of dropping the last block's branch in training; rises linearly from 0 at the first.
+        weight_norm: normalise the weights of conv1x1_in, both depthwise convs, conv1x1_out and the upsampler's conv.
+        eps: of the layer norms.
+        cubic_a, border: of the bicubic image, see `lkops.bicubic_upsample`.
+
+    Raises:
+        ValueError: a number that is out of range, or a group count that does not divide.
+
+    Source: LKCA-Net, section III, eq. 1 to 14. Weight normalisation is our reading: it makes every parameter count
+    of its tables exact.
+    """
+
+    def __init__(
+        self,
+        bands: int,
+        scale: int = 4,
+        channels: int = 128,
+        blocks: int = 16,
+        upsample_groups: int = 1,
+        *,
+        kernel_sizes: Sequence[int] = (5, 7),
+        dilations: Sequence[int] = (5, 7),
+        attention_groups: int = 4,
+        reduction: int = 16,
+        interleave: bool = False,
+        drop_path: float = 0.1,
+        weight_norm: bool = True,
+        eps: float = 1e-6,
+        cubic_a: float = -0.5,
+        border: str = "symmetric",
+    ) -> None:
+        super().__init__()
+        numbers = {
+            "bands": bands,
+            "scale": scale,
+            "channels": channels,
+            "upsample_groups": upsample_groups,
+            "attention_groups": attention_groups,
+            "reduction": reduction,
+        }
+        for name, value in (*numbers.items(), ("blocks", blocks)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "blocks" else 1):
+                raise ValueError(f"{name} must be a whole number, {int(name != 'blocks')} or more, got {value!r}")
+        for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
+            if total % upsample_groups:
+                raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
+        self.config: dict[str, Any] = {
+            **numbers,
+            "blocks": blocks,
+            "kernel_sizes": list(kernel_sizes),
+            "dilations": list(dilations),
+            "interleave": interleave,
+            "drop_path": drop_path,
+            "weight_norm": weight_norm,
+            "eps": eps,
+            "cubic_a": cubic_a,
+            "border": border,
+        }
+        self.bands, self.scale = bands, scale
+        self.head = nn.Conv2d(bands, channels, 3, padding=1)
+        self.blocks = nn.Sequential(
+            *(
+                lkops.nn.LKBlock(
+                    channels,
+                    kernel_sizes=kernel_sizes,
+                    dilations=dilations,
+                    groups=attention_groups,
+                    reduction=reduction,
+                    interleave=interleave,
+                    drop_path=drop_path * index / max(blocks - 1, 1),
+                    eps=eps,
+                )
+                for index in range(blocks)
+            )
+        )
+        self.upsample = lkops.nn.UpsampleAdd(
+            channels, bands, scale, groups=upsample_groups, cubic_a=cubic_a, border=border
+        )
+        if weight_norm:
+            for block in self.blocks:
+                for conv in (block.projection.conv, block.attention.dw1, block.attention.dw2, block.out):
+                    add_weight_norm(conv)
+            add_weight_norm(self.upsample.conv)
+        self._start_at_bicubic()
+
+    @torch.no_grad()
+    def _start_at_bicubic(self) -> None:
+        conv = self.upsample.conv
+        assert conv.bias is not None
+        conv.bias.zero_()
+        if parametrize.is_parametrized(conv):
+            conv.parametrizations.weight.original0.zero_()  # the gain; the direction stays random
+        else:
+            conv.weight.zero_()
+
+    def features(self, x: Tensor) -> Tensor:
+        """F: (N, B, H, W) to (N, C, H, W), what the upsampler gets."""
+        if x.dim() != 4 or x.shape[1] != self.bands:
+            raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
+        return self.blocks(self.head(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
+        return self.upsample(self.features(x), x)
+
+    def fold(self) -> "LKCANet":
+        """A copy with plain weights in place of weight normalisation, for inference and export; same outputs, bit for
+        bit. This network is left as it is."""
+        # not a deep copy without its parametrizations: copies share a class, and removing them breaks the original
+        folded = LKCANet(**{**self.config, "weight_norm": False})
+        state = {}
+        for key in folded.state_dict():
+            module, _, name = key.rpartition(".")
+            state[key] = getattr(self.get_submodule(module), name).detach().clone()
+        folded.load_state_dict(state, assign=True)
+        return folded.train(self.training)
+
+    def parameter_count(self) -> int:
+        """The number of trainable values."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def macs(self, height: int, width: int) -> int:
+        """Multiply-adds of one low-resolution image of this size, counted as fvcore does for the paper's tables:
+        convs, and one for every element that the average pool of the channel attention reads."""
+        c, bands, kernels = self.config["channels"], self.bands, self.config["kernel_sizes"]
+        mix = 3 * c * c // self.config["attention_groups"]
+        per_pixel = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + mix + 3 * c
+        squeeze = 2 * (3 * c) * (3 * c // self.config["reduction"])
+        upsampler = 9 * c * bands * self.scale**2 // self.config["upsample_groups"]
+        n = self.config["blocks"]
+        return height * width * (9 * bands * c + n * per_pixel + upsampler) + n * squeeze
+
+    def extra_repr(self) -> str:
+        return json.dumps(self.config)
+
+
+def lkca_net(bands: int, scale: int = 4, **options: Any) -> LKCANet:
+    """LKCA-Net as in the paper's tables: 128 channels, 16 blocks, dense upsampler. `options` go to `LKCANet`."""
+    return LKCANet(bands, scale, **{"upsample_groups": 1, **options})
+
+
+def lkca_lr(bands: int, scale: int = 4, **options: Any) -> LKCANet:
+    """LKCA-LR as in the paper's tables: an upsampler of 8 groups bounds its rank. `options` go to `LKCANet`."""
+    return LKCANet(bands, scale, **{"upsample_groups": 8, **options})
