@@ -5,6 +5,7 @@ from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene, scene_from_array
 from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
+from lkcanet.data.synthetic import demo_scene
 from lkcanet.data.writers import write_scene
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "SuperResolutionPatches",
     "bicubic_downsample",
     "bicubic_upsample",
+    "demo_scene",
     "dihedral",
     "parse_rect",
     "patch_grid",

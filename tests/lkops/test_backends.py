@@ -1,0 +1,132 @@
+"""The choice of a backend: asked-for runs or raises, automatic falls back and status() shows it."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+import torch
+
+import lkops
+from lkops import _operator, backends
+
+X = torch.randn(1, 2, 3, 3)
+
+
+@pytest.fixture
+def ran(monkeypatch) -> list[str]:
+    """Names of the backends that ran, in order."""
+    names: list[str] = []
+    choose = backends.choose
+
+    def spy(*args):
+        names.append(choose(*args))
+        return names[-1]
+
+    monkeypatch.setattr(_operator.backends, "choose", spy)
+    return names
+
+
+def up(**options) -> None:
+    lkops.bicubic_upsample(X, scale=2, **options)
+
+
+def test_status_lists_every_operator_and_backend_once() -> None:
+    rows = backends.status()
+    assert {(r.operator, r.backend) for r in rows} == {(o, b) for o in backends.operators() for b in backends.NAMES}
+    assert len(rows) == len(backends.operators()) * len(backends.NAMES)
+    for operator in backends.operators():
+        assert sum(row.automatic for row in rows if row.operator == operator) == 1
+    for row in rows:
+        assert row.available == (not row.reason)
+        assert row.available or not row.automatic
+        assert row.operator in str(rows)
+        assert row.reason in str(rows)
+
+
+def test_status_says_what_runs(ran) -> None:
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+        lkops.bicubic_upsample(X.to(dtype), scale=2)
+        automatic = next(r for r in backends.status("cpu", dtype) if r.operator == "bicubic_upsample" and r.automatic)
+        assert automatic.backend == ran[-1]
+    assert ran[-1] == "reference"  # no kernel takes float64
+
+
+def test_named_runs_or_raises_with_the_reason(ran) -> None:
+    up(backend="reference")
+    assert ran == ["reference"]
+    with pytest.raises(RuntimeError, match="backend 'cuda' can't run bicubic_upsample: "):
+        up(backend="cuda")
+    with pytest.raises(RuntimeError, match=r"'triton' can't run lk_block: .*; backend 'cuda' can't run lk_block"):
+        backends.choose("lk_block", ["triton", "cuda"], [X])
+    up(backend=["cuda", "reference"])
+    up(backend="cuda, reference")
+    assert ran == ["reference", "reference", "reference"]
+
+
+def chosen() -> str:
+    return backends.choose("bicubic_upsample", None, [X])
+
+
+def test_the_context_holds_in_its_thread_and_ends() -> None:
+    automatic, elsewhere = chosen(), []
+    with lkops.backend("reference"):
+        assert chosen() == "reference"
+        with lkops.backend("cuda"):
+            with pytest.raises(RuntimeError, match="'cuda' can't run"):
+                up()
+            up(backend="reference")  # the argument is stronger
+            thread = threading.Thread(target=lambda: elsewhere.append(chosen()))
+            thread.start()
+            thread.join()
+        assert chosen() == "reference"
+    assert chosen() == automatic
+    assert elsewhere == [automatic]
+
+
+def test_the_context_ends_after_an_error() -> None:
+    before = chosen()
+    with pytest.raises(KeyError), lkops.backend("reference"):
+        raise KeyError
+    assert chosen() == before
+
+
+@pytest.mark.parametrize("names", [(), ("",), ("gpu",), ("cpu", "gpu")])
+def test_names_that_do_not_exist(names) -> None:
+    message = r"names .*; expected one or more of reference, cpu, triton, cuda"
+    with pytest.raises(ValueError, match=message), lkops.backend(*names):
+        pass
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    env = {**os.environ, **environment}
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+
+
+CHOICE = "import torch, lkops; print(lkops.backends.choose('bicubic_upsample', None, [torch.zeros(1, 1, 1, 1)]))"
+
+
+def test_the_environment_variable() -> None:
+    assert run_python(CHOICE, LKOPS_BACKEND="cuda,reference").stdout == "reference\n"
+    assert "backend 'cuda' can't run bicubic_upsample" in run_python(CHOICE, LKOPS_BACKEND="cuda").stderr
+    assert "LKOPS_BACKEND names 'fast'; expected one or more of" in run_python(CHOICE, LKOPS_BACKEND="fast").stderr
+
+
+def test_lkops_needs_torch_only() -> None:
+    """Importing and using lkops works where every optional package is missing."""
+    code = """
+import sys
+for name in ("numpy", "triton", "lightning", "scipy", "safetensors", "einops", "matplotlib", "lkcanet"):
+    sys.modules[name] = None
+import torch, lkops
+print(tuple(lkops.nn.LKBlock(16)(torch.randn(1, 16, 4, 4)).shape))
+"""
+    done = run_python(code)
+    assert done.stdout == "(1, 16, 4, 4)\n", done.stderr
+
+
+def test_env_report() -> None:
+    done = subprocess.run([sys.executable, "-m", "lkops.env"], capture_output=True, text=True, check=True)
+    for word in ("torch", torch.__version__, "LKOPS_BACKEND", "bicubic_upsample", "reference"):
+        assert word in done.stdout
