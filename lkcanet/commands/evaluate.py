@@ -44,12 +44,7 @@ def evaluate(
         if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
             raise ValueError(f"{path} is of other bands, scale or peak than {checkpoint[0]}: score it on its own")
     whole = shared.load_for(scene, key, axes, size, peak, None, first, extra)
-    named = test_region(extra, whole) if region is None else extra.get("split", {}).get("test")
-    if region == "test":
-        if named is None:
-            raise ValueError(f"{checkpoint[0]} names no test region: give --region as rows,columns")
-        region = named
-    region = region or named
+    region = choose_region(region, checkpoint[0], extra, whole)
     target, lowres = degraded(whole if region is None else shared.crop(whole, region), first.scale)
     rows: dict[str, Any] = {
         f"bicubic x{first.scale}": score(bicubic_upsample(lowres.tensor(), first.scale)[0], target.pixels, first.scale)
@@ -67,13 +62,17 @@ def evaluate(
     shared.print_table(metrics_table(rows, title=f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"))
 
 
-def test_region(extra: dict[str, Any], scene: Any) -> str | None:
-    """The test region of a checkpoint's training, where this is the scene of that training; says so."""
-    if extra.get("scene", {}).get("shape") != list(scene.pixels.shape):
-        return None
-    region = extra.get("split", {}).get("test")
-    if region is not None:
-        shared.note(f"note: the scene has the shape of the training's; taking its test region, {region}")
+def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], scene: Any) -> str | None:
+    """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
+    scene of that training, as far as its shape tells; None is the whole scene."""
+    held_out = extra.get("split", {}).get("test")
+    if region == "test":
+        if held_out is None:
+            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
+        return held_out
+    if region is None and held_out is not None and extra.get("scene", {}).get("shape") == list(scene.pixels.shape):
+        shared.note(f"note: the scene has the shape of the training's; taking its test region, {held_out}")
+        return held_out
     return region
 
 

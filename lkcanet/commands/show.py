@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import _shared as shared
-from .evaluate import degraded, test_region
+from .evaluate import choose_region, degraded
 
 
 def show(
@@ -46,12 +46,8 @@ def show(
     pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
     model, extra = shared.load_checkpoint(checkpoint)
     loaded = shared.load_for(scene, key, axes, size, peak, None, model, extra)
-    if region == "test":
-        region = extra.get("split", {}).get("test")
-        if region is None:
-            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
-    elif region is None and not lowres:
-        region = test_region(extra, loaded)
+    if not lowres:  # a region of the training is in HR pixels
+        region = choose_region(region, checkpoint, extra, loaded)
     part = loaded if region is None else shared.crop(loaded, region)
     target, small = (None, part) if lowres else degraded(part, model.scale)
     result = super_resolve(model, small)

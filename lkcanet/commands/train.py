@@ -121,8 +121,8 @@ def train(
     assert isinstance(split.validation, Rect) or split.validation is None
     counts = split.counts
     shared.note(
-        f"{network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(patch, patch) / 1e9:.3f} GMAC for "
-        f"{patch} x {patch}; {counts['train']} training patches of {side} x {side} pixels, "
+        f"note: {network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(patch, patch) / 1e9:.3f} GMAC "
+        f"for {patch} x {patch}; {counts['train']} training patches of {side} x {side} pixels, "
         f"validation {split.validation}, test {split.test}"
     )
     result = training.train(model, loaded, split, options, out, overwrite=overwrite)
