@@ -1,1 +1,27 @@
 """Scenes, degradation, patches and the generated demo scene."""
+
+from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
+from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
+from lkcanet.data.readers import read_scene
+from lkcanet.data.scenes import Scene, scene_from_array
+from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
+from lkcanet.data.synthetic import demo_scene
+from lkcanet.data.writers import write_scene
+
+__all__ = [
+    "PatchPair",
+    "Rect",
+    "Scene",
+    "Split",
+    "SuperResolutionPatches",
+    "bicubic_downsample",
+    "bicubic_upsample",
+    "demo_scene",
+    "dihedral",
+    "parse_rect",
+    "patch_grid",
+    "read_scene",
+    "region_split",
+    "scene_from_array",
+    "write_scene",
+]

@@ -1,0 +1,143 @@
+"""Pairs of low- and high-resolution patches, cut and degraded when asked for."""
+
+import mmap
+import os
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lkcanet.data.degrade import bicubic_downsample
+from lkcanet.data.readers import read_scene
+from lkcanet.data.scenes import Scene
+from lkcanet.data.splits import patch_grid
+
+Augment = Literal["enumerate", "random"] | None
+
+
+class PatchPair(NamedTuple):
+    """One sample: `lowres` (B, p / scale, p / scale) and `reference` (B, p, p), float32."""
+
+    lowres: Tensor
+    reference: Tensor
+
+
+def dihedral(x: Tensor, k: int) -> Tensor:
+    """One of the eight rotations and reflections of the square, on the last two axes.
+
+    k = 0..3 turns x by k quarter turns counter-clockwise; k = 4..7 turns its mirror image (columns reversed) by k - 4.
+    Element 0 is the identity, 1 and 3 are each other's inverse, all others their own.
+
+    Args:
+        x: (..., H, W).
+        k: 0 to 7.
+
+    Returns:
+        (..., H, W), or (..., W, H) for odd k; a view or a copy.
+
+    Raises:
+        ValueError: k outside 0..7.
+    """
+    if not 0 <= k < 8:
+        raise ValueError(f"k must be 0 to 7, got {k}")
+    return torch.rot90(x.flip(-1) if k >= 4 else x, k % 4, (-2, -1))
+
+
+class SuperResolutionPatches(Dataset[PatchPair]):
+    """Patches of a scene with their low-resolution images.
+
+    The HR patch is cut from the scene, and the LR patch is made from it by `bicubic_downsample`: cropped, then
+    degraded, as SSPSR and MSDformer do, so every patch has mirror borders of its own and no pixel outside it leaks in.
+    Nothing is cached. The memory map of a scene from `read_scene` (.npy) is opened anew in each worker process.
+
+    Augmentation by the eight elements of `dihedral`, the same on both images: "enumerate" makes 8 samples of each patch
+    (sample i is patch i // 8 under element i % 8; an epoch of SSPSR), "random" draws one by (seed, epoch, index), the
+    same in whichever worker; None leaves the patches as they are. The LR image is degraded before the transformation,
+    which commutes with it.
+
+    Args:
+        scene: a Scene, or the path of a file or folder that `read_scene` reads without options.
+        scale: r.
+        lr_size: side of the LR patch; the HR patch is `scale * lr_size`.
+        stride: step of the grid over the whole scene in HR pixels; half a patch by default. Not with `origins`.
+        origins: (n, 2) row and column of each HR patch's first pixel, such as `Split.train_origins`.
+        augment: "enumerate", "random" or None.
+        seed: of "random".
+
+    Raises:
+        ValueError: scale, lr_size, stride or augment out of range, stride beside origins, an origin whose patch leaves
+            the scene, or a scene smaller than one patch.
+        IndexError: on access beyond the end.
+    """
+
+    def __init__(
+        self,
+        scene: Scene | str | os.PathLike[str],
+        *,
+        scale: int,
+        lr_size: int = 16,
+        stride: int | None = None,
+        origins: np.ndarray | None = None,
+        augment: Augment = None,
+        seed: int = 0,
+    ) -> None:
+        if scale < 1 or lr_size < 1:
+            raise ValueError(f"scale and lr_size must be 1 or more, got {scale} and {lr_size}")
+        if augment not in ("enumerate", "random", None):
+            raise ValueError(f"augment must be 'enumerate', 'random' or None, got {augment!r}")
+        if origins is not None and stride is not None:
+            raise ValueError("stride and origins cannot both be given: origins are the grid")
+        self.pixels = (scene if isinstance(scene, Scene) else read_scene(scene)).pixels
+        self.scale, self.patch, self.augment, self.seed = scale, scale * lr_size, augment, seed
+        if origins is None:
+            origins = patch_grid(self.pixels.shape, self.patch, max(1, self.patch // 2) if stride is None else stride)
+            if not len(origins):
+                raise ValueError(f"no {self.patch} x {self.patch} patch fits the scene of {self._size()} pixels")
+        self.origins = np.array(origins, np.int64).reshape(-1, 2)
+        if ((self.origins < 0) | (self.origins + self.patch > self.pixels.shape[1:])).any():
+            raise ValueError(f"origins: a {self.patch} x {self.patch} patch leaves the scene of {self._size()} pixels")
+        # shared memory: workers that live on between epochs see set_epoch
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.origins) * (8 if self.augment == "enumerate" else 1)
+
+    def __getitem__(self, index: int) -> PatchPair:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} samples")
+        index %= len(self)
+        element = 0
+        if self.augment == "enumerate":
+            index, element = divmod(index, 8)
+        elif self.augment == "random":
+            element = int(np.random.default_rng((self.seed, int(self._epoch), index)).integers(8))
+        row, column = self.origins[index]
+        # a copy: torch must not share memory with a file or with the scene
+        crop = np.array(self.pixels[:, row : row + self.patch, column : column + self.patch])
+        reference = torch.from_numpy(crop)
+        lowres = bicubic_downsample(reference.unsqueeze(0), self.scale).squeeze(0)
+        return PatchPair(dihedral(lowres, element).contiguous(), dihedral(reference, element).contiguous())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draw of "random": call it before each epoch, with any whole number from 0."""
+        self._epoch.fill_(epoch)
+
+    def _size(self) -> str:
+        return f"{self.pixels.shape[1]} x {self.pixels.shape[2]}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A memory map travels to another process as its file's name, not as gigabytes."""
+        state = self.__dict__.copy()
+        pixels = self.pixels
+        # only a whole map: a slice keeps the file's name and offset but is not what lies there
+        if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.filename is not None:
+            state["pixels"] = (str(pixels.filename), pixels.offset, pixels.shape)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if isinstance(self.pixels, tuple):
+            filename, offset, shape = self.pixels
+            self.pixels = np.memmap(filename, np.float32, "c", offset, shape)

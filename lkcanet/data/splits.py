@@ -1,0 +1,241 @@
+"""Train, validation and test regions of one scene that share no pixel."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Rect(NamedTuple):
+    """Rows top to bottom and columns left to right, half-open, as Python slices."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index for the last two axes: `pixels[:, *rect.slices]`, `tensor[..., *rect.slices]`."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def __str__(self) -> str:
+        return f"{self.top}:{self.bottom},{self.left}:{self.right}"
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Regions of a scene and the patches inside them. No pixel of one part's patches or rectangle is in another's.
+
+    Attributes:
+        shape: (H, W) of the scene.
+        patch, stride: side of the patches and step of their grids, in pixels.
+        test, validation: the rectangles; validation is None where none was asked for.
+        train_origins, validation_origins, test_origins: (n, 2) int64, row and column of each patch's first pixel.
+            Test patches do not overlap (their step is `patch`); a test rectangle smaller than a patch has none.
+    """
+
+    shape: tuple[int, int]
+    patch: int
+    stride: int
+    test: Rect
+    validation: Rect | None
+    train_origins: np.ndarray
+    validation_origins: np.ndarray
+    test_origins: np.ndarray
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Patches of each part."""
+        return {part: len(getattr(self, f"{part}_origins")) for part in ("train", "validation", "test")}
+
+
+def parse_rect(text: str, shape: Sequence[int]) -> Rect:
+    """Read "0:512,320:576" (rows, columns) as Python slices: half-open, an empty side is all, negative from the end.
+
+    "rows 0:512, cols 320:576" reads the same. Unlike a slice, a bound outside the scene is an error: a silently smaller
+    test region would be another protocol.
+
+    Args:
+        text: two slices without steps.
+        shape: (..., H, W) of the scene.
+
+    Raises:
+        ValueError: not two slices, a bound outside the scene, or an empty rectangle.
+    """
+    slice_pattern = r"(-?\d+)?\s*:\s*(-?\d+)?"
+    match = re.fullmatch(rf"\s*(?:rows?\s+)?{slice_pattern}\s*,\s*(?:col(?:umn)?s?\s+)?{slice_pattern}\s*", text)
+    if match is None:
+        raise ValueError(f"a rectangle is two slices 'rows,columns' such as '0:512,320:576' or '0:64,:', got {text!r}")
+    bounds: list[int] = []
+    for axis, (start, stop), length in zip(
+        ("rows", "columns"), (match.group(1, 2), match.group(3, 4)), shape[-2:], strict=True
+    ):
+        first = 0 if start is None else int(start) + (length if int(start) < 0 else 0)
+        last = length if stop is None else int(stop) + (length if int(stop) < 0 else 0)
+        if not 0 <= first < last <= length:
+            raise ValueError(
+                f"{axis} {start or ''}:{stop or ''} of {text!r} are empty or leave the scene's {length} {axis}"
+            )
+        bounds += [first, last]
+    return Rect(*bounds)
+
+
+def patch_grid(shape: Sequence[int], patch: int, stride: int) -> np.ndarray:
+    """Origins of all patches on the grid 0, stride, 2 stride, ... that fit: (n, 2) int64, row by row.
+
+    There are ((H - patch) // stride + 1) ((W - patch) // stride + 1) of them, none where the image is smaller than the
+    patch.
+
+    Args:
+        shape: (..., H, W).
+        patch, stride: in pixels, 1 or more.
+
+    Raises:
+        ValueError: patch or stride below 1.
+    """
+    for name, value in (("patch", patch), ("stride", stride)):
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more pixels, got {value}")
+    rows, columns = (np.arange(0, length - patch + 1, stride, dtype=np.int64) for length in shape[-2:])
+    return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def region_split(
+    shape: Sequence[int],
+    test: Rect | str,
+    *,
+    patch: int,
+    stride: int,
+    validation: float | Rect | str = 0.1,
+    train: Rect | str | None = None,
+) -> Split:
+    """Split one scene into a test rectangle, a validation block and the rest, which trains.
+
+    Patches must lie wholly inside their region: those across a border are dropped, so no pixel is shared.
+
+    - Test: the rectangle, as given.
+    - Validation, as a fraction f: of the rectangles above, below, left of and right of the test region (inside the
+      training rectangle, over its full width or height) the largest that holds a patch is taken, the first of equals,
+      and of it the last rows, or the last columns where it is wider than high: as many as make f of the training
+      pixels, but at least one patch. Or a rectangle, or 0 for none.
+    - Training: what is left of the training rectangle, of any shape. Its grid starts at the first row and the first
+      column that hold a training pixel; the grids of validation and test start at their corners.
+
+    Args:
+        shape: (..., H, W) of the scene.
+        test: the test rectangle; text is read by `parse_rect`.
+        patch: side of the patches in pixels (the scale times the LR size).
+        stride: step of the training and validation grids in pixels.
+        validation: fraction in [0, 1), or a rectangle.
+        train: the training rectangle; the whole scene by default.
+
+    Raises:
+        ValueError: patch, stride or fraction out of range, rectangles outside the scene or overlapping, no patch fits
+            the validation block, or none the training region (says which sizes would fit).
+    """
+    height, width = (int(length) for length in shape[-2:])
+    test = _inside(test, (height, width), "test")
+    outer = Rect(0, height, 0, width) if train is None else _inside(train, (height, width), "train")
+    if train is not None and _overlap(outer, test):
+        raise ValueError(f"train {outer} and test {test} overlap")
+    patch_grid((0, 0), patch, stride)  # checks both
+    free = np.zeros((height, width), bool)
+    free[outer.slices] = True
+    free[test.slices] = False
+    block = _validation_block(validation, outer, test, int(free.sum()), patch, (height, width))
+    held: np.ndarray = np.zeros((0, 2), np.int64)
+    if block is not None:
+        free[block.slices] = False
+        held = _in_rect(block, patch, stride)
+        if not len(held):
+            raise ValueError(f"no {patch} x {patch} patch fits the validation block {block}: take a smaller patch")
+    origins = _in_region(free, patch, stride)
+    if not len(origins):
+        # what fits also fits when made smaller, as the origins stay: the sizes that fit come first
+        fits = bisect_left(range(1, patch), True, key=lambda p: not len(_in_region(free, p, stride)))
+        left = f"no patch fits on a grid of stride {stride}" if free.any() else "nothing is left for training"
+        advice = f"a patch of {fits} or less fits" if fits else left
+        blocks = f"test {test}" + (f" and validation {block}" if block else "")
+        raise ValueError(
+            f"no {patch} x {patch} training patch fits {outer} of the {height} x {width} scene "
+            f"beside {blocks}: {advice}"
+        )
+    return Split((height, width), patch, stride, test, block, origins, held, _in_rect(test, patch, patch))
+
+
+def _inside(rect: Rect | str, shape: tuple[int, int], argument: str) -> Rect:
+    try:
+        if isinstance(rect, str):
+            return parse_rect(rect, shape)
+        rect = Rect(*rect)
+        if not (0 <= rect.top < rect.bottom <= shape[0] and 0 <= rect.left < rect.right <= shape[1]):
+            raise ValueError(f"{rect} is empty or leaves the scene of {shape[0]} x {shape[1]} pixels")
+    except ValueError as error:
+        raise ValueError(f"{argument}: {error}") from None
+    return rect
+
+
+def _overlap(a: Rect, b: Rect) -> bool:
+    return a.top < b.bottom and b.top < a.bottom and a.left < b.right and b.left < a.right
+
+
+def _validation_block(
+    validation: float | Rect | str, outer: Rect, test: Rect, pixels: int, patch: int, shape: tuple[int, int]
+) -> Rect | None:
+    if isinstance(validation, (str, tuple)):
+        block = _inside(validation, shape, "validation")
+        if _overlap(block, test):
+            raise ValueError(f"validation {block} and test {test} overlap")
+        return block
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation must be a fraction in [0, 1) or a rectangle, got {validation}")
+    if validation == 0:
+        return None
+    around = [outer]
+    if _overlap(outer, test):
+        around = [
+            outer._replace(bottom=max(test.top, outer.top)),
+            outer._replace(top=min(test.bottom, outer.bottom)),
+            outer._replace(right=max(test.left, outer.left)),
+            outer._replace(left=min(test.right, outer.right)),
+        ]
+    around = [rect for rect in around if min(rect.height, rect.width) >= patch]
+    if not around:
+        raise ValueError(f"no {patch} x {patch} validation patch fits beside test {test}: take a smaller patch")
+    largest = max(around, key=lambda rect: rect.height * rect.width)
+    if largest.width > largest.height:
+        columns = max(patch, round(validation * pixels / largest.height))
+        return largest._replace(left=max(largest.left, largest.right - columns))
+    rows = max(patch, round(validation * pixels / largest.width))
+    return largest._replace(top=max(largest.top, largest.bottom - rows))
+
+
+def _in_rect(rect: Rect, patch: int, stride: int) -> np.ndarray:
+    return patch_grid((rect.height, rect.width), patch, stride) + np.array([rect.top, rect.left])
+
+
+def _in_region(free: np.ndarray, patch: int, stride: int) -> np.ndarray:
+    """Origins on the grid from the region's first row and column whose patch is free in every pixel."""
+    rows, columns = np.flatnonzero(free.any(1)), np.flatnonzero(free.any(0))
+    if not len(rows):
+        return np.zeros((0, 2), np.int64)
+    box = Rect(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
+    origins = _in_rect(box, patch, stride)
+    sums = np.pad(free.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    top, left = origins.T
+    inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]
+    return origins[inside == patch**2]
