@@ -101,7 +101,7 @@ def is_current(target, command):
         if target.with_suffix(".cmd").read_text() != json.dumps(command):
             return False
         inputs = target.with_suffix(".d").read_text().replace("\\\n", " ").partition(":")[2].split()
-        return all(os.stat(path).st_mtime <= target.stat().st_mtime for path in inputs)
+        return all(Path(path).stat().st_mtime <= target.stat().st_mtime for path in inputs)
     except OSError:
         return False
 
