@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from setuptools import __version__ as setuptools_version
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
@@ -178,6 +179,10 @@ def commands(facts, base):
     return {"build_ext": Build, "build_py": BuildPython}
 
 
+if int(setuptools_version.partition(".")[0]) < 77:  # without build isolation pip does not see to it
+    raise SystemExit(
+        f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel ninja"
+    )
 cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
 if choice("LKOPS_BUILD", "1", "0", "1") == "0":
     setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}, build_ext))
