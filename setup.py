@@ -55,11 +55,12 @@ def why_no_cuda(wanted, torch):
 
     if wanted == "0":
         return "LKOPS_CUDA=0"
-    reason = "no CUDA sources in this version"
     if torch.version.cuda is None:
         reason = f"torch {torch.__version__} has no CUDA"
     elif CUDA_HOME is None:
         reason = "no CUDA toolkit found (CUDA_HOME)"
+    else:
+        return "no CUDA sources in this version"
     if wanted == "1":
         raise SystemExit(f"LKOPS_CUDA=1, but CUDA kernels can't be built: {reason}")
     return reason
