@@ -104,7 +104,7 @@ def main() -> None:
         # when other jobs hold a core, its time slices are what the medians show: then the least tells more
         for name, eager, ours, write in zip(("median", "least"), *measure(functions), strict=True):
             print(
-                f"{direction:8} {str(dtype):14} {name:6}  eager {eager:6.2f} ms  lkops {ours:6.2f} ms  "
+                f"{direction:8} {dtype!s:14} {name:6}  eager {eager:6.2f} ms  lkops {ours:6.2f} ms  "
                 f"ratio {eager / ours:5.1f}  (just writing the result: {write:.2f} ms)"
             )
 
