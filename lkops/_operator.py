@@ -49,7 +49,7 @@ def register(
 
 
 def _why_missing(name: str, backend: str) -> str:
-    if backend in _extension.NAMES and (error := _extension.extension_error(_extension.NAMES[backend])):
+    if backend == "cpu" and (error := _extension.extension_error("_C_cpu")):
         return error
     key = "CUDA" if backends.DEVICES[backend] == "cuda" else "CPU"
     if not _library.has_kernel(f"{name}_{backend}_fwd", key):

@@ -34,7 +34,7 @@ def report() -> str:
         "",
         "build:",
         *(f"  {key:16} {value}" for key, value in _extension.build_facts().items()),
-        *(f"  {name} extension: {_extension.extension_error(file) or 'loaded'}" for name, file in _NAMES),
+        f"  {'cpu extension':16} {_extension.extension_error('_C_cpu') or 'loaded'}",
         *(f"  {key:16} {value}" for key, value in _extension.cpu_facts().items()),
         "",
         "operators (* = automatic choice for float32 on the CPU):",
@@ -45,8 +45,6 @@ def report() -> str:
         lines += [f"  {row}" for row in backends.status("cuda")]
     return "\n".join(lines)
 
-
-_NAMES = tuple(_extension.NAMES.items())
 
 if __name__ == "__main__":
     print(report())

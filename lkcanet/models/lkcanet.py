@@ -93,26 +93,25 @@ class LKCANet(nn.Module):
         }
         self.bands, self.scale = bands, scale
         self.head = nn.Conv2d(bands, channels, 3, padding=1)
-        self.blocks = nn.Sequential(
-            *(
-                lkops.nn.LKBlock(
-                    channels,
-                    kernel_sizes=kernel_sizes,
-                    dilations=dilations,
-                    groups=attention_groups,
-                    reduction=reduction,
-                    interleave=interleave,
-                    drop_path=drop_path * index / max(blocks - 1, 1),
-                    eps=eps,
-                )
-                for index in range(blocks)
+        body = [
+            lkops.nn.LKBlock(
+                channels,
+                kernel_sizes=kernel_sizes,
+                dilations=dilations,
+                groups=attention_groups,
+                reduction=reduction,
+                interleave=interleave,
+                drop_path=drop_path * index / max(blocks - 1, 1),
+                eps=eps,
             )
-        )
+            for index in range(blocks)
+        ]
+        self.blocks = nn.Sequential(*body)
         self.upsample = lkops.nn.UpsampleAdd(
             channels, bands, scale, groups=upsample_groups, cubic_a=cubic_a, border=border
         )
         if weight_norm:
-            for block in self.blocks:
+            for block in body:
                 for conv in (block.projection.conv, block.attention.dw1, block.attention.dw2, block.out):
                     add_weight_norm(conv)
             add_weight_norm(self.upsample.conv)
@@ -124,7 +123,7 @@ class LKCANet(nn.Module):
         assert conv.bias is not None
         conv.bias.zero_()
         if parametrize.is_parametrized(conv):
-            conv.parametrizations.weight.original0.zero_()  # the gain; the direction stays random
+            conv.get_parameter("parametrizations.weight.original0").zero_()  # the gain; the direction stays random
         else:
             conv.weight.zero_()
 

@@ -14,15 +14,6 @@ from lkcanet.data import Scene, read_scene, scene_from_array
 
 
 @pytest.fixture
-def shared_data() -> Path:
-    """Real scenes lie beside the checkout and are never part of it."""
-    folder = Path(__file__).parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"real scenes are not at hand: {folder} does not exist")
-    return folder
-
-
-@pytest.fixture
 def cube() -> np.ndarray:
     """(4 bands, 5 rows, 6 columns) uint16, all values different."""
     return (np.random.default_rng(0).permutation(4 * 5 * 6).reshape(4, 5, 6) * 500 + 7).astype(np.uint16)
@@ -295,28 +286,3 @@ def test_bad_folders(tmp_path: Path, cube: np.ndarray) -> None:
 def test_scene_checks(arguments: tuple, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         Scene(*arguments)
-
-
-# ---- real scenes
-
-
-def test_jasper_ridge(shared_data: Path) -> None:
-    path = shared_data / "jasper_ridge.mat"
-    with pytest.raises(ValueError, match=r"3 that could be the scene: give key; keys: .*Y \(198, 10000\)"):
-        read_scene(path)
-    with pytest.raises(ValueError, match=r"axes='cp', size=\(100, 100\)"):
-        read_scene(path, key="Y")
-    scene = read_scene(path, key="Y", axes="cp", size=(100, 100))
-    raw = scipy.io.loadmat(path)["Y"].reshape(198, 100, 100).transpose(0, 2, 1)
-    check(scene, raw, float(raw.max()))
-    assert scene.name == "jasper_ridge"
-
-
-def test_cave(shared_data: Path) -> None:
-    folder = shared_data / "cave_oil_painting"
-    scene = read_scene(folder, peak=65535)
-    assert scene.pixels.shape == (20, 512, 640)
-    for index, band in enumerate(scene.pixels):
-        image = imageio.imread(folder / f"oil_painting_ms_{index + 1:02}.png")
-        assert image.dtype == np.uint16
-        np.testing.assert_array_equal(band, image.astype(np.float32) / np.float32(65535))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lkops
-from lkops import backends
+from lkops import _operator, backends
 from tests.lkops.problems import (
     PROBLEMS,
     Case,
@@ -170,6 +170,8 @@ def test_double_backward_raises_also_in_a_gradient_penalty(operator, backend, de
     grads = torch.autograd.grad(total, present, create_graph=True)
     with pytest.raises(RuntimeError, match=f"{operator} has no double backward on this backend"):
         sum(grad.square().sum() for grad in grads).backward()
+    if not _operator._saves[operator]:
+        return  # linear: its gradient does not depend on the arguments, so there is nothing to differentiate again
     total = sum(output.sum() for output in invoke(operator, leaves, options, backend))
     grads = torch.autograd.grad(total, present, create_graph=True)  # grad_output needs no gradient here
     with pytest.raises(RuntimeError, match=f"{operator} has no double backward on this backend"):

@@ -1,0 +1,61 @@
+# `make demo` and `make test` set up everything on a fresh machine and do not repeat what is done.
+#
+#   make test PYTHON=python3 VENV=     use an existing Python that has torch; installs with --no-deps
+
+VENV ?= .venv
+PYTHON ?= python3
+# the registry's newest torch brings gigabytes of CUDA; pinned here and not in pyproject.toml
+TORCH ?= torch==2.13.0
+JOBS ?= 2
+
+ifeq ($(VENV),)
+PY := $(PYTHON)
+READY := build/installed-$(notdir $(PYTHON))
+else
+PY := $(VENV)/bin/python
+READY := $(VENV)/.installed
+endif
+
+SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
+# one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
+
+.PHONY: demo test check lint bench clean
+
+demo: $(READY)
+	$(PY) -m lkcanet.cli demo
+
+test: $(READY) lint
+	$(PYTEST)
+
+check: $(READY)
+	$(PYTEST) -m "not slow"
+
+lint: $(READY)
+	@if $(PY) -c "import ruff" 2>/dev/null; then $(PY) -m ruff check . && $(PY) -m ruff format --check . ; \
+	else echo "lint: ruff is not installed, skipped"; fi
+	@if $(PY) -c "import mypy" 2>/dev/null; then $(PY) -m mypy; else echo "lint: mypy is not installed, skipped"; fi
+
+bench: $(READY)
+	$(PY) -m bench.run
+
+clean:
+	rm -rf build .venv *.egg-info lkops/_C_*.so lkops/_build_facts.json
+
+ifeq ($(VENV),)
+$(READY): $(SOURCES)
+	$(PY) -m pip install -q --no-build-isolation --no-deps -e .
+	@mkdir -p $(@D) && touch $@
+else
+$(PY):
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.dependencies: pyproject.toml | $(PY)
+	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) "setuptools>=77" wheel ninja numpy
+	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
+	@touch $@
+
+$(READY): $(SOURCES) $(VENV)/.dependencies
+	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+endif

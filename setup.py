@@ -1,0 +1,208 @@
+"""Builds the compiled kernels. Everything else about the package is in pyproject.toml.
+
+Environment:
+    LKOPS_BUILD  1 (default), or 0 for a pure Python package on purpose.
+    LKOPS_CUDA   auto (default: where torch has CUDA and CUDA_HOME is set), 0, or 1 (raises where it can't be had).
+    CXX          the C++ compiler; MAX_JOBS: how many run at once.
+"""
+
+import concurrent.futures
+import json
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from setuptools import __version__ as setuptools_version
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
+
+ROOT = Path(__file__).parent
+TORCH_TARGET_VERSION = "0x020a000000000000"  # the oldest torch whose stable ABI serves: 2.10
+
+# -ffp-contract=off: whether a * b + c rounds once or twice is written in the source (csrc/common/simd.h).
+KERNEL_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+ISA_FLAGS = {"Portable": []}
+if platform.machine() in ("x86_64", "AMD64"):
+    ISA_FLAGS["Avx2"] = ["-mavx2", "-mfma", "-mf16c"]
+    ISA_FLAGS["Avx512"] = [*ISA_FLAGS["Avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+
+
+def choice(variable, default, *allowed):
+    value = os.environ.get(variable) or default
+    if value not in allowed:
+        raise SystemExit(f"{variable} must be one of {', '.join(allowed)}; it is {value!r}")
+    return value
+
+
+def import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise SystemExit(
+            f"lkops compiles its kernels against the torch that will run them, and `import torch` failed: {error}\n"
+            "Install torch first, then: pip install --no-build-isolation .\n"
+            "(or, without compiled kernels: LKOPS_BUILD=0 pip install .)"
+        ) from error
+    return torch
+
+
+def why_no_cuda(wanted, torch):
+    from torch.utils.cpp_extension import CUDA_HOME
+
+    if wanted == "0":
+        return "LKOPS_CUDA=0"
+    if torch.version.cuda is None:
+        reason = f"torch {torch.__version__} has no CUDA"
+    elif CUDA_HOME is None:
+        reason = "no CUDA toolkit found (CUDA_HOME)"
+    else:
+        return "no CUDA sources in this version"
+    if wanted == "1":
+        raise SystemExit(f"LKOPS_CUDA=1, but CUDA kernels can't be built: {reason}")
+    return reason
+
+
+def compiler():
+    """The C++ compiler, as torch's own build helper chooses it, and its version."""
+    name = os.environ.get("CXX", "c++")
+    if shutil.which(name) is None:
+        raise SystemExit(
+            f"no C++ compiler: {name!r} is not on the path. Install one (such as g++) or name it in CXX,\n"
+            "or build without compiled kernels: LKOPS_BUILD=0 pip install --no-build-isolation ."
+        )
+    return name, subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def jobs():
+    """Compilers at once: one per CPU, and 1.5 GB each (torch's headers need about 1 GB)."""
+    if asked := os.environ.get("MAX_JOBS"):
+        return int(asked)
+    count = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # Linux: the CPUs that this process may use, and the memory that is free
+        memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        count = min(len(os.sched_getaffinity(0)), int(memory / 1.5e9))
+    return max(1, count)
+
+
+def write_facts(facts, folder):
+    """lkops/_build_facts.json: what the loader, `python -m lkops.env` and the tests know about this build."""
+    target = Path(folder) / "lkops" / "_build_facts.json"
+    temporary = target.with_name(f"{target.name}.{os.getpid()}")
+    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    temporary.replace(target)
+
+
+def is_current(target, command):
+    """Whether `target` came from this very command and is newer than all that the compiler read for it."""
+    try:
+        if target.with_suffix(".cmd").read_text() != json.dumps(command):
+            return False
+        inputs = target.with_suffix(".d").read_text().replace("\\\n", " ").partition(":")[2].split()
+        return all(Path(path).stat().st_mtime <= target.stat().st_mtime for path in inputs)
+    except OSError:
+        return False
+
+
+def compile_object(command, target):
+    if is_current(target, command):
+        return
+    target.with_suffix(".cmd").unlink(missing_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CompileError(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    target.with_suffix(".cmd").write_text(json.dumps(command))
+
+
+def compile_kernels(folder):
+    """Every csrc/*/cpu.cpp once per instruction set; returns the objects. Compiles only what changed."""
+    work = []
+    for source in sorted(Path("csrc").glob("*/cpu.cpp")):
+        for isa, flags in ISA_FLAGS.items():
+            target = Path(folder) / "kernels" / f"{source.parent.name}_{isa.lower()}.o"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            command = [compiler()[0], *KERNEL_FLAGS, *flags, f"-DLKOPS_ISA={isa}", "-Icsrc", "-MMD"]
+            work.append(([*command, "-c", str(source), "-o", str(target)], target))
+    with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
+        list(pool.map(compile_object, *zip(*work, strict=True)))  # list(): raises what a compiler raised
+    return [str(target) for _, target in work]
+
+
+def extension(torch):
+    from torch.utils.cpp_extension import CppExtension
+
+    sources = [*Path("csrc").glob("bindings/*.cpp"), *Path("csrc").glob("common/*.cpp")]
+    return CppExtension(
+        "lkops._C_cpu",
+        sorted(map(str, sources)),
+        depends=[*sorted(map(str, Path("csrc").rglob("*.h"))), "setup.py", torch.version.__file__],
+        include_dirs=[str(ROOT / "csrc")],
+        define_macros=[(f"LKOPS_HAVE_{isa.upper()}", None) for isa in ISA_FLAGS],
+        extra_compile_args={
+            "cxx": ["-O2", "-fvisibility=hidden", "-Wall", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
+        },
+        py_limited_api=True,
+    )
+
+
+def commands(facts, base):
+    """The build commands. Facts go where the package goes: into the source tree in place, else into the build."""
+
+    class Build(base):
+        def finalize_options(self):
+            force = self.force
+            super().finalize_options()
+            self.force = force  # torch sets it with ninja, and would link and copy again at every call
+
+        def build_extensions(self):
+            facts["compiler"] = compiler()[1]
+            os.environ["MAX_JOBS"] = str(jobs())
+            objects = compile_kernels(self.build_temp)
+            for ext in self.extensions:
+                ext.extra_objects = objects
+                ext.depends = [*ext.depends, *objects]  # links again when a kernel changed
+            super().build_extensions()
+
+        def run(self):
+            super().run()
+            write_facts(facts, ROOT if self.inplace else self.build_lib)
+
+    class BuildPython(build_py):
+        def run(self):
+            super().run()
+            if not facts["built"]:  # without extensions the command above never runs
+                write_facts(facts, ROOT if self.editable_mode else self.build_lib)
+
+    return {"build_ext": Build, "build_py": BuildPython}
+
+
+if int(setuptools_version.partition(".")[0]) < 77:  # without build isolation pip does not see to it
+    raise SystemExit(
+        f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel ninja"
+    )
+cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
+if choice("LKOPS_BUILD", "1", "0", "1") == "0":
+    setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}, build_ext))
+else:
+    torch = import_torch()
+    facts = {
+        "built": True,
+        "torch": torch.__version__,
+        "torch_target_version": TORCH_TARGET_VERSION,
+        "python": platform.python_version(),
+        "kernel_flags": KERNEL_FLAGS,
+        "isa_flags": ISA_FLAGS,
+        "cuda": False,
+        "why_no_cuda": why_no_cuda(cuda, torch),
+    }
+    from torch.utils.cpp_extension import BuildExtension
+
+    setup(
+        ext_modules=[extension(torch)],
+        cmdclass=commands(facts, BuildExtension),
+        options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    )

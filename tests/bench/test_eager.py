@@ -1,0 +1,46 @@
+"""What lkops is measured against computes the same."""
+
+import pytest
+import torch
+
+import lkops
+import lkops.nn
+from bench import eager
+from bench.test_operators import check
+from lkcanet.models import LKCANet
+
+TORCH_BICUBIC = {"cubic_a": -0.75, "border": "replicate"}
+
+
+def woken(**options) -> LKCANet:
+    torch.manual_seed(0)
+    model = LKCANet(6, 2, 16, 2, 2, reduction=8, **TORCH_BICUBIC, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def test_the_eager_network_is_the_network() -> None:
+    model, x = woken().fold(), torch.rand(2, 6, 9, 11)
+    torch.testing.assert_close(eager.Network(model)(x), model(x), rtol=1e-4, atol=1e-5)
+    assert (model(x) - lkops.bicubic_upsample(x, scale=2, **TORCH_BICUBIC)).abs().max() > 0.01
+
+
+def test_the_eager_network_must_be_folded() -> None:
+    with pytest.raises(ValueError, match="model must be folded"):
+        eager.Network(woken())
+
+
+def test_eager_losses_are_the_losses() -> None:
+    a, b = torch.rand(2, 5, 6, 7, dtype=torch.float64), torch.rand(2, 5, 6, 7, dtype=torch.float64)
+    for ours, theirs in zip(lkops.spectral_losses(a, b), eager.spectral_losses(a, b), strict=True):
+        torch.testing.assert_close(theirs, ours)
+
+
+def test_the_benchmarks_check_refuses_wrong_outputs_and_zeros() -> None:
+    good, bad, zero = torch.ones(3), torch.tensor([1.0, 1.0, 1.1]), torch.zeros(3)
+    check(lambda: good, lambda: good)
+    for ours, theirs in ((bad, good), (zero, good), (zero, zero), (good / 0, good)):
+        with pytest.raises(AssertionError, match="outputs differ"):
+            check(lambda ours=ours: ours, lambda theirs=theirs: theirs)
