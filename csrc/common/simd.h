@@ -50,7 +50,8 @@ LKOPS_INLINE Floats fma(Floats a, Floats b, Floats c) {
 // result[i] = v[index[i]], for 0 <= index[i] < kLanes.
 LKOPS_INLINE Floats permute(Floats v, Ints index) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-  return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), v);
+  // all lanes; the form without a mask makes gcc 12 warn of an uninitialised value in its own header
+  return _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(index), v);
 #elif defined(__AVX2__) && defined(__FMA__)
   return _mm256_permutevar8x32_ps(v, reinterpret_cast<__m256i>(index));
 #else
