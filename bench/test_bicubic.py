@@ -19,13 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import lkops  # noqa: F401  defines the schemas
+import lkops  # noqa: F401  defines the ops
 from lkops._extension import cpu_facts, extension_error
-
-if not hasattr(torch.ops.lkops, "bicubic_upsample_cpu_fwd"):  # until lkops/_library.py defines them
-    library = torch.library.Library("lkops", "FRAGMENT")
-    library.define("bicubic_upsample_cpu_fwd(Tensor x, int scale, float cubic_a, bool symmetric) -> Tensor")
-    library.define("bicubic_upsample_cpu_bwd(Tensor grad, int scale, float cubic_a, bool symmetric) -> Tensor")
 
 SHAPE, SCALE = (1, 128, 64, 64), 4
 CUBIC_A, SYMMETRIC = -0.75, False  # torch's own

@@ -16,10 +16,6 @@ from lkops._extension import cpu_facts, extension_error
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
 
-if not hasattr(torch.ops.lkops, "bicubic_upsample_cpu_fwd"):  # until lkops/_library.py defines them
-    library = torch.library.Library("lkops", "FRAGMENT")
-    library.define("bicubic_upsample_cpu_fwd(Tensor x, int scale, float cubic_a, bool symmetric) -> Tensor")
-    library.define("bicubic_upsample_cpu_bwd(Tensor grad, int scale, float cubic_a, bool symmetric) -> Tensor")
 
 upsample = torch.ops.lkops.bicubic_upsample_cpu_fwd
 transpose = torch.ops.lkops.bicubic_upsample_cpu_bwd
