@@ -22,20 +22,19 @@ def cubic_weights(scale: int, a: float) -> list[list[float]]:
 
 def _along(x: Tensor, dim: int, scale: int, a: float, symmetric: bool) -> Tensor:
     size = x.shape[dim]
-    i = torch.arange(size * scale, device=x.device)
-    first = (2 * i + 1 - scale).div(2 * scale, rounding_mode="floor") - 1  # floor((i + 0.5) / scale - 0.5) - 1
-    table = torch.tensor(cubic_weights(scale, a), dtype=torch.float64, device=x.device).to(x.dtype)
-    weights = table[i % scale].view([-1 if d == dim else 1 for d in range(4)] + [4])
-    total = torch.zeros((), dtype=x.dtype, device=x.device)
-    for tap in range(4):
-        index = first + tap
-        if symmetric:
-            index = index % (2 * size)
-            index = torch.where(index < size, index, 2 * size - 1 - index)
-        else:
-            index = index.clamp(0, size - 1)
-        total = total + x.index_select(dim, index) * weights[..., tap]
-    return total
+    index = torch.arange(-2, size + 2, device=x.device)  # the taps reach two pixels beyond the image
+    if symmetric:
+        index = index % (2 * size)
+        index = torch.where(index < size, index, 2 * size - 1 - index)
+    padded = x.index_select(dim, index.clamp(0, size - 1))
+    phases = []
+    for phase, weights in enumerate(cubic_weights(scale, a)):
+        first = 0 if 2 * phase + 1 < scale else 1  # floor((phase + 0.5) / scale - 0.5) - 1, in the padded image
+        total = padded.narrow(dim, first, size) * weights[0]
+        for tap in (1, 2, 3):
+            total = torch.add(total, padded.narrow(dim, first + tap, size), alpha=weights[tap])
+        phases.append(total)
+    return torch.stack(phases, dim + 1).flatten(dim, dim + 1)
 
 
 def bicubic_upsample(x: Tensor, scale: int, cubic_a: float = -0.5, symmetric: bool = True) -> Tensor:
