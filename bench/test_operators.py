@@ -12,7 +12,7 @@ from torch import Tensor
 
 import lkops
 import lkops.nn
-from bench import eager
+from lkcanet import eager
 from lkcanet.models import lkca_lr
 
 N, C, SIDE, BANDS, SCALE = 1, 128, 64, 128, 4
@@ -30,7 +30,7 @@ def _problem(name: str) -> Problem:
     if name == "bicubic_upsample":
         return (
             lambda: lkops.bicubic_upsample(x, scale=SCALE, **TORCH_BICUBIC),
-            lambda: eager.bicubic_upsample(x, scale=SCALE),
+            lambda: eager.bicubic_upsample(x, scale=SCALE, **TORCH_BICUBIC),
             [x],
         )
     if name == "depthwise_conv2d":
@@ -52,7 +52,11 @@ def _problem(name: str) -> Problem:
         up = lkops.nn.UpsampleAdd(C, BANDS, SCALE, groups=8, **TORCH_BICUBIC)
         image, weight, bias = torch.rand(N, BANDS, SIDE, SIDE), up.conv.weight, up.conv.bias
         assert bias is not None
-        return lambda: up(x, image), lambda: eager.upsample_add(x, weight, bias, image, scale=SCALE), [x]
+        return (
+            lambda: up(x, image),
+            lambda: eager.upsample_add(x, weight, bias, image, scale=SCALE, **TORCH_BICUBIC),
+            [x],
+        )
     if name == "spectral_losses":
         target = torch.randn_like(x)
         return lambda: lkops.spectral_losses(x, target), lambda: eager.spectral_losses(x, target), [x]

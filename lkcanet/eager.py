@@ -10,11 +10,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lkcanet.models import LKCANet
+from .models import LKCANet
 
 
-def bicubic_upsample(x: Tensor, *, scale: int) -> Tensor:
-    return F.interpolate(x, scale_factor=scale, mode="bicubic")
+def bicubic_upsample(x: Tensor, *, scale: int, cubic_a: float = -0.5, border: str = "symmetric") -> Tensor:
+    """torch's own bicubic where the options are its own, else (MATLAB's) its antialiased one on a mirrored image."""
+    if (cubic_a, border) == (-0.75, "replicate"):
+        return F.interpolate(x, scale_factor=scale, mode="bicubic")
+    if (cubic_a, border) != (-0.5, "symmetric"):
+        raise ValueError(f"cubic_a and border must be torch's or MATLAB's, got {cubic_a} and {border!r}")
+    padded = torch.cat((x[..., :2, :].flip(-2), x, x[..., -2:, :].flip(-2)), -2)
+    padded = torch.cat((padded[..., :2].flip(-1), padded, padded[..., -2:].flip(-1)), -1)
+    large = F.interpolate(padded, scale_factor=scale, mode="bicubic", antialias=True)
+    return large[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale]
 
 
 def depthwise_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, dilation: int = 1) -> Tensor:
@@ -48,10 +56,12 @@ def lk_block(x: Tensor, *parameters: Tensor) -> Tensor:
     return x + F.conv2d(large_kernel_channel_attention(u, *projection_and_attention[4:]), out_weight, out_bias)
 
 
-def upsample_add(features: Tensor, weight: Tensor, bias: Tensor, lowres: Tensor, *, scale: int) -> Tensor:
+def upsample_add(
+    features: Tensor, weight: Tensor, bias: Tensor, lowres: Tensor, *, scale: int, **bicubic: Any
+) -> Tensor:
     groups = features.shape[1] // weight.shape[1]
     up = F.pixel_shuffle(F.conv2d(features, weight, bias, padding=weight.shape[-1] // 2, groups=groups), scale)
-    return up + bicubic_upsample(lowres, scale=scale)
+    return up + bicubic_upsample(lowres, scale=scale, **bicubic)
 
 
 def spectral_losses(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -82,4 +92,5 @@ class Network(torch.nn.Module):
             features = lk_block(features, *arguments)
         conv = self.model.upsample.conv
         assert conv.bias is not None
-        return upsample_add(features, conv.weight, conv.bias, x, scale=self.model.scale)
+        bicubic = {key: self.model.config[key] for key in ("cubic_a", "border")}
+        return upsample_add(features, conv.weight, conv.bias, x, scale=self.model.scale, **bicubic)

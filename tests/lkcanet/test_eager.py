@@ -5,8 +5,8 @@ import torch
 
 import lkops
 import lkops.nn
-from bench import eager
 from bench.test_operators import check
+from lkcanet import eager
 from lkcanet.models import LKCANet
 
 TORCH_BICUBIC = {"cubic_a": -0.75, "border": "replicate"}
@@ -14,17 +14,20 @@ TORCH_BICUBIC = {"cubic_a": -0.75, "border": "replicate"}
 
 def woken(**options) -> LKCANet:
     torch.manual_seed(0)
-    model = LKCANet(6, 2, 16, 2, 2, reduction=8, **TORCH_BICUBIC, **options).eval()
+    model = LKCANet(6, 2, 16, 2, 2, reduction=8, **options).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
 
 
-def test_the_eager_network_is_the_network() -> None:
-    model, x = woken().fold(), torch.rand(2, 6, 9, 11)
+@pytest.mark.parametrize("bicubic", [{}, TORCH_BICUBIC], ids=["matlab", "torch"])
+def test_the_eager_network_is_the_network(bicubic) -> None:
+    model, x = woken(**bicubic).fold(), torch.rand(2, 6, 9, 11)
     torch.testing.assert_close(eager.Network(model)(x), model(x), rtol=1e-4, atol=1e-5)
-    assert (model(x) - lkops.bicubic_upsample(x, scale=2, **TORCH_BICUBIC)).abs().max() > 0.01
+    assert (model(x) - lkops.bicubic_upsample(x, scale=2, **bicubic)).abs().max() > 0.01
+    with pytest.raises(ValueError, match="must be torch's or MATLAB's"):
+        eager.bicubic_upsample(x, scale=2, cubic_a=-0.75)
 
 
 def test_the_eager_network_must_be_folded() -> None:
