@@ -11,8 +11,14 @@ from . import _shared as shared
 def evaluate(
     scene: shared.ScenePath,
     checkpoint: Annotated[
-        list[Path], typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated.")
-    ],
+        list[Path] | None,
+        typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated."),
+    ] = None,
+    prediction: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A scene that was super-resolved already, by any method; may be repeated."),
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Upsampling factor r; the checkpoint's, without one 4.")] = None,
     region: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +34,9 @@ def evaluate(
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Score networks, and bicubic, on a high-resolution scene: degrade it, super-resolve it, compare.
+    """Score networks, or finished results, on a high-resolution scene, beside bicubic.
+
+    Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
     """
@@ -38,28 +46,49 @@ def evaluate(
     from lkcanet.tables import metrics_table
 
     shared.set_threads(threads)
-    networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint]
-    _, first, extra = networks[0]
-    for path, model, other in networks[1:]:
+    networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
+    for path, model, other in networks:
+        _, first, extra = networks[0]
         if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
-            raise ValueError(f"{path} is of other bands, scale or peak than {checkpoint[0]}: score it on its own")
-    whole = shared.load_for(scene, key, axes, size, peak, None, first, extra)
-    region = choose_region(region, checkpoint[0], extra, whole)
-    target, lowres = degraded(whole if region is None else shared.crop(whole, region), first.scale)
+            raise ValueError(f"{path} is of other bands, scale or peak than {networks[0][0]}: score it on its own")
+        if scale not in (None, model.scale):
+            raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
+    if networks:
+        name, model, extra = networks[0]
+        scale = model.scale
+        whole = shared.load_for(scene, key, axes, size, peak, None, model, extra)
+        region = choose_region(region, name, extra, whole)
+    else:
+        scale = 4 if scale is None else scale
+        whole = shared.load_scene(scene, key, axes, size, peak)
+    target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale)
     rows: dict[str, Any] = {
-        f"bicubic x{first.scale}": score(bicubic_upsample(lowres.tensor(), first.scale)[0], target.pixels, first.scale)
+        f"bicubic x{scale}": score(bicubic_upsample(lowres.tensor(), scale)[0], target.pixels, scale)
     }
     for path, model, _ in networks:
-        name = path.stem if len(networks) == 1 else str(path)
-        rows[name] = score(super_resolve(model, lowres).pixels, target.pixels, first.scale)
+        rows[str(path)] = score(super_resolve(model, lowres).pixels, target.pixels, scale)
+    for path in prediction or ():
+        rows[str(path)] = score(finished(path, whole, target, region).pixels, target.pixels, scale)
     part = "whole scene" if region is None else f"region {region}"
     if json:
-        methods = ["bicubic", *map(str, checkpoint)]
+        methods = ["bicubic", *list(rows)[1:]]
         scores = [{"method": method, **row} for method, row in zip(methods, rows.values(), strict=True)]
         facts = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
-        shared.print_json({**facts, "scale": first.scale, "scores": scores})
+        shared.print_json({**facts, "scale": scale, "scores": scores})
         return
     shared.print_table(metrics_table(rows, title=f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"))
+
+
+def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:
+    """A super-resolved scene from a file, in the target's units; one of the whole scene is cropped to the region."""
+    from lkcanet.data import read_scene
+
+    result = read_scene(path, peak=target.peak)
+    if region is not None and result.pixels.shape == whole.pixels.shape:
+        result = shared.crop(result, region)
+    if result.pixels.shape != target.pixels.shape:
+        raise ValueError(f"{path} has shape {result.pixels.shape}, the part to score {target.pixels.shape}")
+    return result
 
 
 def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], scene: Any) -> str | None:
@@ -83,6 +112,6 @@ def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
     rows, columns = scene.size
     if rows % scale or columns % scale:
         raise ValueError(
-            f"the network's scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
+            f"the scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
         )
     return scene, shared.with_pixels(scene, bicubic_downsample(scene.tensor(), scale)[0].numpy())

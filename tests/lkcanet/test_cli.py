@@ -167,6 +167,28 @@ def test_evaluate(folder: Path) -> None:
     assert "bicubic x2" in table
 
 
+def test_evaluate_finished_results(folder: Path, tmp_path: Path) -> None:
+    """What `degrade` and `super-resolve` wrote scores as the checkpoint itself does; so do sensor counts."""
+    scene, net = folder / "scene.npz", folder / "net.safetensors"
+    lkca("degrade", scene, tmp_path / "lr.npy", "--scale", 2)
+    lkca("super-resolve", tmp_path / "lr.npy", tmp_path / "sr.npy", "-c", net)
+    result = read_scene(tmp_path / "sr.npy")
+    np.save(tmp_path / "counts.npy", result.pixels * result.peak)
+    files = ("--prediction", tmp_path / "sr.npy", "--prediction", tmp_path / "counts.npy")
+    report = json.loads(lkca("evaluate", scene, "-c", net, *files, "--region", ":,:", "--json").stdout)
+    assert [row["method"] for row in report["scores"]] == ["bicubic", *map(str, (net, *files[1::2]))]
+    bicubic, *same = [row["mpsnr"] for row in report["scores"]]
+    assert same == pytest.approx(3 * [same[0]], abs=1e-4)
+    assert abs(bicubic - same[0]) > 0.01
+    alone = json.loads(lkca("evaluate", scene, *files[:2], "--scale", 2, "--region", ":,40:", "--json").stdout)
+    assert [row["method"] for row in alone["scores"]] == ["bicubic", str(tmp_path / "sr.npy")]
+    assert alone["shape"] == [8, 48, 24]
+    assert "has shape (8, 24, 32), the part to score (8, 48, 64)" in fails(
+        "evaluate", scene, "--prediction", tmp_path / "lr.npy"
+    )
+    assert "--scale is 4, but" in fails("evaluate", scene, "-c", net, "--scale", 4)
+
+
 def test_show(folder: Path, tmp_path: Path) -> None:
     common = ["show", folder / "scene.npz", "-c", folder / "net.safetensors"]
     result = lkca(*common, "--pixel", "3,4", "--pixel", "20x10", "--error", "sam", "--out", tmp_path / "a.png")
@@ -219,7 +241,7 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     assert "--size must be two whole numbers" in fails("info", raw, "--size", "ten")
     assert "peak must be a positive finite number" in fails("info", scene, "--peak", "-1")
     assert "--threads must be 1 or more" in fails("evaluate", scene, "-c", net, "--threads", 0)
-    assert "Missing option" in fails("evaluate", scene, code=2)
+    assert "Missing option" in fails("show", scene, code=2)
     assert "No such command" in fails("upscale", code=2)
     assert "No such option" in fails("info", "--colour", code=2)
     assert list(tmp_path.iterdir()) == [raw]
