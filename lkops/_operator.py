@@ -137,19 +137,30 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
 def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """The arguments of a product as it takes them under autocast: floating tensors in the autocast dtype.
 
-    Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does.
+    Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does; so is what is no
+    floating tensor, for the checks that follow to refuse.
     """
-    device = next(tensor.device.type for tensor in tensors if tensor is not None)
-    if not torch.is_autocast_enabled(device):
+    device = _autocast_device(tensors)
+    if device is None:
         return tensors
     dtype = torch.get_autocast_dtype(device)
-    return tuple(t if t is None or t.dtype is torch.float64 else t.to(dtype) for t in tensors)
+
+    def takes_part(t: Any) -> bool:
+        return isinstance(t, Tensor) and t.is_floating_point() and t.dtype is not torch.float64
+
+    return tuple(t.to(dtype) if takes_part(t) else t for t in tensors)  # type: ignore[union-attr]
+
+
+def _autocast_device(tensors: Sequence[Tensor | None]) -> str | None:
+    """The device type of these tensors where autocast is on for it. Some, such as "meta", have no autocast."""
+    device = next(tensor.device.type for tensor in tensors if tensor is not None)
+    return device if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else None
 
 
 def _autocast_off(tensors: Sequence[Tensor | None]) -> Any:
     """The reference computes in the dtype of its arguments; autocast would change that inside it."""
-    device = next(tensor.device.type for tensor in tensors if tensor is not None)
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    device = _autocast_device(tensors)
+    return nullcontext() if device is None else torch.autocast(device, enabled=False)
 
 
 def _contiguous(output: Any) -> Any:

@@ -135,6 +135,19 @@ def test_arguments_that_do_not_fit(operator, changes, error, message) -> None:
         call(operator, changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": torch.ones(8, 1, 5, 5, dtype=torch.int64)}, r"weight must be torch\.bfloat16 .* got torch\.int64"),
+        ({"bias": torch.ones(8, dtype=torch.bool)}, r"bias must be torch\.bfloat16 as x is, got torch\.bool"),
+        ({"weight": [1.0]}, "weight must be a tensor, got list"),
+    ],
+)
+def test_autocast_hides_no_argument_that_does_not_fit(changes, message) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match=message):
+        call("depthwise_conv2d", changes)
+
+
 @pytest.mark.parametrize("operator", PROBLEMS)
 def test_a_backend_that_does_not_exist(operator) -> None:
     with pytest.raises(ValueError, match=f"backend names 'gpu'; expected one or more of {', '.join(backends.NAMES)}"):
