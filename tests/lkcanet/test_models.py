@@ -183,6 +183,8 @@ def test_drop_path_acts_in_training_only_and_rises_linearly() -> None:
         ({"bands": 8, "attention_groups": 3}, "groups must divide the channels, 128; got 3"),
         ({"bands": 8, "reduction": 7}, "reduction must divide the channels, 384; got 7"),
         ({"bands": 8, "kernel_sizes": (4, 7)}, "kernel_size must be odd, got 4"),
+        ({"bands": 8, "dilations": (0, 7)}, "dilations must be a whole number, 1 or more, got 0"),
+        ({"bands": 8, "kernel_sizes": (5, 7, 9)}, "kernel_sizes must be two whole numbers"),
         ({"bands": 8, "drop_path": 1.0}, r"drop_path must be in \[0, 1\)"),
         ({"bands": 8, "border": "wrap"}, "border must be 'symmetric' or 'replicate', got 'wrap'"),
     ],
