@@ -48,7 +48,19 @@ LKOPS_INLINE Floats fma(Floats a, Floats b, Floats c) {
 }
 
 // result[i] = v[index[i]], for 0 <= index[i] < kLanes.
-LKOPS_INLINE Floats permute(Floats v, Ints index) { return __builtin_shuffle(v, index); }
+LKOPS_INLINE Floats permute(Floats v, Ints index) {
+#if !defined(__clang__)
+  return __builtin_shuffle(v, index);
+#elif defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)  // clang has no __builtin_shuffle
+  return _mm512_permutexvar_ps(reinterpret_cast<__m512i>(index), v);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_permutevar8x32_ps(v, reinterpret_cast<__m256i>(index));
+#else
+  Floats result;
+  for (int i = 0; i < kLanes; ++i) result[i] = v[index[i]];
+  return result;
+#endif
+}
 
 // ---- bfloat16 -------------------------------------------------------------------------------------------------------
 
