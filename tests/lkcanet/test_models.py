@@ -110,6 +110,17 @@ def test_folding_changes_no_bit_and_leaves_the_network_alone(dtype: torch.dtype)
     assert list(folded.state_dict()) == list(small(weight_norm=False).state_dict())
 
 
+def test_folding_draws_no_random_numbers_and_keeps_what_is_frozen() -> None:
+    model = small().requires_grad_(False)
+    model.head.requires_grad_()
+    state = torch.get_rng_state()
+    folded = model.fold()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {key for key, p in folded.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+    with torch.no_grad():
+        assert all(p.requires_grad for p in small().fold().parameters())
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_checkpoints_round_trip(tmp_path, folded: bool) -> None:
     model = woken(interleave=True, dilations=(2, 3), drop_path=0.25, cubic_a=-0.75, border="replicate").eval()
