@@ -10,6 +10,7 @@ import concurrent.futures
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -67,14 +68,16 @@ def why_no_cuda(wanted, torch):
 
 
 def compiler():
-    """The C++ compiler, as torch's own build helper chooses it, and its version."""
+    """The C++ compiler, as torch's own build helper chooses it, and its version: a command of one or more words."""
     name = os.environ.get("CXX", "c++")
-    if shutil.which(name) is None:
+    words = shlex.split(name) or [name]  # "ccache g++" has two
+    if shutil.which(words[0]) is None:
         raise SystemExit(
             f"no C++ compiler: {name!r} is not on the path. Install one (such as g++) or name it in CXX,\n"
             "or build without compiled kernels: LKOPS_BUILD=0 pip install --no-build-isolation ."
         )
-    return name, subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    version = subprocess.run([*words, "--version"], capture_output=True, text=True, check=True).stdout
+    return words, version.splitlines()[0]
 
 
 def jobs():
@@ -125,7 +128,7 @@ def compile_kernels(folder):
         for isa, flags in ISA_FLAGS.items():
             target = Path(folder) / "kernels" / f"{source.parent.name}_{isa.lower()}.o"
             target.parent.mkdir(parents=True, exist_ok=True)
-            command = [compiler()[0], *KERNEL_FLAGS, *flags, f"-DLKOPS_ISA={isa}", "-Icsrc", "-MMD"]
+            command = [*compiler()[0], *KERNEL_FLAGS, *flags, f"-DLKOPS_ISA={isa}", "-Icsrc", "-MMD"]
             work.append(([*command, "-c", str(source), "-o", str(target)], target))
     with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
         list(pool.map(compile_object, *zip(*work, strict=True)))  # list(): raises what a compiler raised

@@ -28,10 +28,14 @@ def like(name: str, value: Tensor, other_name: str, other: Tensor, *, dtype: boo
         raise TypeError(f"{name} must be {other.dtype} as {other_name} is, got {value.dtype}")
 
 
-def parameter(name: str, value: Tensor | None, shape: Sequence[int], x_name: str, x: Tensor) -> None:
-    """`value` must be a tensor of this shape with the device and dtype of `x`; None passes."""
-    if value is None:
-        return
+def optional_parameter(name: str, value: Tensor | None, shape: Sequence[int], x_name: str, x: Tensor) -> None:
+    """`value` must be None, or as `parameter` says."""
+    if value is not None:
+        parameter(name, value, shape, x_name, x)
+
+
+def parameter(name: str, value: Tensor, shape: Sequence[int], x_name: str, x: Tensor) -> None:
+    """`value` must be a tensor of this shape with the device and dtype of `x`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if tuple(value.shape) != tuple(shape):
@@ -64,6 +68,21 @@ def positive(name: str, value: int) -> None:
     """`value` must be a whole number, 1 or more."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)) or value < 1:
         raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
+
+
+def pair(name: str, value: Sequence[int]) -> tuple[int, int]:
+    """`value` must be two whole numbers, 1 or more."""
+    if not isinstance(value, Sequence) or len(value) != 2:
+        raise ValueError(f"{name} must be two whole numbers, got {value!r}")
+    for item in value:
+        positive(name, item)
+    return value[0], value[1]
+
+
+def above_zero(name: str, value: float) -> None:
+    """`value` must be a number above 0."""
+    if not isinstance(value, (int, float)) or not value > 0:
+        raise ValueError(f"{name} must be a number above 0, got {value!r}")
 
 
 def border(name: str, value: str) -> bool:

@@ -32,7 +32,8 @@ def register(
         kernels: backend -> dtypes that its kernels take.
         forward: schema of `<name>_<backend>_fwd`: the tensors, then the options.
         backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options.
-            It returns one gradient for every tensor of `forward`.
+            It returns one gradient for every tensor of `forward`; what it returns for one that was left out (an empty
+            tensor, since a schema can't return None) is dropped.
         fake_forward, fake_backward: shapes and dtypes of what these return.
         saves: positions of the tensors that backward needs.
     """
@@ -87,13 +88,31 @@ class _Kernel(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         ctx.name, ctx.backend, ctx.options, saves, *tensors = inputs
+        ctx.given = tuple(tensor is not None for tensor in tensors)
         ctx.save_for_backward(*[tensors[i] for i in saves])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        dense = [grad.contiguous() for grad in grads]
-        result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *dense, *ctx.saved_tensors)
-        return None, None, None, None, *(result if isinstance(result, tuple) else (result,))
+        tensors = (*[grad.contiguous() for grad in grads], *ctx.saved_tensors)
+        if _op_is_enough(tensors):
+            result = getattr(torch.ops.lkops, f"{ctx.name}_{ctx.backend}_bwd")(*tensors, *ctx.options)
+        else:
+            result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *tensors)
+        result = result if isinstance(result, (tuple, list)) else (result,)
+        given = zip(result, ctx.given, strict=True)
+        return None, None, None, None, *[grad if is_given else None for grad, is_given in given]
+
+
+def _op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether Dynamo traces these tensors and none of them needs a gradient, so that a Function has no part to play.
+
+    There Dynamo (torch 2.13) tells from the number of arguments whether `forward` takes a ctx, and so calls one that
+    ends in `*tensors` with a ctx before its arguments unless there is exactly one tensor. In eager mode the Function
+    stays, since it refuses forward-mode derivatives, which the bare op would drop.
+    """
+    if not torch.compiler.is_dynamo_compiling():
+        return False
+    return not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
 
 
 def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any = ()) -> Any:
@@ -110,25 +129,38 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
         with _autocast_off(tensors):
             return _contiguous(_references[name](*tensors, *options))
     dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    if _op_is_enough(dense):
+        return getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options)
     return _Kernel.apply(name, chosen, tuple(options), _saves[name], *dense)
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
     """The arguments of a product as it takes them under autocast: floating tensors in the autocast dtype.
 
-    Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does.
+    Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does; so is what is no
+    floating tensor, for the checks that follow to refuse.
     """
-    device = next(tensor.device.type for tensor in tensors if tensor is not None)
-    if not torch.is_autocast_enabled(device):
+    device = _autocast_device(tensors)
+    if device is None:
         return tensors
     dtype = torch.get_autocast_dtype(device)
-    return tuple(t if t is None or t.dtype is torch.float64 else t.to(dtype) for t in tensors)
+
+    def takes_part(t: Any) -> bool:
+        return isinstance(t, Tensor) and t.is_floating_point() and t.dtype is not torch.float64
+
+    return tuple(t.to(dtype) if takes_part(t) else t for t in tensors)  # type: ignore[union-attr]
+
+
+def _autocast_device(tensors: Sequence[Tensor | None]) -> str | None:
+    """The device type of these tensors where autocast is on for it. Some, such as "meta", have no autocast."""
+    device = next(tensor.device.type for tensor in tensors if tensor is not None)
+    return device if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else None
 
 
 def _autocast_off(tensors: Sequence[Tensor | None]) -> Any:
     """The reference computes in the dtype of its arguments; autocast would change that inside it."""
-    device = next(tensor.device.type for tensor in tensors if tensor is not None)
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    device = _autocast_device(tensors)
+    return nullcontext() if device is None else torch.autocast(device, enabled=False)
 
 
 def _contiguous(output: Any) -> Any:

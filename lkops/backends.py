@@ -32,7 +32,10 @@ _operators: list[str] = []
 
 
 def _parse(names: str | Sequence[str], source: str) -> tuple[str, ...]:
-    parsed = tuple(n.strip() for n in (names.split(",") if isinstance(names, str) else names))
+    listed = names.split(",") if isinstance(names, str) else names
+    if not isinstance(listed, Sequence) or not all(isinstance(n, str) for n in listed):
+        raise TypeError(f"{source} must be a name or a sequence of names, got {names!r}")
+    parsed = tuple(n.strip() for n in listed)
     if not parsed:
         raise ValueError(f"{source} names no backend; expected one or more of {', '.join(NAMES)}")
     for name in parsed:

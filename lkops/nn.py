@@ -50,7 +50,9 @@ class DepthwiseConv2d(nn.Conv2d):
     """`lkops.depthwise_conv2d` with its weight (C, 1, k, k) and bias (C,)."""
 
     def __init__(self, channels: int, kernel_size: int, *, dilation: int = 1, bias: bool = True) -> None:
+        _checks.positive("channels", channels)
         _odd("kernel_size", kernel_size)
+        _checks.positive("dilation", dilation)
         padding = dilation * (kernel_size // 2)
         super().__init__(
             channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels, bias=bias
@@ -65,6 +67,8 @@ class ChannelLayerNorm(nn.Module):
 
     def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
         super().__init__()
+        _checks.positive("channels", channels)
+        _checks.above_zero("eps", eps)
         self.eps = eps
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -78,6 +82,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
         super().__init__()
+        _checks.positive("channels", channels)
         _divides("reduction", reduction, "the channels", channels)
         self.reduce = nn.Conv2d(channels, channels // reduction, 1)
         self.expand = nn.Conv2d(channels // reduction, channels, 1)
@@ -108,8 +113,10 @@ class LargeKernelChannelAttention(nn.Module):
         interleave: bool = False,
     ) -> None:
         super().__init__()
+        _checks.positive("channels", channels)
         _divides("groups", groups, "the channels", channels)
-        self.dilations, self.interleave = (dilations[0], dilations[1]), interleave
+        kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
+        self.dilations, self.interleave = dilations, interleave
         self.dw1 = DepthwiseConv2d(channels, kernel_sizes[0], dilation=dilations[0])
         self.dw2 = DepthwiseConv2d(channels, kernel_sizes[1], dilation=dilations[1])
         self.attention = ChannelAttention(3 * channels, reduction=reduction)

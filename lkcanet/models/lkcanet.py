@@ -141,12 +141,17 @@ class LKCANet(nn.Module):
         """A copy with plain weights in place of weight normalisation, for inference and export; same outputs, bit for
         bit. This network is left as it is."""
         # not a deep copy without its parametrizations: copies share a class, and removing them breaks the original
-        folded = LKCANet(**{**self.config, "weight_norm": False})
+        with torch.device("meta"):  # its own values are not needed: folding draws no random numbers
+            folded = LKCANet(**{**self.config, "weight_norm": False})
         state = {}
         for key in folded.state_dict():
             module, _, name = key.rpartition(".")
             state[key] = getattr(self.get_submodule(module), name).detach().clone()
         folded.load_state_dict(state, assign=True)
+        with torch.enable_grad():  # a normalised weight is computed: under no_grad it would seem frozen
+            for key, parameter in folded.named_parameters():
+                module, _, name = key.rpartition(".")
+                parameter.requires_grad_(getattr(self.get_submodule(module), name).requires_grad)
         return folded.train(self.training)
 
     def parameter_count(self) -> int:

@@ -22,14 +22,9 @@ def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool,
     gating.check(name, u, 3 * channels, *attention)
     _checks.conv_weight("mix_weight", mix_weight)
     _checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
-    groups = _checks.groups_of("mix_weight", mix_weight, 3 * channels)
-    _checks.parameter("mix_bias", mix_bias, (channels,), name, u)
-    if interleave and channels % groups:
-        raise ValueError(f"interleave needs groups that divide the channels, got {groups} groups of {channels}")
-    if len(dilations) != 2:
-        raise ValueError(f"dilations must be two whole numbers, got {tuple(dilations)}")
-    for dilation in dilations:
-        _checks.positive("dilations", dilation)
+    _checks.groups_of("mix_weight", mix_weight, 3 * channels)
+    _checks.optional_parameter("mix_bias", mix_bias, (channels,), name, u)
+    _checks.pair("dilations", dilations)
 
 
 def large_kernel_channel_attention(

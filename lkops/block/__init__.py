@@ -76,6 +76,6 @@ def lk_block(
     attention.check(inner, dilations, interleave, "x", x[:0, :1].expand(-1, width, -1, -1))
     _checks.conv_weight("out_weight", out_weight)
     _checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
-    _checks.parameter("out_bias", out_bias, (x.shape[1],), "x", x)
-    _checks.parameter("keep", keep, (x.shape[0],), "x", x)
+    _checks.optional_parameter("out_bias", out_bias, (x.shape[1],), "x", x)
+    _checks.optional_parameter("keep", keep, (x.shape[0],), "x", x)
     return _operator.call("lk_block", backend, tensors, (dilations[0], dilations[1], interleave, float(eps)))

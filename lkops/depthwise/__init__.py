@@ -17,7 +17,7 @@ def check(name: str, weight: Tensor, bias: Tensor | None, x_name: str, x: Tensor
     weight_name = f"{name}weight"
     _checks.conv_weight(weight_name, weight)
     _checks.parameter(weight_name, weight, (x.shape[1], 1, *weight.shape[2:]), x_name, x)
-    _checks.parameter(f"{name}bias", bias, (x.shape[1],), x_name, x)
+    _checks.optional_parameter(f"{name}bias", bias, (x.shape[1],), x_name, x)
 
 
 def depthwise_conv2d(

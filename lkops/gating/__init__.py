@@ -25,9 +25,9 @@ def check(
     _checks.conv_weight("reduce_weight", reduce_weight)
     hidden = reduce_weight.shape[0]
     _checks.parameter("reduce_weight", reduce_weight, (hidden, channels, 1, 1), x_name, x)
-    _checks.parameter("reduce_bias", reduce_bias, (hidden,), x_name, x)
+    _checks.optional_parameter("reduce_bias", reduce_bias, (hidden,), x_name, x)
     _checks.parameter("expand_weight", expand_weight, (channels, hidden, 1, 1), x_name, x)
-    _checks.parameter("expand_bias", expand_bias, (channels,), x_name, x)
+    _checks.optional_parameter("expand_bias", expand_bias, (channels,), x_name, x)
 
 
 def channel_attention(

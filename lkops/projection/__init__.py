@@ -27,9 +27,8 @@ def check(
     _checks.parameter("norm_bias", norm_bias, (channels,), "x", x)
     _checks.conv_weight(f"{prefix}weight", weight)
     _checks.parameter(f"{prefix}weight", weight, (weight.shape[0], channels, 1, 1), "x", x)
-    _checks.parameter(f"{prefix}bias", bias, (weight.shape[0],), "x", x)
-    if not eps > 0:
-        raise ValueError(f"eps must be above 0, got {eps}")
+    _checks.optional_parameter(f"{prefix}bias", bias, (weight.shape[0],), "x", x)
+    _checks.above_zero("eps", eps)
 
 
 def norm_conv1x1_gelu(

@@ -54,7 +54,7 @@ def upsample_add(
     _checks.conv_weight("weight", weight)
     _checks.groups_of("weight", weight, features.shape[1])
     _checks.parameter("weight", weight, weight.shape, "features", features)
-    _checks.parameter("bias", bias, (weight.shape[0],), "features", features)
+    _checks.optional_parameter("bias", bias, (weight.shape[0],), "features", features)
     if weight.shape[0] % scale**2:
         raise ValueError(f"weight must have a multiple of scale^2 = {scale**2} outputs, got {weight.shape[0]}")
     if lowres is not None:

@@ -110,6 +110,17 @@ def test_folding_changes_no_bit_and_leaves_the_network_alone(dtype: torch.dtype)
     assert list(folded.state_dict()) == list(small(weight_norm=False).state_dict())
 
 
+def test_folding_draws_no_random_numbers_and_keeps_what_is_frozen() -> None:
+    model = small().requires_grad_(False)
+    model.head.requires_grad_()
+    state = torch.get_rng_state()
+    folded = model.fold()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert {key for key, p in folded.named_parameters() if p.requires_grad} == {"head.weight", "head.bias"}
+    with torch.no_grad():
+        assert all(p.requires_grad for p in small().fold().parameters())
+
+
 @pytest.mark.parametrize("folded", [False, True])
 def test_checkpoints_round_trip(tmp_path, folded: bool) -> None:
     model = woken(interleave=True, dilations=(2, 3), drop_path=0.25, cubic_a=-0.75, border="replicate").eval()
@@ -183,6 +194,8 @@ def test_drop_path_acts_in_training_only_and_rises_linearly() -> None:
         ({"bands": 8, "attention_groups": 3}, "groups must divide the channels, 128; got 3"),
         ({"bands": 8, "reduction": 7}, "reduction must divide the channels, 384; got 7"),
         ({"bands": 8, "kernel_sizes": (4, 7)}, "kernel_size must be odd, got 4"),
+        ({"bands": 8, "dilations": (0, 7)}, "dilations must be a whole number, 1 or more, got 0"),
+        ({"bands": 8, "kernel_sizes": (5, 7, 9)}, "kernel_sizes must be two whole numbers"),
         ({"bands": 8, "drop_path": 1.0}, r"drop_path must be in \[0, 1\)"),
         ({"bands": 8, "border": "wrap"}, "border must be 'symmetric' or 'replicate', got 'wrap'"),
     ],

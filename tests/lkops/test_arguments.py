@@ -36,6 +36,14 @@ def test_the_image(operator, value, error, message) -> None:
 
 # operator, changed arguments, error, what the message says
 WRONG = [
+    ("depthwise_conv2d", {"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
+    ("channel_attention", {"expand_weight": None}, TypeError, "expand_weight must be a tensor, got NoneType"),
+    ("norm_conv1x1_gelu", {"norm_weight": None}, TypeError, "norm_weight must be a tensor, got NoneType"),
+    ("norm_conv1x1_gelu", {"norm_bias": None}, TypeError, "norm_bias must be a tensor, got NoneType"),
+    ("norm_conv1x1_gelu", {"eps": None}, ValueError, "eps must be a number above 0, got None"),
+    ("lk_block", {"dilations": 5}, ValueError, "dilations must be two whole numbers, got 5"),
+    ("bicubic_upsample", {"backend": 5}, TypeError, "backend must be a name or a sequence of names, got 5"),
+    ("bicubic_upsample", {"backend": [5]}, TypeError, r"backend must be a name or a sequence of names, got \[5\]"),
     ("bicubic_upsample", {"scale": 0}, ValueError, "scale must be a whole number, 1 or more, got 0"),
     ("bicubic_upsample", {"scale": 2.5}, ValueError, r"scale must be a whole number, 1 or more, got 2\.5"),
     ("bicubic_upsample", {"scale": 4097}, ValueError, "scale must be at most 4096, got 4097"),
@@ -107,7 +115,7 @@ WRONG = [
     ),
     ("norm_conv1x1_gelu", {"norm_weight": Z(7)}, ValueError, r"norm_weight must have shape \(8,\), got \(7,\)"),
     ("norm_conv1x1_gelu", {"weight": Z(11, 8, 3, 3)}, ValueError, r"weight must have shape \(11, 8, 1, 1\)"),
-    ("norm_conv1x1_gelu", {"eps": 0.0}, ValueError, r"eps must be above 0, got 0\.0"),
+    ("norm_conv1x1_gelu", {"eps": 0.0}, ValueError, r"eps must be a number above 0, got 0\.0"),
     ("lk_block", {"in_weight": Z(8, 7, 1, 1)}, ValueError, r"in_weight must have shape \(8, 8, 1, 1\)"),
     ("lk_block", {"out_weight": Z(8, 9, 1, 1)}, ValueError, r"out_weight must have shape \(8, 8, 1, 1\)"),
     ("lk_block", {"keep": Z(3)}, ValueError, r"keep must have shape \(2,\), got \(3,\)"),
@@ -134,6 +142,19 @@ WRONG = [
 def test_arguments_that_do_not_fit(operator, changes, error, message) -> None:
     with pytest.raises(error, match=message):
         call(operator, changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": torch.ones(8, 1, 5, 5, dtype=torch.int64)}, r"weight must be torch\.bfloat16 .* got torch\.int64"),
+        ({"bias": torch.ones(8, dtype=torch.bool)}, r"bias must be torch\.bfloat16 as x is, got torch\.bool"),
+        ({"weight": [1.0]}, "weight must be a tensor, got list"),
+    ],
+)
+def test_autocast_hides_no_argument_that_does_not_fit(changes, message) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(TypeError, match=message):
+        call("depthwise_conv2d", changes)
 
 
 @pytest.mark.parametrize("operator", PROBLEMS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-import lkops  # noqa: F401  defines the schemas
+import lkops
 from lkops._extension import cpu_facts, extension_error
 
 if extension_error("_C_cpu"):
@@ -136,6 +136,12 @@ def test_nothing_to_do(shape: tuple[int, ...]) -> None:
     assert transpose(y, 3, -0.5, True).shape == shape
 
 
+def test_a_scale_larger_than_any_network_has() -> None:
+    x = random(1, 1, 1, 2)
+    ours, reference = (lkops.bicubic_upsample(x, scale=4500, backend=backend) for backend in ("cpu", "reference"))
+    torch.testing.assert_close(ours, reference)
+
+
 def test_inputs_are_not_written() -> None:
     x, grad = random(1, 2, 6, 7), random(1, 2, 12, 14)
     copies = x.clone(), grad.clone()
@@ -152,8 +158,8 @@ def test_inputs_are_not_written() -> None:
         (torch.zeros(1, 1, 4, 4).double(), 2, "must be float32 or bfloat16"),
         (torch.zeros(4, 4), 2, r"must be \(N, C, H, W\), got \(4, 4\)"),
         (torch.zeros(1, 1, 4, 8).transpose(2, 3), 2, "must be contiguous"),
-        (torch.zeros(1, 1, 4, 4), 0, "scale must be between 1 and 4096, got 0"),
-        (torch.zeros(1, 1, 4, 4), 1 << 40, "scale must be between 1 and 4096"),
+        (torch.zeros(1, 1, 4, 4), 0, "scale must be between 1 and 1048576, got 0"),
+        (torch.zeros(1, 1, 4, 4), 1 << 40, "scale must be between 1 and 1048576"),
         (torch.zeros(1, 1, 0, 4), 2, "at least one pixel"),
     ],
 )

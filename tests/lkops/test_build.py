@@ -199,6 +199,25 @@ def test_compiler_missing(tree: Path) -> None:
 
 @needs_compiler
 @needs_sources
+def test_compiler_of_several_words(tree: Path) -> None:
+    (tree / "csrc/bicubic/cpu.cpp").write_text("#error a cause to show\n")
+    done = python("setup.py", "build_ext", cwd=tree, CXX="env g++")
+    assert "#error a cause to show" in done.stderr
+
+
+@needs_sources
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++")
+def test_clang_compiles_the_kernels(tmp_path: Path) -> None:
+    facts = _extension.build_facts()
+    for source in sorted((ROOT / "csrc").glob("*/cpu.cpp")):
+        for isa, flags in facts.get("isa_flags", {"Portable": []}).items():
+            command = ["clang++", "-std=c++17", *flags, f"-DLKOPS_ISA={isa}", f"-I{ROOT / 'csrc'}", "-c", str(source)]
+            done = run(*command, "-o", str(tmp_path / "kernel.o"))
+            assert done.returncode == 0, done.stderr
+
+
+@needs_compiler
+@needs_sources
 def test_failed_compile_shows_its_cause(tree: Path) -> None:
     (tree / "csrc/bicubic/cpu.cpp").write_text("#error a cause to show\n")
     done = python("setup.py", "build_ext", cwd=tree)

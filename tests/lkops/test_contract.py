@@ -230,6 +230,16 @@ def test_autocast(operator, backend, device) -> None:
             assert leaf.grad.abs().max() > 0, name
 
 
+@pytest.mark.parametrize("operator", PROBLEMS)
+def test_the_meta_device_gives_shapes(operator) -> None:
+    tensors, options = arguments(operator, case_named(operator, "plain"))
+    meta = cast(tensors, torch.float32, "meta")
+    expected = invoke(operator, cast(tensors, torch.float32), options, "reference")
+    for got, right in zip(invoke(operator, meta, options, None), expected, strict=True):
+        assert got.device.type == "meta"
+        assert (got.shape, got.dtype) == (right.shape, right.dtype)
+
+
 @every_run
 def test_inference_mode(operator, backend, device, dtype) -> None:
     tensors, options = arguments(operator, case_named(operator, "plain"))

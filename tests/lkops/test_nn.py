@@ -96,6 +96,11 @@ def test_losses_module() -> None:
     ("make", "message"),
     [
         (lambda: lkops.nn.DepthwiseConv2d(4, 4), "kernel_size must be odd, got 4"),
+        (lambda: lkops.nn.DepthwiseConv2d(4, 3, dilation=0), "dilation must be a whole number, 1 or more, got 0"),
+        (lambda: lkops.nn.LKBlock(16, dilations=(5,)), r"dilations must be two whole numbers, got \(5,\)"),
+        (lambda: lkops.nn.LKBlock(16, kernel_sizes=(5, 7, 9)), r"kernel_sizes must be two whole numbers, got \(5, 7"),
+        (lambda: lkops.nn.LKBlock(0), "channels must be a whole number, 1 or more, got 0"),
+        (lambda: lkops.nn.LKBlock(16, eps=0), "eps must be a number above 0, got 0"),
         (lambda: lkops.nn.ChannelAttention(10, reduction=4), "reduction must divide the channels, 10; got 4"),
         (lambda: lkops.nn.LargeKernelChannelAttention(16, groups=3), "groups must divide the channels, 16; got 3"),
         (lambda: lkops.nn.LKBlock(16, drop_path=1), r"drop_path must be in \[0, 1\), got 1"),
