@@ -10,7 +10,7 @@ JOBS ?= 2
 
 ifeq ($(VENV),)
 PY := $(PYTHON)
-READY := build/installed-$(notdir $(PYTHON))
+READY := build/installed$(subst /,_,$(PYTHON))
 else
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed

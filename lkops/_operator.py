@@ -11,6 +11,7 @@ from . import _extension, _library, backends
 
 _references: dict[str, Callable[..., Any]] = {}
 _saves: dict[str, tuple[int, ...]] = {}
+_outputs: dict[str, int] = {}
 
 
 def register(
@@ -23,6 +24,7 @@ def register(
     fake_forward: Callable[..., Any] | None = None,
     fake_backward: Callable[..., Any] | None = None,
     saves: Sequence[int] = (),
+    outputs: int = 1,
 ) -> None:
     """Make an operator known, with the backends that have kernels for it.
 
@@ -30,15 +32,17 @@ def register(
         name: of the public function.
         reference: called as reference(*tensors, *options); defines the operator.
         kernels: backend -> dtypes that its kernels take.
-        forward: schema of `<name>_<backend>_fwd`: the tensors, then the options.
+        forward: schema of `<name>_<backend>_fwd`: the tensors, then the options. What it returns beyond `outputs`
+            stays inside, for backward.
         backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options.
             It returns one gradient for every tensor of `forward`; what it returns for one that was left out (an empty
             tensor, since a schema can't return None) is dropped.
         fake_forward, fake_backward: shapes and dtypes of what these return.
-        saves: positions of the tensors that backward needs.
+        saves: positions, among the tensors and then the results of forward, of what backward needs.
+        outputs: how many results the public function returns.
     """
     _references[name] = reference
-    _saves[name] = tuple(saves)
+    _saves[name], _outputs[name] = tuple(saves), outputs
     backends._operators.append(name)
     for backend, dtypes in (kernels or {}).items():
         assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
@@ -51,10 +55,11 @@ def register(
 
 def _why_missing(name: str, backend: str) -> str:
     if backend == "cpu" and (error := _extension.extension_error("_C_cpu")):
+        if error.startswith("LKOPS_CPU_ISA"):  # asked for, so no silent fallback
+            raise ImportError(error)
         return error
-    key = "CUDA" if backends.DEVICES[backend] == "cuda" else "CPU"
-    if not _library.has_kernel(f"{name}_{backend}_fwd", key):
-        return f"the {backend} extension was built from another version and lacks {name}: reinstall lkops"
+    if not any(_library.has_kernel(f"{name}_{backend}_fwd", device.upper()) for device in backends.DEVICES[backend]):
+        return f"the {backend} backend was built from another version and lacks {name}: reinstall lkops"
     return ""
 
 
@@ -82,25 +87,30 @@ class _Kernel(torch.autograd.Function):
     """Forward and backward of an operator on one compiled backend, recorded in forward for backward."""
 
     @staticmethod
-    def forward(name: str, backend: str, options: tuple[Any, ...], saves: tuple[int, ...], *tensors: Tensor) -> Any:
+    def forward(
+        name: str, backend: str, options: tuple[Any, ...], saves: tuple[int, ...], outputs: int, *tensors: Tensor
+    ) -> Any:
         return getattr(torch.ops.lkops, f"{name}_{backend}_fwd")(*tensors, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.name, ctx.backend, ctx.options, saves, *tensors = inputs
+        ctx.name, ctx.backend, ctx.options, saves, ctx.outputs, *tensors = inputs
+        results = _as_tuple(output)
+        if len(results) > ctx.outputs:  # Dynamo can't trace this call with nothing to mark
+            ctx.mark_non_differentiable(*results[ctx.outputs :])
         ctx.given = tuple(tensor is not None for tensor in tensors)
-        ctx.save_for_backward(*[tensors[i] for i in saves])
+        everything = (*tensors, *results)
+        ctx.save_for_backward(*[everything[i] for i in saves])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        tensors = (*[grad.contiguous() for grad in grads], *ctx.saved_tensors)
+        tensors = (*[grad.contiguous() for grad in grads[: ctx.outputs]], *ctx.saved_tensors)
         if _op_is_enough(tensors):
             result = getattr(torch.ops.lkops, f"{ctx.name}_{ctx.backend}_bwd")(*tensors, *ctx.options)
         else:
             result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *tensors)
-        result = result if isinstance(result, (tuple, list)) else (result,)
-        given = zip(result, ctx.given, strict=True)
-        return None, None, None, None, *[grad if is_given else None for grad, is_given in given]
+        given = zip(_as_tuple(result), ctx.given, strict=True)
+        return None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
 
 
 def _op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
@@ -129,9 +139,12 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
         with _autocast_off(tensors):
             return _contiguous(_references[name](*tensors, *options))
     dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+    outputs = _outputs[name]
     if _op_is_enough(dense):
-        return getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options)
-    return _Kernel.apply(name, chosen, tuple(options), _saves[name], *dense)
+        results = getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options)
+    else:
+        results = _Kernel.apply(name, chosen, tuple(options), _saves[name], outputs, *dense)
+    return _as_tuple(results)[0] if outputs == 1 else results[:outputs]
 
 
 def autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
@@ -161,6 +174,10 @@ def _autocast_off(tensors: Sequence[Tensor | None]) -> Any:
     """The reference computes in the dtype of its arguments; autocast would change that inside it."""
     device = _autocast_device(tensors)
     return nullcontext() if device is None else torch.autocast(device, enabled=False)
+
+
+def _as_tuple(results: Any) -> tuple[Any, ...]:
+    return tuple(results) if isinstance(results, (tuple, list)) else (results,)
 
 
 def _contiguous(output: Any) -> Any:

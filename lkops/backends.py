@@ -9,6 +9,8 @@ The choice, from the strongest to the weakest:
 4. automatic: the first of `AUTOMATIC[device]` that can run the arguments.
 
 What is asked for runs or raises, with the reason; only the automatic choice falls back, and `status()` shows where.
+Backward runs on the backend that forward chose. What recomputes a forward in backward, as `torch.utils.checkpoint`
+does, chooses again: there use `backend=` or LKOPS_BACKEND, which hold in every place and thread.
 """
 
 import os
@@ -21,7 +23,9 @@ import torch
 from torch import Tensor
 
 NAMES = ("reference", "cpu", "triton", "cuda")
-DEVICES = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}  # backend -> the device type whose tensors it takes
+# backend -> device types whose tensors it takes; Triton's interpreter takes CPU tensors, for tests
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICES = {"cpu": ("cpu",), "triton": ("cuda", "cpu") if INTERPRETED else ("cuda",), "cuda": ("cuda",)}
 AUTOMATIC = {"cpu": ("cpu", "reference"), "cuda": ("triton", "reference")}
 
 # (operator, backend) -> dtypes of its kernels; an operator without an entry has the reference only
@@ -89,8 +93,11 @@ def why_not(operator: str, name: str, device: str, dtypes: Iterable[torch.dtype]
         return f"{operator} has no {name} kernel in this version"
     if _missing[key]:
         return _missing[key]
-    if device != DEVICES[name]:
-        return f"it takes tensors on {DEVICES[name]}, not on {device}"
+    if device not in DEVICES[name]:
+        return f"it takes tensors on {' or '.join(DEVICES[name])}, not on {device}"
+    dtypes = list(dict.fromkeys(dtypes))
+    if len(dtypes) > 1:  # each may be taken and not their mixture, as of a float32 image and bfloat16 features
+        return f"it takes tensors of one dtype, not of {_short(dtypes)}"
     for dtype in dtypes:
         if dtype not in _kernels[key]:
             return f"it takes {_short(_kernels[key])}, not {_short([dtype])}"

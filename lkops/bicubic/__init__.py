@@ -10,8 +10,6 @@ from . import reference
 
 __all__ = ["bicubic_upsample", "reference"]
 
-MAX_SCALE = 4096  # keeps the kernels' tables of weights small
-
 
 def _fake_forward(x: Tensor, scale: int, cubic_a: float, symmetric: bool) -> Tensor:
     n, c, h, w = x.shape
@@ -54,7 +52,7 @@ def bicubic_upsample(
 
     Args:
         x: (N, C, H, W), floating.
-        scale: r, whole, 1 to 4096.
+        scale: r, whole, 1 or more.
         cubic_a: a of the kernel.
         border: what lies outside the image: "symmetric" mirrors it including the edge pixel,
             "replicate" repeats the edge pixel.
@@ -73,7 +71,5 @@ def bicubic_upsample(
     """
     _checks.image("x", x)
     _checks.positive("scale", scale)
-    if scale > MAX_SCALE:
-        raise ValueError(f"scale must be at most {MAX_SCALE}, got {scale}")
     symmetric = _checks.border("border", border)
     return _operator.call("bicubic_upsample", backend, (x,), (scale, float(cubic_a), symmetric))

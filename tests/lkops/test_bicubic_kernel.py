@@ -176,14 +176,27 @@ def test_scale_that_does_not_divide() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
 def test_every_instruction_set(isa: str) -> None:
-    """All tests of this file again in a process of its own, since the choice is made once."""
+    """This file and the contract of all C++ kernels again in a process of its own, since the choice is made once."""
     facts = cpu_facts()
     if facts["isa"] == isa or "LKOPS_CPU_ISA" in os.environ:
         pytest.skip("the other tests run with it, or this is such a process already")
     if isa not in facts["compiled_in"] or isa not in facts["cpu_supports"]:
         pytest.skip(f"{isa}: compiled in {facts['compiled_in']}, CPU supports {facts['cpu_supports']}")
+    contract = str(Path(__file__).with_name("test_contract.py"))
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            contract,
+            "-k",
+            "not reference",
+        ],
         env={**os.environ, "LKOPS_CPU_ISA": isa},
         cwd=Path(__file__).parents[2],
         capture_output=True,

@@ -1,4 +1,5 @@
-"""What `_operator` promises to kernels that are not there yet: several tensors, some left out, several outputs."""
+"""What `_operator` promises to kernels that are not there yet: several tensors, some left out, several outputs, and
+results of forward that only backward sees."""
 
 from collections.abc import Iterator
 
@@ -16,11 +17,15 @@ def reference(x: Tensor, weight: Tensor, bias: Tensor | None, times: int) -> tup
     return (y if bias is None else y + bias), weight.exp()
 
 
+def forward(x: Tensor, weight: Tensor, bias: Tensor | None, times: int) -> tuple[Tensor, Tensor, Tensor]:
+    return *reference(x, weight, bias, times), times * x
+
+
 def backward(
-    grad: Tensor, other: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, times: int
+    grad: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, larger: Tensor, times: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     left_out = weight.new_empty(0) if bias is None else grad.sum(0)
-    return times * grad * weight, (times * grad * x).sum(0) + other * weight.exp(), left_out
+    return times * grad * weight, (grad * larger).sum(0) + other * weight.exp(), left_out
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,19 +34,24 @@ def operator() -> Iterator[None]:
         NAME,
         reference,
         kernels={"cpu": (torch.float32,)},
-        forward="(Tensor x, Tensor weight, Tensor? bias, int times) -> (Tensor, Tensor)",
-        backward="(Tensor grad, Tensor other, Tensor x, Tensor weight, Tensor? bias, int times)"
+        forward="(Tensor x, Tensor weight, Tensor? bias, int times) -> (Tensor, Tensor, Tensor)",
+        backward="(Tensor grad, Tensor other, Tensor weight, Tensor? bias, Tensor larger, int times)"
         " -> (Tensor, Tensor, Tensor)",
-        fake_forward=lambda x, weight, bias, times: (torch.empty_like(x), torch.empty_like(weight)),
-        fake_backward=lambda grad, other, x, weight, bias, times: (
+        fake_forward=lambda x, weight, bias, times: (
             torch.empty_like(x),
+            torch.empty_like(weight),
+            torch.empty_like(x),
+        ),
+        fake_backward=lambda grad, other, weight, bias, larger, times: (
+            torch.empty_like(grad),
             torch.empty_like(weight),
             weight.new_empty(0 if bias is None else weight.shape[0]),
         ),
-        saves=(0, 1, 2),
+        saves=(1, 2, 5),
+        outputs=2,
     )
     implementations = torch.library.Library("lkops", "IMPL")
-    implementations.impl(f"{NAME}_cpu_fwd", reference, "CPU")
+    implementations.impl(f"{NAME}_cpu_fwd", forward, "CPU")
     implementations.impl(f"{NAME}_cpu_bwd", backward, "CPU")
     assert _operator._why_missing(NAME, "cpu") == _extension.extension_error("_C_cpu")
     backends._missing[NAME, "cpu"] = ""
@@ -49,7 +59,7 @@ def operator() -> Iterator[None]:
     implementations._destroy()
     backends._operators.remove(NAME)
     del backends._kernels[NAME, "cpu"], backends._missing[NAME, "cpu"]
-    del _operator._references[NAME], _operator._saves[NAME]
+    del _operator._references[NAME], _operator._saves[NAME], _operator._outputs[NAME]
 
 
 def call(backend: str, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
