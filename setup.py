@@ -7,6 +7,7 @@ Environment:
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import platform
@@ -67,6 +68,7 @@ def why_no_cuda(wanted, torch):
     return reason
 
 
+@functools.cache
 def compiler():
     """The C++ compiler, as torch's own build helper chooses it, and its version: a command of one or more words."""
     name = os.environ.get("CXX", "c++")
@@ -100,10 +102,15 @@ def write_facts(facts, folder):
     temporary.replace(target)
 
 
+def made_by(command):
+    """What an object file depends on besides its inputs: the command, and which compiler that runs."""
+    return json.dumps([*command, compiler()[1]])
+
+
 def is_current(target, command):
     """Whether `target` came from this very command and is newer than all that the compiler read for it."""
     try:
-        if target.with_suffix(".cmd").read_text() != json.dumps(command):
+        if target.with_suffix(".cmd").read_text() != made_by(command):
             return False
         inputs = target.with_suffix(".d").read_text().replace("\\\n", " ").partition(":")[2].split()
         return all(Path(path).stat().st_mtime <= target.stat().st_mtime for path in inputs)
@@ -118,7 +125,7 @@ def compile_object(command, target):
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise CompileError(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stdout}{done.stderr}")
-    target.with_suffix(".cmd").write_text(json.dumps(command))
+    target.with_suffix(".cmd").write_text(made_by(command))
 
 
 def compile_kernels(folder):

@@ -66,7 +66,7 @@ def test_bicubic(benchmark: Any, direction: str, dtype: torch.dtype, provider: s
     x, grad = arguments(dtype)
     check(direction, x, grad)
     benchmark.group = f"bicubic x{SCALE} {SHAPE} {direction} {dtype}"
-    benchmark.extra_info.update(threads=torch.get_num_threads(), tunables=os.environ.get("GLIBC_TUNABLES", ""))
+    benchmark.extra_info.update(backend="cpu")
     benchmark(call, provider, direction, x, grad)
 
 

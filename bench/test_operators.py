@@ -1,4 +1,4 @@
-"""Every operator, and LKCA-LR whole, against eager PyTorch: outputs are checked before anything is timed.
+"""Every operator, and LKCA-LR whole, against eager PyTorch: outputs and gradients are checked before they are timed.
 
 `python -m bench.run` runs this with recycled and with default memory and writes the report.
 """
@@ -22,9 +22,10 @@ Function = Callable[[], Any]
 Problem = tuple[Function, Function, list[Tensor]]  # lkops, eager, and what has gradients
 
 
-def _problem(name: str) -> Problem:
+def _problem(name: str, channels_last: bool = False) -> Problem:
     torch.manual_seed(0)
-    x = torch.randn(N, C, SIDE, SIDE, requires_grad=True)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    x = torch.randn(N, C, SIDE, SIDE).contiguous(memory_format=layout).requires_grad_()
     block = lkops.nn.LKBlock(C)
     attention = block.attention
     if name == "bicubic_upsample":
@@ -65,7 +66,7 @@ def _problem(name: str) -> Problem:
         model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
     folded = model.eval().fold()
     side = int(name.rpartition("_")[2])
-    lowres = torch.rand(N, BANDS, side, side, requires_grad=True)
+    lowres = torch.rand(N, BANDS, side, side).contiguous(memory_format=layout).requires_grad_()
     network = eager.Network(folded)
     return lambda: folded(lowres), lambda: network(lowres), [lowres]
 
@@ -79,18 +80,27 @@ def _tensors(output: Any) -> tuple[Tensor, ...]:
     return (output,) if isinstance(output, Tensor) else tuple(output)
 
 
-def check(ours: Function, theirs: Function) -> None:
-    """Both compute the same, up to float32 rounding, and not zeros."""
-    for a, b in zip(_tensors(ours()), _tensors(theirs()), strict=True):
+def _outputs_and_gradients(function: Function, leaves: list[Tensor]) -> tuple[Tensor, ...]:
+    outputs = _tensors(function())
+    return (*outputs, *torch.autograd.grad(outputs, leaves, [torch.ones_like(output) for output in outputs]))
+
+
+def check(ours: Function, theirs: Function, leaves: list[Tensor]) -> None:
+    """Both compute the same outputs and gradients, up to float32 rounding, and not zeros."""
+    pairs = zip(_outputs_and_gradients(ours, leaves), _outputs_and_gradients(theirs, leaves), strict=True)
+    for a, b in pairs:
         if not (a - b).abs().max() <= 1e-4 * b.abs().max() or not b.abs().max() > 0:
-            raise AssertionError(f"outputs differ by {(a - b).abs().max():.2e} of {b.abs().max():.2e}")
+            raise AssertionError(f"results differ by {(a - b).abs().max():.2e} of {b.abs().max():.2e}")
 
 
-@pytest.mark.parametrize("provider", ["eager", "lkops"])
+@pytest.mark.parametrize("provider", ["eager", "eager_channels_last", "lkops"])
 @pytest.mark.parametrize(("name", "direction"), CASES)
 def test_operators(benchmark: Any, name: str, direction: str, provider: str) -> None:
-    ours, theirs, leaves = _problem(name)
-    check(ours, theirs)
+    ours, theirs, leaves = _problem(name, channels_last=provider == "eager_channels_last")
+    check(ours, theirs, leaves)
+    if name in lkops.backends.operators():
+        chosen = next(row.backend for row in lkops.backends.status() if row.operator == name and row.automatic)
+        benchmark.extra_info["backend"] = chosen
     function = ours if provider == "lkops" else theirs
 
     def forward() -> Any:
