@@ -88,7 +88,8 @@ def main() -> None:
     commit = facts["commit"][:12] + ("" if facts["clean"] else " with changes")
     text = (
         f"Medians, 1x128x64x64 float32 unless named otherwise; {facts['cpu']}, {facts['threads']} threads, "
-        f"{facts['isa']}, torch {facts['torch']}, commit {commit}. Eager is the faster of contiguous and channels_last. "
+        f"{facts['isa']}, torch {facts['torch']}, commit {commit}. "
+        "Eager is the faster of contiguous and channels_last. "
         f"Recycled and default are settings of the memory allocator.\n\n{table(runs)}\n"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
