@@ -1,12 +1,60 @@
-"""Settings of all tests."""
+"""Settings of all tests. Where an optional package is missing, the tests that need it are skipped by its name."""
 
+import importlib.util
 import os
+from collections.abc import Generator
+from typing import Any
 
-try:
+import pytest
+
+# what the extras of pyproject.toml bring; torch and numpy are always there
+OPTIONAL = (
+    *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rich"),
+    *("safetensors", "scipy", "skimage", "typer"),
+)
+MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
+
+if "hypothesis" not in MISSING:
     from hypothesis import settings
-except ModuleNotFoundError:  # the tests that draw their arguments skip themselves
-    pass
-else:
+
     settings.register_profile("ci", derandomize=True, deadline=None)  # a red CI can be repeated
     settings.register_profile("here", deadline=None)
     settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def why_skip(error: BaseException | None) -> str:
+    """The optional package whose absence this error tells of, in words; empty for any other error."""
+    while error is not None:
+        package = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in MISSING:
+            return f"{package} is not installed"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    excinfo = getattr(getattr(report, "call", None), "excinfo", None)
+    if report.failed and excinfo is not None and (reason := why_skip(excinfo.value)):
+        report.outcome, report.longrepr = "skipped", (str(collector.path), None, f"Skipped: {reason}")
+    return report
+
+
+def _skip_for_missing() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if reason := why_skip(error):
+            pytest.skip(reason)
+        raise
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _skip_for_missing())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    return (yield from _skip_for_missing())

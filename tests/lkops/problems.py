@@ -1,4 +1,4 @@
-"""Arguments for every operator, and what every kernel is held to. A new kernel is tested without changes here.
+"""Arguments for every operator; `harness.py` holds kernels to them. A new kernel is tested without changes here.
 
 Arguments are drawn in float64 from a seed, so every dtype sees roundings of the same numbers.
 """
@@ -10,13 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import lkops
-from lkops import _operator, backends
-
 Arguments = dict[str, Tensor | None]
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -235,76 +229,3 @@ def arguments(operator: str, case: Case) -> tuple[Arguments, dict[str, Any]]:
 
 def case_named(operator: str, name: str) -> Case:
     return next(case for case in PROBLEMS[operator][1] if case.name == name)
-
-
-def as_tuple(output: Any) -> tuple[Tensor, ...]:
-    return (output,) if isinstance(output, Tensor) else tuple(output)
-
-
-def cast(tensors: Arguments, dtype: torch.dtype, device: str = "cpu") -> Arguments:
-    return {name: None if t is None else t.to(device, dtype) for name, t in tensors.items()}
-
-
-def invoke(operator: str, tensors: Arguments, options: dict[str, Any], backend: str | None) -> tuple[Tensor, ...]:
-    """Call the public function the way a user does: tensors by name."""
-    return as_tuple(getattr(lkops, operator)(**tensors, **options, backend=backend))
-
-
-def run(operator: str, tensors: Arguments, options: dict[str, Any], backend: str | None) -> dict[str, Tensor]:
-    """Outputs, and the gradients of all tensors for fixed random gradients of the outputs, by name."""
-    leaves = {name: None if t is None else t.detach().clone().requires_grad_() for name, t in tensors.items()}
-    outputs = invoke(operator, leaves, options, backend)
-    draw = Draw()
-    grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
-    torch.autograd.backward(outputs, grads)
-    result = {f"output {i}": output.detach() for i, output in enumerate(outputs)}
-    for name, leaf in leaves.items():
-        if leaf is not None:
-            assert leaf.grad is not None, f"no gradient for {name}"
-            result[f"gradient of {name}"] = leaf.grad
-    return result
-
-
-def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tensor) -> None:
-    """At most twice the error of eager PyTorch in the same dtype, plus four roundings of the largest value."""
-    assert ours.shape == exact.shape, what
-    assert ours.dtype == eager.dtype, what
-    if not exact.numel():
-        return
-    exact = exact.to(ours.device)
-    bound = 2 * (eager.double() - exact).abs().max() + 4 * torch.finfo(ours.dtype).eps * exact.abs().max()
-    error = (ours.double() - exact).abs().max()
-    assert error <= bound, f"{what}: error {error:.3e} above {bound:.3e}"
-    if exact.abs().max() > 0:
-        assert ours.abs().max() > 0, f"{what} is all zeros"
-
-
-def raw_arguments(operator: str, tensors: Arguments, options: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """What the private ops of a kernel get for these arguments: (forward, saved tensors and options of backward)."""
-    captured: list[Any] = []
-    original = _operator._references[operator]
-
-    def spy(*args: Any) -> Any:
-        captured.extend(args)
-        return original(*args)
-
-    _operator._references[operator] = spy
-    try:
-        invoke(operator, tensors, options, "reference")
-    finally:
-        _operator._references[operator] = original
-    saved = [captured[i] for i in _operator._saves[operator]]
-    return captured, [*saved, *captured[len(tensors) :]]
-
-
-def runs(*, compiled_only: bool = False) -> list[tuple[str, str, str, torch.dtype]]:
-    """Every (operator, backend, device, dtype) that exists here."""
-    return [
-        (operator, backend, device, dtype)
-        for operator in PROBLEMS
-        for backend in backends.NAMES
-        for device in DEVICES
-        for dtype in DTYPES
-        if not backends.why_not(operator, backend, device, [dtype])
-        if not (compiled_only and backend == "reference")
-    ]

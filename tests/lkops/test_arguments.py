@@ -5,7 +5,8 @@ import torch
 
 import lkops
 from lkops import backends
-from tests.lkops.problems import PROBLEMS, arguments, case_named, cast
+from tests.lkops.harness import cast
+from tests.lkops.problems import PROBLEMS, arguments, case_named
 
 IMAGE = {"large_kernel_channel_attention": "u", "upsample_add": "features", "spectral_losses": "prediction"}
 Z = torch.zeros

@@ -5,7 +5,8 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import lkops
-from tests.lkops.problems import PROBLEMS, Case, Draw, arguments, as_tuple, cast, invoke, raw_arguments, runs
+from tests.lkops.harness import as_tuple, cast, invoke, raw_arguments, runs
+from tests.lkops.problems import PROBLEMS, Case, Draw, arguments
 
 RUNS = runs()
 SIZES = [(2, 8, 8, 8), (3, 8, 16, 16), (4, 8, 24, 40), (5, 8, 9, 7), (6, 8, 31, 3)]

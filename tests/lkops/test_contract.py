@@ -3,25 +3,20 @@ double backward, determinism. `problems.py` draws the arguments."""
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lkops
 from lkops import _operator, backends
-from tests.lkops.problems import (
+from tests.lkops.harness import (
     DEVICES,
-    PROBLEMS,
-    Case,
-    Draw,
-    arguments,
     as_tuple,
     assert_as_good_as_eager,
-    case_named,
     cast,
+    check_against_float64,
     invoke,
     run,
     runs,
 )
+from tests.lkops.problems import PROBLEMS, Case, Draw, arguments, case_named
 
 
 def name_of(value: object) -> str:
@@ -35,17 +30,6 @@ every_run = pytest.mark.parametrize(("operator", "backend", "device", "dtype"), 
 every_compiled = pytest.mark.parametrize(("operator", "backend", "device", "dtype"), COMPILED, ids=name_of)
 
 
-def check_against_float64(operator, backend, device, dtype, case) -> None:
-    tensors, options = arguments(operator, case)
-    rounded = cast(tensors, dtype, device)
-    exact = run(operator, cast(rounded, torch.float64, "cpu"), options, "reference")
-    eager = run(operator, rounded, options, "reference")
-    ours = eager if backend == "reference" else run(operator, rounded, options, backend)
-    assert ours.keys() == exact.keys()
-    for what, value in ours.items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what])
-
-
 def test_every_operator_has_problems_and_every_kernel_that_is_here_runs() -> None:
     assert set(PROBLEMS) == set(backends.operators())
     here = {(operator, backend) for operator, backend, _, _ in RUNS}
@@ -57,23 +41,6 @@ def test_every_operator_has_problems_and_every_kernel_that_is_here_runs() -> Non
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype", "case"), RUN_CASES, ids=name_of)
 def test_values_and_gradients(operator, backend, device, dtype, case) -> None:
     check_against_float64(operator, backend, device, dtype, case)
-
-
-@pytest.mark.skipif(not COMPILED, reason="no compiled kernel here")
-@settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_values_and_gradients_of_any_shape(data) -> None:
-    operator, backend, device, dtype = data.draw(st.sampled_from(COMPILED or [None]))
-    side = st.integers(1, 40)
-    shape = (data.draw(st.integers(0, 3)), 4 * data.draw(st.integers(1, 3)), data.draw(side), data.draw(side))
-    base = data.draw(st.sampled_from(PROBLEMS[operator][1]))
-    if base.options.get("empty_spectra"):
-        return
-    options = dict(base.options)
-    if "scale" in options:
-        options["scale"] = data.draw(st.integers(1, 9))
-    options.pop("groups", None)
-    check_against_float64(operator, backend, device, dtype, Case("drawn", shape, options, base.without))
 
 
 def test_zeros_would_not_pass() -> None:
