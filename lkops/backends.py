@@ -90,7 +90,7 @@ def why_not(operator: str, name: str, device: str, dtypes: Iterable[torch.dtype]
         return ""
     key = (operator, name)
     if key not in _kernels:
-        return f"{operator} has no {name} kernel in this version"
+        return "no such kernel in this version"
     if _missing[key]:
         return _missing[key]
     if device not in DEVICES[name]:
@@ -144,23 +144,28 @@ class Status:
     def available(self) -> bool:
         return not self.reason
 
-    def __str__(self) -> str:
-        mark = "*" if self.automatic else " "
-        what = self.reason or _short(self.dtypes)
-        return f"{mark} {self.operator:30} {self.backend:10} {what}"
-
 
 def _short(dtypes: Iterable[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
 class StatusTable(tuple[Status, ...]):
-    """Rows of `Status`; printed as a table in which * marks the automatic choice."""
+    """Rows of `Status`. Printed: for each operator the backends that run, * the automatic choice, and why not others."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return "\n".join(str(row) for row in self)
+        lines = []
+        for operator in dict.fromkeys(row.operator for row in self):
+            runs, reasons = [], dict[str, list[str]]()
+            for row in self:
+                if row.operator == operator and row.available:
+                    runs.append(f"{row.backend}{'*' if row.automatic else ''} ({_short(row.dtypes)})")
+                elif row.operator == operator:
+                    reasons.setdefault(row.reason, []).append(row.backend)
+            lines.append(f"{operator:32}{', '.join(runs)}")
+            lines += [f"    not {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+        return "\n".join(lines)
 
 
 def status(device: str = "cpu", dtype: torch.dtype = torch.float32) -> StatusTable:

@@ -38,11 +38,11 @@ def report() -> str:
         *(f"  {key:16} {value}" for key, value in _extension.cpu_facts().items()),
         "",
         "operators (* = automatic choice for float32 on the CPU):",
-        *(f"  {row}" for row in backends.status()),
+        *(f"  {line}" for line in str(backends.status()).splitlines()),
     ]
     if torch.cuda.is_available():
         lines += ["", "operators (* = automatic choice for float32 on the GPU):"]
-        lines += [f"  {row}" for row in backends.status("cuda")]
+        lines += [f"  {line}" for line in str(backends.status("cuda")).splitlines()]
     return "\n".join(lines)
 
 
