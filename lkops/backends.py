@@ -150,7 +150,7 @@ def _short(dtypes: Iterable[torch.dtype]) -> str:
 
 
 class StatusTable(tuple[Status, ...]):
-    """Rows of `Status`. Printed: for each operator the backends that run, * the automatic choice, and why not others."""
+    """Rows of `Status`. Printed: what runs each operator, * the automatic choice, and why other backends do not."""
 
     __slots__ = ()
 
