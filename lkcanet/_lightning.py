@@ -115,7 +115,8 @@ class Keeper(pl.Callback):
         model.eval()
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             lowres, target = (image.to(self.module.device) for image in self.validation)
-            prediction = model(lowres).to(target.dtype)
+            # 64-true and bf16-true: the weights have another type than the image
+            prediction = model(trainer.precision_plugin.convert_input(lowres)).to(target.dtype)
             terms = self.module.loss(prediction, target)
         model.train()
         values = dict(zip(("loss", "l1", "sam_loss", "gradient"), (float(term) for term in terms), strict=True))

@@ -83,6 +83,10 @@ class Network(torch.nn.Module):
         super().__init__()
         if model.config["weight_norm"]:
             raise ValueError("model must be folded: call model.fold() first")
+        fixed = {"dilations": [5, 7], "interleave": False, "eps": 1e-6}  # what the functions above compute
+        for name, value in fixed.items():
+            if model.config[name] != value:
+                raise ValueError(f"model has {name} {model.config[name]}, here is {value} only")
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lkcanet._files import atomic_path
 from lkcanet._optional import require
 from lkcanet.pictures import as_cube, check_wavelengths, display_bands, error_map, false_colour, stretch_limits
 
@@ -139,12 +140,8 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], *, dpi: float = 
     formats = figure.canvas.get_supported_filetypes()
     if target.suffix.lstrip(".").lower() not in formats:
         raise ValueError(f"path is {str(target)!r}, expected a suffix among {', '.join(sorted(formats))}")
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
-    try:
+    with atomic_path(target) as temporary:
         figure.savefig(temporary, dpi=dpi)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 

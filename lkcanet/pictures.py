@@ -1,4 +1,4 @@
-"""Cubes as pictures: false colour with a stretch that images can share, and maps of the error..
+"""Cubes as pictures: false colour with a stretch that images can share, and maps of the error.
 
 Cubes are (C, H, W), tensors or arrays; a batch axis of one is dropped.
 """

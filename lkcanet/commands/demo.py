@@ -17,7 +17,7 @@ SCALE = 4
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for scene, checkpoints, result, tables and demo.png.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for scene, checkpoints, log, result and demo.png.")] = Path(
         "demo"
     ),
     quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of minutes, for tests.")] = False,

@@ -109,6 +109,8 @@ def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
     """The scene and its LR image."""
     from lkcanet.data import bicubic_downsample
 
+    if scale < 1:
+        raise ValueError(f"--scale must be 1 or more, got {scale}")
     rows, columns = scene.size
     if rows % scale or columns % scale:
         raise ValueError(

@@ -10,7 +10,7 @@ from . import _shared as shared
 
 def info(
     path: Annotated[
-        Path | None, typer.Argument(metavar="[FILE]", help="A scene or a checkpoint; without one: versions, backends.")
+        Path | None, typer.Argument(metavar="FILE", help="A scene or a checkpoint; without one: versions, backends.")
     ] = None,
     key: shared.Key = None,
     axes: shared.Axes = None,

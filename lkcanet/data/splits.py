@@ -29,7 +29,7 @@ class Rect(NamedTuple):
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Index for the last two axes: `pixels[:, *rect.slices]`, `tensor[..., *rect.slices]`."""
+        """Index for the last two axes: `pixels[(..., *rect.slices)]`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def __str__(self) -> str:

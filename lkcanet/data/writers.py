@@ -62,7 +62,9 @@ def _write_npy(path: Path, scene: Scene) -> None:
 
 
 def _write_npz(path: Path, scene: Scene) -> None:
-    np.savez(path, pixels=scene.pixels, **_metadata(scene))
+    # an open file: to a path that ends in .NPZ np.savez would append .npz, and the empty temporary would be renamed
+    with path.open("wb") as file:
+        np.savez(file, pixels=scene.pixels, **_metadata(scene))
 
 
 def _write_mat(path: Path, scene: Scene) -> None:

@@ -187,6 +187,7 @@ def test_evaluate_finished_results(folder: Path, tmp_path: Path) -> None:
         "evaluate", scene, "--prediction", tmp_path / "lr.npy"
     )
     assert "--scale is 4, but" in fails("evaluate", scene, "-c", net, "--scale", 4)
+    assert "--scale must be 1 or more, got 0" in fails("evaluate", scene, "--scale", 0)
 
 
 def test_show(folder: Path, tmp_path: Path) -> None:

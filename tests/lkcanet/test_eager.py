@@ -50,3 +50,10 @@ def test_the_benchmarks_check_refuses_wrong_outputs_and_zeros() -> None:
             check(ours, lambda: x + x, [x])
     with pytest.raises(AssertionError, match="results differ"):
         check(lambda: 0 * x, lambda: 0 * x, [x])
+
+
+@pytest.mark.parametrize("option", [{"dilations": (2, 3)}, {"interleave": True}, {"eps": 1e-5}])
+def test_a_network_that_these_functions_do_not_compute_is_refused(option):
+    model = LKCANet(8, 4, 16, 1, **option).fold()
+    with pytest.raises(ValueError, match=next(iter(option))):
+        eager.Network(model)

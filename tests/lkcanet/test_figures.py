@@ -243,3 +243,11 @@ def test_imports_are_lazy_and_leave_pyplot_alone() -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=root)
+
+
+def test_a_symbolic_link_stays_one(tmp_path):
+    (tmp_path / "real.png").write_bytes(b"old")
+    (tmp_path / "link.png").symlink_to(tmp_path / "real.png")
+    save_figure(Figure(), tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    assert (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")

@@ -53,7 +53,11 @@ def run(scene: Scene, out: Path, model: LKCANet | None = None, **options: object
 
 
 def weights(path: Path) -> torch.Tensor:
-    return torch.cat([tensor.flatten() for tensor in load_model(path).state_dict().values()])
+    return weights_of(load_model(path))
+
+
+def weights_of(model: LKCANet) -> torch.Tensor:
+    return torch.cat([tensor.flatten() for tensor in model.state_dict().values()])
 
 
 def test_it_learns_and_beats_bicubic(scene: Scene, tmp_path: Path) -> None:
@@ -230,6 +234,14 @@ def test_bfloat16_trains(scene: Scene, tmp_path: Path) -> None:
     result = run(scene, tmp_path, steps=2, precision="bf16-mixed", gradient_clip=0.5)
     assert weights(result.last).dtype == torch.float32
     assert result.history[-1]["loss"] != result.bicubic["loss"]
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_weights_of_another_type_train(scene: Scene, tmp_path: Path, precision: str) -> None:
+    result = run(scene, tmp_path, steps=2, precision=precision)
+    assert result.steps == 2
+    assert result.bicubic["mpsnr"] > 20
+    assert (weights(result.last) != weights_of(network())).any()
 
 
 def test_batches_are_full_and_pass_over_every_sample() -> None:

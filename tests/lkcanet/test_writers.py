@@ -145,3 +145,11 @@ def test_bad_write_arguments(tmp_path: Path, scene: Scene) -> None:
         write_scene(tmp_path / "a.npy", scene.pixels)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="does not exist"):
         write_scene(tmp_path / "no" / "a.npy", scene)
+
+
+@pytest.mark.parametrize("suffix", [".NPY", ".NPZ", ".MAT"])
+def test_a_suffix_in_capitals_is_written_under_its_own_name(tmp_path, suffix):
+    scene = Scene(np.random.default_rng(0).random((2, 3, 4), np.float32), 7.0)
+    write_scene(tmp_path / f"a{suffix}", scene)
+    assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
+    np.testing.assert_array_equal(read_scene(tmp_path / f"a{suffix}").pixels, scene.pixels)
