@@ -19,6 +19,7 @@ from lkcanet.figures import comparison, save_figure
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
 from lkcanet.models import load_model_and_extra
+from lkcanet.tables import metrics_markdown
 
 SCENE = Path(__file__).parents[2] / "shared" / "data" / "cave_oil_painting"
 
@@ -73,7 +74,7 @@ def main() -> None:
         title=f"LKCA-LR x{model.scale} on the held-out part of CAVE's oil painting",
     )
     save_figure(figure, RESULTS / "oil_painting.png", dpi=100)
-    print(json.dumps(scores, indent=1))
+    print(metrics_markdown(scores))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables of scores and of running times, for the terminal (rich) and for reports (Markdown)."""
+"""Tables of scores, for the terminal (rich) and for reports (Markdown)."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from lkcanet.metrics import Metrics
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["metrics_markdown", "metrics_table", "speed_markdown", "speed_table"]
+__all__ = ["metrics_markdown", "metrics_table"]
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -24,12 +24,12 @@ COLUMNS = {
 }
 
 
-_Cell = tuple[str, bool, str]
+_Cell = tuple[str, bool]
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Headings, and per row a name and cells: text, whether it is the best of its group, and a note after it."""
+    """Headings, and per row a name and cells: text, and whether it is the best of its column."""
 
     headings: list[str]
     rows: list[tuple[str, list[_Cell]]]
@@ -54,28 +54,6 @@ def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
     return _markdown(_metrics_grid(rows))
 
 
-def speed_table(
-    rows: Mapping[str, Mapping[str, float]], *, baseline: str | None = None, title: str | None = None
-) -> "Table":
-    """Running times: a row for each case, a column for each variant; in every row the fastest is bold.
-
-    Args:
-        rows: case to variant to seconds, such as {"forward 512 x 512": {"reference": 0.8, "fused": 0.2}}. The columns
-            are the variants in order of appearance; a variant that a case lacks shows as a dash.
-        baseline: variant that the others are compared with; adds the speed-up, "200 ms (4x)".
-        title: line above the table.
-
-    Raises:
-        ValueError: `rows` is empty, a time is not positive and finite, or no case has `baseline`.
-    """
-    return _rich(_speed_grid(rows, baseline), title)
-
-
-def speed_markdown(rows: Mapping[str, Mapping[str, float]], *, baseline: str | None = None) -> str:
-    """The table of `speed_table` as GitHub Markdown, ending in a newline."""
-    return _markdown(_speed_grid(rows, baseline))
-
-
 def _metrics_grid(rows: Mapping[str, Metrics]) -> _Grid:
     if not rows:
         raise ValueError("rows is empty, expected at least one method's scores")
@@ -88,47 +66,15 @@ def _metrics_grid(rows: Mapping[str, Metrics]) -> _Grid:
         texts = [_number(value, decimals) for value in values]
         known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
-        columns.append([(text, text == best, "") for text in texts])
+        columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
     return _Grid(["Method", *(heading for heading, _, _ in COLUMNS.values())], list(zip(rows, cells, strict=True)))
-
-
-def _speed_grid(rows: Mapping[str, Mapping[str, float]], baseline: str | None) -> _Grid:
-    if not rows:
-        raise ValueError("rows is empty, expected at least one case")
-    variants = list(dict.fromkeys(variant for times in rows.values() for variant in times))
-    if baseline is not None and baseline not in variants:
-        raise ValueError(f"baseline is {baseline!r}, expected one of {variants}")
-    grid = []
-    for case, times in rows.items():
-        for variant, seconds in times.items():
-            if not 0 < seconds < math.inf:
-                raise ValueError(f"rows[{case!r}][{variant!r}] is {seconds}, expected positive finite seconds")
-        texts = {variant: _duration(seconds) for variant, seconds in times.items()}
-        best = texts[min(times, key=lambda variant: times[variant])] if len(times) > 1 else None
-        cells = []
-        for variant in variants:
-            compared = baseline in times and variant in times and variant != baseline
-            note = f" ({times[baseline] / times[variant]:.3g}x)" if baseline and compared else ""
-            cells.append((texts.get(variant, "-"), variant in times and texts[variant] == best, note))
-        grid.append((case, cells))
-    return _Grid(["Case", *variants], grid)
 
 
 def _number(value: float, decimals: int) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.{decimals}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
-
-
-def _duration(seconds: float) -> str:
-    """Three significant digits in the unit that leaves 1 to 999 before the point."""
-    for factor, unit in ((1e9, "ns"), (1e6, "µs"), (1e3, "ms"), (1.0, "s")):
-        if float(f"{seconds * factor:.3g}") < 1000 or unit == "s":
-            value = float(f"{seconds * factor:.3g}")
-            decimals = 0 if value >= 100 else 1 if value >= 10 else 2
-            return f"{value:.{decimals}f} {unit}"
-    raise AssertionError("unreachable")
 
 
 def _rich(grid: _Grid, title: str | None) -> "Table":
@@ -140,13 +86,11 @@ def _rich(grid: _Grid, title: str | None) -> "Table":
     for index, heading in enumerate(grid.headings):
         table.add_column(text(heading), justify="left" if index == 0 else "right", no_wrap=True)
     for name, cells in grid.rows:
-        table.add_row(text(name), *(text.assemble((cell, "bold" if best else ""), note) for cell, best, note in cells))
+        table.add_row(text(name), *(text(cell, style="bold" if best else "") for cell, best in cells))
     return table
 
 
 def _markdown(grid: _Grid) -> str:
     lines = [grid.headings, ["---", *["---:"] * (len(grid.headings) - 1)]]
-    lines += [
-        [name, *((f"**{cell}**" if best else cell) + note for cell, best, note in cells)] for name, cells in grid.rows
-    ]
+    lines += [[name, *(f"**{cell}**" if best else cell for cell, best in cells)] for name, cells in grid.rows]
     return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)

@@ -123,8 +123,13 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def check_folder(path: Path) -> None:
+SCENES, FIGURES = (".npy", ".npz", ".mat"), (".png", ".pdf", ".svg")
+
+
+def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
     """Fail before the work, not after it, where the result can't be written."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}, expected one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
 

@@ -24,7 +24,7 @@ def degrade(
     """
     from lkcanet.data import bicubic_downsample, write_scene
 
-    shared.check_folder(out)
+    shared.check_output(out, shared.SCENES)
     loaded = shared.load_scene(scene, key, axes, size, peak, region)
     rows, columns = loaded.size
     if scale >= 1 and (rows % scale or columns % scale):

@@ -17,9 +17,7 @@ SCALE = 4
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for scene, checkpoints, log, result and demo.png.")] = Path(
-        "demo"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder for scene, checkpoints, log, result and demo.png.")] = Path("demo"),
     quick: Annotated[bool, typer.Option("--quick", help="A few seconds instead of minutes, for tests.")] = False,
     seed: Annotated[int, typer.Option(help="Of the scene and the training.")] = 0,
     threads: shared.Threads = None,
@@ -72,7 +70,7 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
     from lkcanet.models import lkca_lr, load_model
     from lkcanet.training import TrainOptions, train
 
-    side, bands, patch = (128, 8, 32) if quick else (256, 48, 64)
+    side, bands, patch = (128, 8, 32) if quick else (256, 60, 64)
     scene = demo_scene((side, side), bands, seed)
     write_scene(out / "scene.npy", scene)
     edge = side * 5 // 8

@@ -84,6 +84,12 @@ def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:
     from lkcanet.data import read_scene
 
     result = read_scene(path, peak=target.peak)
+    largest, own = float(result.pixels.max()), float(target.pixels.max())
+    if not 0.1 * own < largest < 10 * own:
+        shared.note(
+            f"warning: {path} reaches {largest:.3g} after division by the scene's peak, {target.peak:g}, and the scene "
+            f"{own:.3g}: predictions are taken in the units of the scene's file"
+        )
     if region is not None and result.pixels.shape == whole.pixels.shape:
         result = shared.crop(result, region)
     if result.pixels.shape != target.pixels.shape:

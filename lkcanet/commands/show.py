@@ -41,7 +41,7 @@ def show(
     from lkcanet.figures import comparison, save_figure
     from lkcanet.inference import super_resolve
 
-    shared.check_folder(out)
+    shared.check_output(out, shared.FIGURES)
     shared.set_threads(threads)
     pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
     model, extra = shared.load_checkpoint(checkpoint)

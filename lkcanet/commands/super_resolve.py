@@ -36,7 +36,7 @@ def super_resolve(
 
     if (checkpoint is None) == (fresh is None):
         raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
-    shared.check_folder(out)
+    shared.check_output(out, shared.SCENES)
     shared.set_threads(threads)
     if checkpoint is not None:
         model, extra = shared.load_checkpoint(checkpoint)

@@ -70,8 +70,7 @@ def train(
 
     Ctrl-C ends it cleanly: last.safetensors holds the last step (exit code 130).
 
-    Example: lkca train paintings/ --peak 65535 --test 0:512,320:576 --network lkca_net --batch-size 8
-    --max-minutes 45 --out run
+    Example: lkca train paintings/ --peak 65535 --test 0:512,320:576 --max-minutes 45 --out run
     """
     import torch
 

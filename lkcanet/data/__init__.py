@@ -1,5 +1,10 @@
 """Scenes, degradation, patches and the generated demo scene."""
 
+# ruff: noqa: E402
+from lkcanet._optional import require
+
+require("numpy", extra="io")  # everything here is made of it: one clear error instead of one in each module
+
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.readers import read_scene

@@ -76,6 +76,11 @@ class LKCANet(nn.Module):
         for name, value in (*numbers.items(), ("blocks", blocks)):
             if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "blocks" else 1):
                 raise ValueError(f"{name} must be a whole number, {int(name != 'blocks')} or more, got {value!r}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        for name, pair in (("kernel_sizes", kernel_sizes), ("dilations", dilations)):
+            if not isinstance(pair, Sequence) or len(pair) != 2:
+                raise ValueError(f"{name} must be two whole numbers, got {pair!r}")
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:
                 raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")

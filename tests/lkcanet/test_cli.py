@@ -179,6 +179,9 @@ def test_evaluate_finished_results(folder: Path, tmp_path: Path) -> None:
     assert [row["method"] for row in report["scores"]] == ["bicubic", *map(str, (net, *files[1::2]))]
     bicubic, *same = [row["mpsnr"] for row in report["scores"]]
     assert same == pytest.approx(3 * [same[0]], abs=1e-4)
+    np.save(tmp_path / "normalised.npy", result.pixels)  # not in the units of the scene's file
+    said = lkca("evaluate", scene, "--prediction", tmp_path / "normalised.npy", "--scale", 2, "--peak", 1000)
+    assert "predictions are taken in the units of the scene's file" in said.stderr
     assert abs(bicubic - same[0]) > 0.01
     alone = json.loads(lkca("evaluate", scene, *files[:2], "--scale", 2, "--region", ":,40:", "--json").stdout)
     assert [row["method"] for row in alone["scores"]] == ["bicubic", str(tmp_path / "sr.npy")]
@@ -238,6 +241,9 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     assert "no such file" in fails("degrade", tmp_path / "none.mat", out)
     assert "does not exist" in fails("degrade", scene, tmp_path / "none" / "lr.npy")
     assert "unsupported suffix '.tif'" in fails("degrade", scene, tmp_path / "lr.tif", "--scale", 2)
+    for command, out in (("super-resolve", "sr.tif"), ("show", "--out=show.bmp")):  # before the network runs
+        missing = tmp_path / "none.safetensors"
+        assert "unsupported suffix '." in fails(command, scene, out, "-c", missing)
     assert "no checkpoint at" in fails("evaluate", scene, "-c", tmp_path / "none.safetensors")
     assert "--size must be two whole numbers" in fails("info", raw, "--size", "ten")
     assert "peak must be a positive finite number" in fails("info", scene, "--peak", "-1")

@@ -196,13 +196,15 @@ def test_drop_path_acts_in_training_only_and_rises_linearly() -> None:
         ({"bands": 8, "kernel_sizes": (4, 7)}, "kernel_size must be odd, got 4"),
         ({"bands": 8, "dilations": (0, 7)}, "dilations must be a whole number, 1 or more, got 0"),
         ({"bands": 8, "kernel_sizes": (5, 7, 9)}, "kernel_sizes must be two whole numbers"),
+        ({"bands": 8, "drop_path": -1.0, "blocks": 1}, r"drop_path must be in \[0, 1\), got -1\.0"),
+        ({"bands": 8, "dilations": 5}, "dilations must be two whole numbers, got 5"),
         ({"bands": 8, "drop_path": 1.0}, r"drop_path must be in \[0, 1\)"),
         ({"bands": 8, "border": "wrap"}, "border must be 'symmetric' or 'replicate', got 'wrap'"),
     ],
 )
 def test_arguments_that_do_not_fit(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        LKCANet(**arguments, blocks=2)
+        LKCANet(**{"blocks": 2, **arguments})
 
 
 def test_an_image_with_other_bands_is_refused() -> None:

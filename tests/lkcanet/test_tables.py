@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lkcanet.metrics import Metrics
-from lkcanet.tables import metrics_markdown, metrics_table, speed_markdown, speed_table
+from lkcanet.tables import metrics_markdown, metrics_table
 
 BICUBIC = Metrics(mpsnr=37.638, mssim=0.895, sam=3.404, cc=0.921, rmse=0.0155, ergas=6.756)
 NET = Metrics(mpsnr=40.311, mssim=0.944, sam=2.273, cc=0.956, rmse=0.0114, ergas=4.977)
@@ -66,50 +66,11 @@ def test_names_are_literal() -> None:
     assert r"| a\|b |" in metrics_markdown({"a|b": NET})
 
 
-SPEED = {"forward": {"reference": 0.8, "fused": 0.2}, "backward": {"reference": 2.346e-3, "fused": 4.6e-3}}
-
-
-def test_speed_markdown_is_exactly_this() -> None:
-    assert speed_markdown(SPEED, baseline="reference") == (
-        "| Case | reference | fused |\n"
-        "| --- | ---: | ---: |\n"
-        "| forward | 800 ms | **200 ms** (4x) |\n"
-        "| backward | **2.35 ms** | 4.60 ms (0.51x) |\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (3e-9, "3.00 ns"),
-        (9.996e-7, "1.00 µs"),
-        (45.67e-6, "45.7 µs"),
-        (0.9994, "999 ms"),
-        (1.0, "1.00 s"),
-        (75, "75.0 s"),
-        (1234, "1230 s"),
-    ],
-)
-def test_durations(seconds: float, text: str) -> None:
-    assert f"| {text} |" in speed_markdown({"case": {"a": seconds}})
-
-
-def test_speed_missing_variant_is_a_dash() -> None:
-    table = speed_table({"a": {"x": 1.0}, "b": {"x": 2.0, "y": 1.0}}, baseline="x", title="times")
-    text = render(table)
-    assert "-" in text
-    assert "1.00 s (2x)" in text
-    assert text.startswith("times")
-
-
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: metrics_table({}), "rows is empty"),
         (lambda: metrics_markdown({"a": {"mpsnr": 1.0}}), r"rows\['a'\] lacks mssim, sam"),  # type: ignore[typeddict-item]
-        (lambda: speed_table({}), "rows is empty"),
-        (lambda: speed_table(SPEED, baseline="cuda"), "baseline is 'cuda'"),
-        (lambda: speed_markdown({"a": {"x": 0.0}}), r"rows\['a'\]\['x'\] is 0.0"),
     ],
 )
 def test_bad_input_is_named(call: Any, message: str) -> None:
