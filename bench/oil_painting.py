@@ -1,8 +1,8 @@
 """`python -m bench.oil_painting RUN`: what a training run on CAVE's oil painting reached, into bench/results.
 
-RUN is the folder that `lkca train` wrote; the command that made it stands in README.md. Scores are of the test region
-that the training never read, for the checkpoint that was best on the validation block. Writes oil_painting.json
-(settings, curve, scores, machine, commit) and oil_painting.png.
+RUN is the folder that `lkca train` wrote; README.md has the command. Scores are of the test region that the training
+never read, for both checkpoints: the best on the validation block by what the run monitored, and the last. Writes
+oil_painting.json (settings, curve, scores, machine, commit) and oil_painting.png (of the last).
 """
 
 import argparse
@@ -42,12 +42,14 @@ def main() -> None:
     parser.add_argument("--commit", required=True, help="commit that the training ran on")
     parser.add_argument("--minutes", type=float, required=True, help="that the training took")
     arguments = parser.parse_args()
-    model, extra = load_model_and_extra(arguments.run / "best.safetensors")
+    checkpoints = {name: load_model_and_extra(arguments.run / f"{name}.safetensors") for name in ("best", "last")}
+    model, extra = checkpoints["last"]
     scene = read_scene(arguments.scene, peak=extra["peak"])
     rows, columns = parse_rect(extra["split"]["test"], scene.pixels.shape).slices
     target = scene.tensor()[:, :, rows, columns].contiguous()
     lowres = bicubic_downsample(target, model.scale)
-    images = {"bicubic": bicubic_upsample(lowres, model.scale), "lkca_lr": super_resolve(model, lowres)}
+    images = {"bicubic": bicubic_upsample(lowres, model.scale)}
+    images |= {name: super_resolve(network, lowres) for name, (network, _) in checkpoints.items()}
     scores = {name: evaluate(image, target, model.scale) for name, image in images.items()}
     results: dict[str, Any] = {
         "scene": "CAVE oil painting, bands 1 to 20",
@@ -56,7 +58,7 @@ def main() -> None:
         "parameters": model.parameter_count(),
         "split": extra["split"],
         "options": extra["options"],
-        "best_step": extra["step"],
+        "steps": {name: facts["step"] for name, (_, facts) in checkpoints.items()},
         "minutes": arguments.minutes,
         "test_scores": scores,
         "curve": curve(arguments.run / "metrics.csv"),
@@ -67,7 +69,7 @@ def main() -> None:
     figure = comparison(
         lowres[0],
         images["bicubic"][0],
-        images["lkca_lr"][0],
+        images["last"][0],
         target[0],
         scale=model.scale,
         wavelengths=[400 + 10 * band for band in range(scene.bands)],

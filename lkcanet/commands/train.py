@@ -51,7 +51,7 @@ def train(
     drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1,
     augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True,
     validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 200,
-    monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "mpsnr",
+    monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "loss",
     precision: Annotated[str, typer.Option(help="Of Lightning: 32-true, bf16-mixed, ...")] = "32-true",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     workers: Annotated[int, typer.Option(help="Processes that load patches.")] = 0,
