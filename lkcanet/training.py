@@ -42,8 +42,8 @@ class TrainOptions:
         gradient_clip: largest norm of all gradients together; None does not clip.
         precision: as Lightning's Trainer takes it: "32-true", "bf16-mixed", ...
         validate_every: steps between validations; each one writes checkpoints.
-        monitor: what makes a checkpoint the best: "loss" or "mpsnr" of the validation block. The loss weighs the spectra
-            too: MPSNR alone has picked checkpoints of worse SAM.
+        monitor: what makes a checkpoint the best: "loss" or "mpsnr" of the validation block. The loss weighs spectra
+            too; MPSNR alone has picked checkpoints of worse SAM.
         log_every: steps between lines of the log.
         seed: of the order of patches and of drop path. On the CPU one seed gives one result, bit for bit, for one
             number of threads and without `max_minutes`.
