@@ -85,7 +85,7 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
     if quick:
         options = TrainOptions(steps=200, batch_size=4, learning_rate=4e-3, validate_every=100, seed=seed)
     else:
-        options = TrainOptions(steps=700, max_minutes=2, batch_size=8, validate_every=50, seed=seed)
+        options = TrainOptions(steps=1400, max_minutes=2, batch_size=8, validate_every=50, seed=seed)
     result = train(model, scene, split, options, out, overwrite=True)
     shared.note(f"[2/3] super-resolving and scoring the test region, columns {edge} to {side}")
     target = shared.crop(scene, str(split.test))
