@@ -1,5 +1,6 @@
 """`lkca train`."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,7 +35,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 32,
     patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16,
     stride: Annotated[
-        int | None, typer.Option(help="Step between patches in HR pixels; half a patch if left out.")
+        int | None, typer.Option(help="Step between patches in HR pixels; if left out, about half a patch.")
     ] = None,
     train_region: Annotated[
         str | None, typer.Option(metavar="ROWS,COLUMNS", help="Train inside this rectangle only.")
@@ -113,7 +114,7 @@ def train(
         loaded.pixels.shape,
         test,
         patch=side,
-        stride=max(1, side // 2) if stride is None else stride,
+        stride=_default_stride(side, scale) if stride is None else stride,
         validation=_fraction(validation),
         train=train_region,
     )
@@ -139,6 +140,15 @@ def train(
         f"  {result.best}\n"
         f"next: lkca evaluate {scene} -c {result.best}"
     )
+
+
+def _default_stride(side: int, scale: int) -> int:
+    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
+    LR grid. On the oil painting one phase alone cost 0.4 dB of MPSNR."""
+    stride = max(1, side // 2)
+    while math.gcd(stride, scale) > 1:
+        stride += 1
+    return stride
 
 
 def _fraction(text: str) -> float | str:

@@ -354,3 +354,15 @@ def test_ctrl_c_elsewhere(folder: Path, tmp_path: Path, monkeypatch) -> None:
     result = lkca("super-resolve", folder / "scene.npz", tmp_path / "sr.npy", "-c", folder / "net.safetensors")
     assert (result.exit_code, result.stderr.strip(), result.stdout) == (130, "interrupted", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_default_stride_meets_every_phase_of_the_grid() -> None:
+    from lkcanet.commands.train import _default_stride
+
+    assert [_default_stride(side, scale) for side, scale in ((64, 4), (32, 2), (128, 8), (45, 3), (1, 1))] == [
+        33,
+        17,
+        65,
+        22,
+        1,
+    ]
