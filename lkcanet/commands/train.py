@@ -144,7 +144,7 @@ def train(
 
 def _default_stride(side: int, scale: int) -> int:
     """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
-    LR grid. On the oil painting one phase alone cost 0.4 dB of MPSNR."""
+    LR grid, where a multiple of the scale would show the network one phase of it only."""
     stride = max(1, side // 2)
     while math.gcd(stride, scale) > 1:
         stride += 1
