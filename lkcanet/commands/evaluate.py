@@ -99,14 +99,16 @@ def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:
 
 def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], scene: Any) -> str | None:
     """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
-    scene of that training, as far as its shape tells; None is the whole scene."""
+    scene of that training, as far as its name and shape tell; None is the whole scene."""
     held_out = extra.get("split", {}).get("test")
     if region == "test":
         if held_out is None:
             raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
         return held_out
-    if region is None and held_out is not None and extra.get("scene", {}).get("shape") == list(scene.pixels.shape):
-        shared.note(f"note: the scene has the shape of the training's; taking its test region, {held_out}")
+    trained_on = extra.get("scene", {})
+    same = trained_on.get("shape") == list(scene.pixels.shape) and trained_on.get("name", scene.name) == scene.name
+    if region is None and held_out is not None and same:
+        shared.note(f"note: the scene has the name and shape of the training's; taking its test region, {held_out}")
         return held_out
     return region
 

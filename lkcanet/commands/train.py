@@ -76,7 +76,7 @@ def train(
     import torch
 
     from lkcanet import models, training
-    from lkcanet.data import Rect, region_split
+    from lkcanet.data import region_split
 
     options = training.TrainOptions(
         steps=steps,
@@ -118,7 +118,8 @@ def train(
         validation=_fraction(validation),
         train=train_region,
     )
-    assert isinstance(split.validation, Rect) or split.validation is None
+    if split.validation is None:
+        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {validation}")
     counts = split.counts
     shared.note(
         f"note: {network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(patch, patch) / 1e9:.3f} GMAC "
