@@ -12,7 +12,8 @@ from typing import Any
 from bench.environment import RECYCLED, environment
 from lkcanet._files import atomic_path
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "bench" / "results"
 
 
 def measure(tunables: str | None, selection: list[str]) -> dict[str, Any]:
@@ -22,27 +23,11 @@ def measure(tunables: str | None, selection: list[str]) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "benchmark.json"
-        suite = [str(Path(__file__).parent / name) for name in ("test_operators.py", "test_bicubic.py")]
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:xdist",
-            *suite,
-            f"--benchmark-json={file}",
-            *selection,
-        ]
-        subprocess.run(command, env=env, check=True, cwd=Path(__file__).parents[1])
+        suite = ["bench/test_operators.py", "bench/test_bicubic.py", f"--benchmark-json={file}", *selection]
+        subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", *suite], env=env, check=True, cwd=ROOT)
         code = "import json; from bench.environment import environment; print(json.dumps(environment()))"
         said = subprocess.run(
-            [sys.executable, "-c", code],
-            env=env,
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parents[1],
+            [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, cwd=ROOT
         )
         rows = [
             {

@@ -31,8 +31,7 @@ class CachedPatches(Dataset[tuple[Tensor, Tensor]]):
             if (len(self.lowres) + 1) * lowres.nbytes <= self.LIMIT:
                 self.lowres[patch] = lowres
         else:
-            (row, column), size = self.patches.origins[patch], self.patches.patch
-            reference = torch.tensor(self.patches.pixels[:, row : row + size, column : column + size])
+            reference = self.patches.crop(patch)
         return dihedral(lowres, element), dihedral(reference, element)
 
 

@@ -246,14 +246,7 @@ def _prepare(
         lr_size=split.patch // model.scale,
         origins=split.train_origins,
     )
-    for origin in split.train_origins:
-        row, column = (int(i) for i in origin)
-        if (
-            not torch.from_numpy(scene.pixels[:, row : row + split.patch, column : column + split.patch])
-            .isfinite()
-            .all()
-        ):
-            raise ValueError(f"the training patch at row {row}, column {column} holds NaN or infinite pixels")
+    _check_finite(scene, split)
     rows, columns = split.validation.slices
     highres = torch.tensor(scene.pixels[:, rows, columns]).unsqueeze(0)
     height, width = (size // model.scale * model.scale for size in highres.shape[-2:])
@@ -261,6 +254,22 @@ def _prepare(
     if not highres.isfinite().all():
         raise ValueError("the validation block holds NaN or infinite pixels")
     return patches, bicubic_downsample(highres, model.scale), highres
+
+
+def _check_finite(scene: Scene, split: Split) -> None:
+    """No training patch may hold NaN or infinity. Patches overlap: every pixel of theirs is read once, and no other."""
+    windows = [
+        (slice(row, row + split.patch), slice(column, column + split.patch))
+        for row, column in split.train_origins.tolist()
+    ]
+    trained, bad = torch.zeros(scene.size, dtype=torch.bool), torch.zeros(scene.size, dtype=torch.bool)
+    for window in windows:
+        trained[window] = True
+    for band in scene.pixels:
+        bad[trained] |= ~torch.from_numpy(band)[trained].isfinite()
+    if bad.any():
+        rows, columns = next(window for window in windows if bad[window].any())
+        raise ValueError(f"the training patch at row {rows.start}, column {columns.start} holds NaN or infinite pixels")
 
 
 def _is_number(value: object) -> bool:

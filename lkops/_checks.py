@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def image(name: str, value: Tensor, *, channels: int | None = None) -> None:
+def image(name: str, value: Tensor) -> None:
     """`value` must be a floating (N, C, H, W) tensor whose channels and sides are not empty."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
@@ -16,8 +16,6 @@ def image(name: str, value: Tensor, *, channels: int | None = None) -> None:
         raise TypeError(f"{name} must be floating, got {value.dtype}")
     if value.shape[1] < 1 or value.shape[2] < 1 or value.shape[3] < 1:
         raise ValueError(f"{name} must have at least one channel, row and column, got shape {tuple(value.shape)}")
-    if channels is not None and value.shape[1] != channels:
-        raise ValueError(f"{name} must have {channels} channels, got shape {tuple(value.shape)}")
 
 
 def like(name: str, value: Tensor, other_name: str, other: Tensor, *, dtype: bool = True) -> None:

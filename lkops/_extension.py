@@ -1,4 +1,4 @@
-"""Loads the compiled kernels, once, and remembers why they could not be loaded: nothing raises at `import lkops`.
+"""Loads the compiled kernels, once, and remembers why they could not be loaded; nothing raises here.
 
 The extension only adds implementations to operators whose schemas Python owns (`lkops/_library.py`). The dispatcher
 takes implementation and schema in either order.

@@ -38,10 +38,11 @@ def info(
             for inner, entry in value.items():
                 print(f"  {inner:16} {_short(entry)}")
         elif name == "backends":
-            print("backends (* runs on the CPU when none is asked for):")
-            for row in value:
-                mark = "*" if row["automatic"] else " "
-                print(f"  {mark} {row['operator']:31} {row['backend']:10} {row['reason'] or 'ready'}")
+            from lkops import backends
+
+            print("backends (* runs float32 on the CPU when none is asked for):")
+            for line in str(backends.status()).splitlines():
+                print(f"  {line}")
         else:
             print(f"{name:18} {_short(value)}")
 

@@ -113,12 +113,15 @@ class SuperResolutionPatches(Dataset[PatchPair]):
             index, element = divmod(index, 8)
         elif self.augment == "random":
             element = int(np.random.default_rng((self.seed, int(self._epoch), index)).integers(8))
-        row, column = self.origins[index]
-        # a copy: torch must not share memory with a file or with the scene
-        crop = np.array(self.pixels[:, row : row + self.patch, column : column + self.patch])
-        reference = torch.from_numpy(crop)
+        reference = self.crop(index)
         lowres = bicubic_downsample(reference.unsqueeze(0), self.scale).squeeze(0)
         return PatchPair(dihedral(lowres, element).contiguous(), dihedral(reference, element).contiguous())
+
+    def crop(self, index: int) -> Tensor:
+        """The HR patch at `origins[index]`, (B, p, p), as it lies in the scene."""
+        row, column = self.origins[index]
+        # a copy: torch must not share memory with a file or with the scene
+        return torch.from_numpy(np.array(self.pixels[:, row : row + self.patch, column : column + self.patch]))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of "random": call it before each epoch, with any whole number from 0."""

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
 
 import lkops.nn
+from lkops import _checks
 
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
 
@@ -73,14 +74,13 @@ class LKCANet(nn.Module):
             "attention_groups": attention_groups,
             "reduction": reduction,
         }
-        for name, value in (*numbers.items(), ("blocks", blocks)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < (0 if name == "blocks" else 1):
-                raise ValueError(f"{name} must be a whole number, {int(name != 'blocks')} or more, got {value!r}")
+        for name, value in numbers.items():
+            _checks.positive(name, value)
+        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
+            raise ValueError(f"blocks must be a whole number, 0 or more, got {blocks!r}")
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        for name, pair in (("kernel_sizes", kernel_sizes), ("dilations", dilations)):
-            if not isinstance(pair, Sequence) or len(pair) != 2:
-                raise ValueError(f"{name} must be two whole numbers, got {pair!r}")
+        kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:
                 raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
