@@ -6,6 +6,7 @@ VENV ?= .venv
 PYTHON ?= python3
 # the registry's newest torch brings gigabytes of CUDA; pinned here and not in pyproject.toml
 TORCH ?= torch==2.13.0
+TRITON ?= triton==3.7.0
 JOBS ?= 2
 
 ifeq ($(VENV),)
@@ -51,7 +52,7 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.dependencies: pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) "setuptools>=77" wheel ninja numpy
+	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel ninja numpy
 	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
 	@touch $@
 

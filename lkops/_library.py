@@ -11,11 +11,13 @@ from typing import Any
 import torch
 
 library = torch.library.Library("lkops", "DEF")
+fakes: dict[str, Callable[..., Any]] = {}  # op -> its fake kernel
 
 
 def define(name: str, schema: str, fake: Callable[..., Any]) -> None:
     """Add the op `lkops::<name>` with a schema such as "(Tensor x, int scale) -> Tensor", and its fake kernel."""
     library.define(f"{name}{schema}")
+    fakes[name] = fake
     torch.library.register_fake(f"lkops::{name}", fake, lib=library)
 
 

@@ -1,5 +1,7 @@
 """What every operator shares: registration, the autograd Function pair, autocast, and the way to a backend."""
 
+import importlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -12,6 +14,7 @@ from . import _extension, _library, backends
 _references: dict[str, Callable[..., Any]] = {}
 _saves: dict[str, tuple[int, ...]] = {}
 _outputs: dict[str, int] = {}
+_masked: dict[str, bool] = {}
 
 
 def register(
@@ -25,8 +28,12 @@ def register(
     fake_backward: Callable[..., Any] | None = None,
     saves: Sequence[int] = (),
     outputs: int = 1,
+    mixed: Sequence[str] = (),
 ) -> None:
     """Make an operator known, with the backends that have kernels for it.
+
+    The C++ and CUDA kernels are added by the extensions. Those of Triton are the functions `forward` and `backward` of
+    `triton_kernels.py` beside the reference, imported at the first call.
 
     Args:
         name: of the public function.
@@ -34,15 +41,18 @@ def register(
         kernels: backend -> dtypes that its kernels take.
         forward: schema of `<name>_<backend>_fwd`: the tensors, then the options. What it returns beyond `outputs`
             stays inside, for backward.
-        backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options.
-            It returns one gradient for every tensor of `forward`; what it returns for one that was left out (an empty
-            tensor, since a schema can't return None) is dropped.
+        backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options and,
+            if it ends in `bool[] needs`, which tensors of `forward` need a gradient. It returns one gradient for every
+            tensor of `forward`; what it returns for one that was left out or needs none (an empty tensor, since a
+            schema can't return None) is dropped. `gradients_like` makes such tensors.
         fake_forward, fake_backward: shapes and dtypes of what these return.
         saves: positions, among the tensors and then the results of forward, of what backward needs.
         outputs: how many results the public function returns.
+        mixed: backends that also take tensors of several of their dtypes at once, as far as the public function does.
     """
     _references[name] = reference
     _saves[name], _outputs[name] = tuple(saves), outputs
+    _masked[name] = "bool[] needs)" in backward
     backends._operators.append(name)
     for backend, dtypes in (kernels or {}).items():
         assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
@@ -50,10 +60,55 @@ def register(
         _library.define(f"{name}_{backend}_fwd", forward, fake_forward)
         _library.define(f"{name}_{backend}_bwd", backward, fake_backward)
         backends._kernels[name, backend] = tuple(dtypes)
+        if backend in mixed:
+            backends._mixed.add((name, backend))
+        if backend == "triton":
+            _implement_in_triton(name, f"{reference.__module__.rpartition('.')[0]}.triton_kernels")
         backends._missing[name, backend] = _why_missing(name, backend)
 
 
+def gradients_like(needs: Sequence[bool], *tensors: Tensor | None) -> list[Tensor]:
+    """What a backward kernel returns, uninitialised: like each tensor that needs a gradient, empty for the others."""
+    some = next(tensor for tensor in tensors if tensor is not None)
+    return [
+        torch.empty_like(tensor) if tensor is not None and needed else some.new_empty(0)
+        for tensor, needed in zip(tensors, needs, strict=True)
+    ]
+
+
+def _implement_in_triton(name: str, module: str) -> None:
+    for direction in ("forward", "backward"):
+        op = f"{name}_triton_{'fwd' if direction == 'forward' else 'bwd'}"
+        for device in backends.DEVICES["triton"]:
+            _library.library.impl(op, _launcher(module, direction, op), device.upper())
+
+
+def _launcher(module: str, direction: str, op: str) -> Callable[..., Any]:
+    """Runs `module.direction` on the tensors' device; an empty batch gives zeros without a kernel."""
+
+    def run(*arguments: Any) -> Any:
+        image = next(a for a in arguments if isinstance(a, Tensor) and a.dim() == 4)
+        if not image.shape[0]:
+            results = _library.fakes[op](*arguments)
+            for result in _as_tuple(results):
+                result.zero_()
+            return results
+        with torch.cuda.device_of(image):
+            return getattr(importlib.import_module(module), direction)(*arguments)
+
+    return run
+
+
+def _triton_is_there() -> bool:
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except ValueError:  # sys.modules["triton"] is None
+        return False
+
+
 def _why_missing(name: str, backend: str) -> str:
+    if backend == "triton" and not _triton_is_there():
+        return "triton is not installed: pip install triton"
     if backend == "cpu" and (error := _extension.extension_error("_C_cpu")):
         if error.startswith("LKOPS_CPU_ISA"):  # asked for, so no silent fallback
             raise ImportError(error)
@@ -72,7 +127,7 @@ class _NoDoubleBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(name: str, backend: str, options: tuple[Any, ...], *tensors: Tensor) -> Any:
-        return getattr(torch.ops.lkops, f"{name}_{backend}_bwd")(*tensors, *options)
+        return getattr(torch.ops.lkops, f"{name}_{backend}_bwd")(*tensors, *options)  # options end in `needs`
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -88,17 +143,25 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        name: str, backend: str, options: tuple[Any, ...], saves: tuple[int, ...], outputs: int, *tensors: Tensor
+        name: str,
+        backend: str,
+        options: tuple[Any, ...],
+        saves: tuple[int, ...],
+        outputs: int,
+        needs: tuple[bool, ...] | None,
+        *tensors: Tensor,
     ) -> Any:
         return getattr(torch.ops.lkops, f"{name}_{backend}_fwd")(*tensors, *options)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.name, ctx.backend, ctx.options, saves, ctx.outputs, *tensors = inputs
+        ctx.name, ctx.backend, ctx.options, saves, ctx.outputs, needs, *tensors = inputs
+        if needs is not None:
+            ctx.options = (*ctx.options, needs)
         results = _as_tuple(output)
         if len(results) > ctx.outputs:  # Dynamo can't trace this call with nothing to mark
             ctx.mark_non_differentiable(*results[ctx.outputs :])
-        ctx.given = tuple(tensor is not None for tensor in tensors)
+        ctx.given = tuple(tensor is not None for tensor in tensors) if needs is None else needs
         everything = (*tensors, *results)
         ctx.save_for_backward(*[everything[i] for i in saves])
 
@@ -110,7 +173,7 @@ class _Kernel(torch.autograd.Function):
         else:
             result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *tensors)
         given = zip(_as_tuple(result), ctx.given, strict=True)
-        return None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
+        return None, None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
 
 
 def _op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
@@ -143,7 +206,8 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
     if _op_is_enough(dense):
         results = getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options)
     else:
-        results = _Kernel.apply(name, chosen, tuple(options), _saves[name], outputs, *dense)
+        needs = tuple(t is not None and t.requires_grad for t in dense) if _masked[name] else None
+        results = _Kernel.apply(name, chosen, tuple(options), _saves[name], outputs, needs, *dense)
     return _as_tuple(results)[0] if outputs == 1 else results[:outputs]
 
 

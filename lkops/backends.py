@@ -32,6 +32,8 @@ AUTOMATIC = {"cpu": ("cpu", "reference"), "cuda": ("triton", "reference")}
 _kernels: dict[tuple[str, str], tuple[torch.dtype, ...]] = {}
 # (operator, backend) -> why the kernel is not there although this version has one; "" if it is there
 _missing: dict[tuple[str, str], str] = {}
+# (operator, backend) of kernels that take tensors of several dtypes at once
+_mixed: set[tuple[str, str]] = set()
 _operators: list[str] = []
 
 
@@ -96,7 +98,9 @@ def why_not(operator: str, name: str, device: str, dtypes: Iterable[torch.dtype]
     if device not in DEVICES[name]:
         return f"it takes tensors on {' or '.join(DEVICES[name])}, not on {device}"
     dtypes = list(dict.fromkeys(dtypes))
-    if len(dtypes) > 1:  # each may be taken and not their mixture, as of a float32 image and bfloat16 features
+    if (
+        len(dtypes) > 1 and key not in _mixed
+    ):  # each may be taken and not their mixture, as of a float32 image and bfloat16 features
         return f"it takes tensors of one dtype, not of {_short(dtypes)}"
     for dtype in dtypes:
         if dtype not in _kernels[key]:

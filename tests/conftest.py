@@ -6,6 +6,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+import torch
+
+# Without a GPU, Triton's kernels are tested in its interpreter, on CPU tensors; lkops reads this when it is imported.
+# Compiling kernels ahead of time can't share the process: test_triton_ahead_of_time.py starts one of its own.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (

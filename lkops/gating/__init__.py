@@ -1,7 +1,9 @@
 """`channel_attention`: scale every channel by a gate computed from all channels' means."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator
@@ -9,7 +11,29 @@ from . import reference
 
 __all__ = ["channel_attention", "reference"]
 
-_operator.register("channel_attention", reference.channel_attention)
+_PARAMETERS = "Tensor reduce_weight, Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias"
+
+
+def _fake_forward(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(x), x.new_empty(x.shape[:2], dtype=torch.float32)
+
+
+def _fake_backward(grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
+    *parameters, _mean, needs = rest
+    return _operator.gradients_like(needs, x, *parameters)
+
+
+_operator.register(
+    "channel_attention",
+    reference.channel_attention,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward=f"(Tensor x, {_PARAMETERS}) -> (Tensor, Tensor)",
+    backward=f"(Tensor grad, Tensor x, {_PARAMETERS}, Tensor mean, bool[] needs)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 2, 3, 4, 6),
+)
 
 
 def check(

@@ -41,14 +41,21 @@ def run(operator: str, tensors: Arguments, options: dict[str, Any], backend: str
     return result
 
 
-def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tensor) -> None:
-    """At most twice the error of eager PyTorch in the same dtype, plus four roundings of the largest value."""
+def truncates(backend: str, device: str, dtype: torch.dtype) -> bool:
+    """Whether results are truncated, not rounded: Triton's interpreter stores bfloat16 so (3.7)."""
+    return backend == "triton" and device == "cpu" and dtype is torch.bfloat16
+
+
+def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tensor, *, truncated: bool = False) -> None:
+    """At most twice the error of eager PyTorch in the same dtype, plus four roundings of the largest value; one more
+    unit in the last place where results are truncated instead of rounded."""
     assert ours.shape == exact.shape, what
     assert ours.dtype == eager.dtype, what
     if not exact.numel():
         return
     exact = exact.to(ours.device)
-    bound = 2 * (eager.double() - exact).abs().max() + 4 * torch.finfo(ours.dtype).eps * exact.abs().max()
+    roundings = 5 if truncated else 4
+    bound = 2 * (eager.double() - exact).abs().max() + roundings * torch.finfo(ours.dtype).eps * exact.abs().max()
     error = (ours.double() - exact).abs().max()
     assert error <= bound, f"{what}: error {error:.3e} above {bound:.3e}"
     if exact.abs().max() > 0:
@@ -56,7 +63,7 @@ def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tenso
 
 
 def raw_arguments(operator: str, tensors: Arguments, options: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """What the private ops of a kernel get for these arguments: (forward, saved tensors and options of backward)."""
+    """What the private ops of a kernel get for these arguments: (forward, what backward gets after saved tensors)."""
     captured: list[Any] = []
     original = _operator._references[operator]
 
@@ -69,8 +76,8 @@ def raw_arguments(operator: str, tensors: Arguments, options: dict[str, Any]) ->
         invoke(operator, tensors, options, "reference")
     finally:
         _operator._references[operator] = original
-    saved = [captured[i] for i in _operator._saves[operator]]
-    return captured, [*saved, *captured[len(tensors) :]]
+    needs = [[tensor is not None for tensor in tensors.values()]] if _operator._masked[operator] else []
+    return captured, [*captured[len(tensors) :], *needs]
 
 
 def runs(*, compiled_only: bool = False) -> list[tuple[str, str, str, torch.dtype]]:
@@ -95,4 +102,5 @@ def check_against_float64(operator: str, backend: str, device: str, dtype: torch
     ours = eager if backend == "reference" else run(operator, rounded, options, backend)
     assert ours.keys() == exact.keys()
     for what, value in ours.items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what])
+        truncated = truncates(backend, device, dtype)
+        assert_as_good_as_eager(what, value, eager[what], exact[what], truncated=truncated)

@@ -5,6 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import lkops
+from lkops import _operator
 from tests.lkops.harness import as_tuple, cast, invoke, raw_arguments, runs
 from tests.lkops.problems import PROBLEMS, Case, Draw, arguments
 
@@ -24,12 +25,16 @@ OPCHECK_CASES = ("plain", "one_pixel", "zero_batch")
 def test_private_ops_pass_opcheck(operator, backend, device, dtype, case_name) -> None:
     case = next(case for case in PROBLEMS[operator][1] if case.name == case_name)
     tensors, options = arguments(operator, case)
-    forward, backward = raw_arguments(operator, cast(tensors, dtype, device), options)
+    forward, options_of_backward = raw_arguments(operator, cast(tensors, dtype, device), options)
     op = getattr(torch.ops.lkops, f"{operator}_{backend}_fwd").default
     torch.library.opcheck(op, tuple(forward))
-    draw = Draw()
-    grads = [draw(*output.shape).to(output.device, output.dtype) for output in as_tuple(op(*forward))]
-    torch.library.opcheck(getattr(torch.ops.lkops, f"{operator}_{backend}_bwd").default, (*grads, *backward))
+    draw, results = Draw(), as_tuple(op(*forward))
+    outputs = results[: _operator._outputs[operator]]
+    grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
+    everything = (*forward[: len(tensors)], *results)
+    saved = [everything[i] for i in _operator._saves[operator]]
+    backward = getattr(torch.ops.lkops, f"{operator}_{backend}_bwd").default
+    torch.library.opcheck(backward, (*grads, *saved, *options_of_backward))
 
 
 def sized(operator: str, shape: tuple[int, ...], dtype: torch.dtype, device: str):

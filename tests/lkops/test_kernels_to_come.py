@@ -59,7 +59,7 @@ def operator() -> Iterator[None]:
     implementations._destroy()
     backends._operators.remove(NAME)
     del backends._kernels[NAME, "cpu"], backends._missing[NAME, "cpu"]
-    del _operator._references[NAME], _operator._saves[NAME], _operator._outputs[NAME]
+    del _operator._references[NAME], _operator._saves[NAME], _operator._outputs[NAME], _operator._masked[NAME]
 
 
 def call(backend: str, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
