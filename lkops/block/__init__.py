@@ -1,7 +1,9 @@
 """`lk_block`: the residual block of LKCA-Net."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator, attention, projection
@@ -9,7 +11,38 @@ from . import reference
 
 __all__ = ["lk_block", "reference"]
 
-_operator.register("lk_block", reference.lk_block)
+_TENSORS = (
+    "Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor in_weight, Tensor? in_bias, Tensor dw1_weight, "
+    "Tensor? dw1_bias, Tensor dw2_weight, Tensor? dw2_bias, Tensor reduce_weight, Tensor? reduce_bias, "
+    "Tensor expand_weight, Tensor? expand_bias, Tensor mix_weight, Tensor? mix_bias, Tensor out_weight, "
+    "Tensor? out_bias, Tensor? keep"
+)
+_COUNT = 18  # of these tensors
+_OPTIONS = "int dilation1, int dilation2, bool interleave, float eps"
+
+
+def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, in_weight: Tensor, *rest: Any) -> list[Tensor]:
+    """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels."""
+    n, width = x.shape[0], in_weight.shape[0]
+    maps = [x.new_empty((n, width, *x.shape[2:])) for _ in range(3)]
+    return [torch.empty_like(x), *maps, *(x.new_empty((n, 3 * width), dtype=torch.float32) for _ in range(2))]
+
+
+def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
+    return _operator.gradients_like(rest[-1], *rest[:_COUNT])
+
+
+_operator.register(
+    "lk_block",
+    reference.lk_block,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward=f"({_TENSORS}, {_OPTIONS}) -> ({', '.join(['Tensor'] * 6)})",
+    backward=f"(Tensor grad, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
+    f"bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(*range(_COUNT), *range(_COUNT + 1, _COUNT + 6)),
+)
 
 
 def lk_block(
