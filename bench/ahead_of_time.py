@@ -88,7 +88,7 @@ def problems(row: Row) -> list[str]:
     """Why a row can't stay: it spills, does not fit its target, or leaves tensor cores idle."""
     if "error" in row:
         return [f"does not compile: {row['error']}"]
-    found = []
+    found: list[str] = []
     for arch, limit in TARGETS.items():
         got, says = row[f"sm_{arch}"], found.append
         if got.get("stack") or got.get("spills"):
@@ -136,7 +136,7 @@ def compile_all(launches: Iterable[Launch], processes: int, said: Callable[[str]
 
 
 def read(path: Path = REPORT) -> dict[str, Row]:
-    """Rows of a report, by key."""
+    """Rows of a report, by key. One that failed to compile is never among them: it is tried again each time."""
     return {row["key"]: row for row in json.loads(path.read_text())["rows"]} if path.exists() else {}
 
 
@@ -166,7 +166,6 @@ def _union(rows: Sequence[Row], what: str) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: for each kernel and class of dtypes the worst of its launches, then the worst launches of all."""
-    rows = [row for row in rows if "error" not in row]
     archs = " / ".join(str(arch) for arch in TARGETS)
     head = ["kernel", "tensors", "launches", f"registers, sm_{archs}", "shared memory, bytes", "spills"]
     head += ["loads, bits", "stores, bits", "products", "matrix instructions"]
@@ -212,7 +211,7 @@ def stale(kept: Mapping[str, Row], reached: Reached, path: Path = REPORT) -> lis
         found.append(f"{len(missing)} launches are missing and {len(gone)} are of other code: {', '.join(kernels)}")
     elif any({**kept[k], **row} != kept[k] for k, row in reached.rows.items()):
         found.append("rows name other launches than their keys")
-    elif path.with_suffix(".md").read_text() != as_text(sorted_rows(kept.values())):
+    elif not (md := path.with_suffix(".md")).exists() or md.read_text() != as_text(sorted_rows(kept.values())):
         found.append(f"{path.with_suffix('.md').name} is not what the rows say")
     return found
 
@@ -253,12 +252,11 @@ def main() -> None:
     if arguments.check:
         found += [f"{out.name}: {reason}; run `make ahead-of-time`" for reason in stale(kept, reached, out)]
     missing = [name for name in reached.rows if name not in kept]
-    compiled = dict(
-        zip(missing, compile_all((reached.launches[n] for n in missing), arguments.processes), strict=True)
-    )
+    compiled = dict(zip(missing, compile_all((reached.launches[n] for n in missing), arguments.processes), strict=True))
     rows = sorted_rows({**kept.get(name, {}), **row, **compiled.get(name, {})} for name, row in reached.rows.items())
     found += [f"{row['kernel']} ({row['constants']}): {reason}" for row in rows for reason in problems(row)]
     if not arguments.check:
+        rows = [row for row in rows if "error" not in row]
         for path, text in ((out, as_json(rows)), (out.with_suffix(".md"), as_text(rows))):
             with atomic_path(path) as temporary:
                 temporary.write_text(text)

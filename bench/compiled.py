@@ -111,8 +111,9 @@ def _products(text: str) -> list[str]:
 
 
 def name_of(kernel: Any) -> str:
-    """"<room>.<function>"."""
-    return f"{kernel.fn.__module__.split('.')[-2]}.{kernel.fn.__name__}"
+    """ "<room>.<function>"."""
+    room = ".".join(kernel.fn.__module__.split(".")[-2:-1])
+    return f"{room}.{kernel.fn.__name__}"
 
 
 def describe(launch: Launch) -> dict[str, str]:
@@ -171,9 +172,9 @@ def _visit(kernel: Any, found: dict[str, str]) -> None:
     scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
     for node in ast.walk(ast.parse(found[name])):
         path = _dotted(node)
-        value = _look_up(path, scope) if path else None
-        if isinstance(value, triton.language.constexpr):
-            found[".".join((function.__module__, *path))] = repr(value.value)
+        value: Any = _look_up(path, scope) if path else None
+        if isinstance(value, (triton.language.constexpr, bool, int, float, str, tuple)):
+            found[".".join((function.__module__, *path))] = repr(value)
         elif callable(getattr(value, "fn", None)) and not value.fn.__module__.startswith("triton."):
             _visit(value, found)
 

@@ -6,7 +6,7 @@ GPU): LKCA-Net's sizes, where C = B = 128, and for each operator a general odd o
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -89,9 +89,7 @@ def _block(size: Size, keep: bool) -> Shape:
 def _projection(size: Size, outputs: int) -> Shape:
     c = size[1]
     bias = None if _odd(size) else (outputs,)
-    tensors: Sizes = {
-        **{"x": size, "norm_weight": (c,), "norm_bias": (c,), "weight": (outputs, c, 1, 1), "bias": bias}
-    }
+    tensors: Sizes = {**{"x": size, "norm_weight": (c,), "norm_bias": (c,), "weight": (outputs, c, 1, 1), "bias": bias}}
     return Shape("norm_conv1x1_gelu", tensors)
 
 
@@ -149,7 +147,7 @@ SHAPES: Sequence[Shape] = (
 @contextmanager
 def precision(kind: str) -> Iterator[None]:
     """Within the block torch's convs, and so our products, run in tf32 (kind "tf32") or in full float32 (any other)."""
-    convs: Any = torch.backends.cudnn.conv
+    convs: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
     before, convs.fp32_precision = convs.fp32_precision, "tf32" if kind == "tf32" else "ieee"
     try:
         yield
@@ -179,11 +177,8 @@ def raw(operator: str, tensors: Mapping[str, Tensor | None], options: Mapping[st
         found.extend((name, tensors, options))
         raise _Found
 
-    with patch.object(_operator, "call", spy):
-        try:
-            getattr(lkops, operator)(**tensors, **options)
-        except _Found:
-            pass
+    with patch.object(_operator, "call", spy), suppress(_Found):
+        getattr(lkops, operator)(**tensors, **options)
     assert found[0] == operator, f"{operator} runs {found[0]}"
     return found[1], found[2]
 
