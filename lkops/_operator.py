@@ -1,7 +1,5 @@
 """What every operator shares: registration, the autograd Function pair, autocast, and the way to a backend."""
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _extension, _library, backends
+from . import _extension, _library, _triton, backends
 
 _references: dict[str, Callable[..., Any]] = {}
 _saves: dict[str, tuple[int, ...]] = {}
@@ -63,7 +61,7 @@ def register(
         if backend in mixed:
             backends._mixed.add((name, backend))
         if backend == "triton":
-            _implement_in_triton(name, f"{reference.__module__.rpartition('.')[0]}.triton_kernels")
+            _triton.implement(name, f"{reference.__module__.rpartition('.')[0]}.triton_kernels")
         backends._missing[name, backend] = _why_missing(name, backend)
 
 
@@ -76,38 +74,8 @@ def gradients_like(needs: Sequence[bool], *tensors: Tensor | None) -> list[Tenso
     ]
 
 
-def _implement_in_triton(name: str, module: str) -> None:
-    for direction in ("forward", "backward"):
-        op = f"{name}_triton_{'fwd' if direction == 'forward' else 'bwd'}"
-        for device in backends.DEVICES["triton"]:
-            _library.library.impl(op, _launcher(module, direction, op), device.upper())
-
-
-def _launcher(module: str, direction: str, op: str) -> Callable[..., Any]:
-    """Runs `module.direction` on the tensors' device; an empty batch gives zeros without a kernel."""
-
-    def run(*arguments: Any) -> Any:
-        image = next(a for a in arguments if isinstance(a, Tensor) and a.dim() == 4)
-        if not image.shape[0]:
-            results = _library.fakes[op](*arguments)
-            for result in _as_tuple(results):
-                result.zero_()
-            return results
-        with torch.cuda.device_of(image):
-            return getattr(importlib.import_module(module), direction)(*arguments)
-
-    return run
-
-
-def _triton_is_there() -> bool:
-    try:
-        return importlib.util.find_spec("triton") is not None
-    except ValueError:  # sys.modules["triton"] is None
-        return False
-
-
 def _why_missing(name: str, backend: str) -> str:
-    if backend == "triton" and not _triton_is_there():
+    if backend == "triton" and not _triton.installed():
         return "triton is not installed: pip install triton"
     if backend == "cpu" and (error := _extension.extension_error("_C_cpu")):
         if error.startswith("LKOPS_CPU_ISA"):  # asked for, so no silent fallback

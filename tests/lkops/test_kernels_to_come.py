@@ -21,11 +21,15 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, times: int) -> tuple
     return *reference(x, weight, bias, times), times * x
 
 
+asked: list[list[bool]] = []  # what each backward was told of the gradients that are needed
+
+
 def backward(
-    grad: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, larger: Tensor, times: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    left_out = weight.new_empty(0) if bias is None else grad.sum(0)
-    return times * grad * weight, (grad * larger).sum(0) + other * weight.exp(), left_out
+    grad: Tensor, other: Tensor, weight: Tensor, bias: Tensor | None, larger: Tensor, times: int, needs: list[bool]
+) -> tuple[Tensor, ...]:
+    asked.append(list(needs))
+    gradients = (times * grad * weight, (grad * larger).sum(0) + other * weight.exp(), grad.sum(0))
+    return tuple(g if needed else g.new_empty(0) for g, needed in zip(gradients, needs, strict=True))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,17 +39,15 @@ def operator() -> Iterator[None]:
         reference,
         kernels={"cpu": (torch.float32,)},
         forward="(Tensor x, Tensor weight, Tensor? bias, int times) -> (Tensor, Tensor, Tensor)",
-        backward="(Tensor grad, Tensor other, Tensor weight, Tensor? bias, Tensor larger, int times)"
+        backward="(Tensor grad, Tensor other, Tensor weight, Tensor? bias, Tensor larger, int times, bool[] needs)"
         " -> (Tensor, Tensor, Tensor)",
         fake_forward=lambda x, weight, bias, times: (
             torch.empty_like(x),
             torch.empty_like(weight),
             torch.empty_like(x),
         ),
-        fake_backward=lambda grad, other, weight, bias, larger, times: (
-            torch.empty_like(grad),
-            torch.empty_like(weight),
-            weight.new_empty(0 if bias is None else weight.shape[0]),
+        fake_backward=lambda grad, other, weight, bias, larger, times, needs: tuple(
+            _operator.gradients_like(needs, grad, weight, bias)
         ),
         saves=(1, 2, 5),
         outputs=2,
@@ -99,6 +101,7 @@ def test_gradients_of_several_tensors_and_outputs(with_bias, need, outputs, comp
     torch.compiler.reset()
     ours = torch.compile(function, fullgraph=True, backend="aot_eager") if compiled else function
     got = gradients(ours, tensors, need, outputs)
+    assert asked[-1] == [i in need and t is not None for i, t in enumerate(tensors)]
     expected = gradients(lambda *leaves: call("reference", *leaves), tensors, need, outputs)
     for i, (a, b) in enumerate(zip(got, expected, strict=True)):
         assert (a is not None) == (i in need and tensors[i] is not None)

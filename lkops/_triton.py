@@ -1,0 +1,43 @@
+"""Adds the Triton kernels to the library; nothing of Triton is imported before the first call."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import _library, backends
+
+
+def installed() -> bool:
+    """Whether `import triton` would find it."""
+    try:
+        return importlib.util.find_spec("triton") is not None
+    except ValueError:  # sys.modules["triton"] is None
+        return False
+
+
+def implement(operator: str, module: str) -> None:
+    """Let `forward` and `backward` of `module` serve the operator's private triton ops."""
+    for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
+        op = f"{operator}_triton_{suffix}"
+        for device in backends.DEVICES["triton"]:
+            _library.library.impl(op, _launcher(module, direction, _library.fakes[op]), device.upper())
+
+
+def _launcher(module: str, direction: str, fake: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs `module.direction` on the tensors' device; an empty batch gives zeros without a kernel."""
+
+    def run(*arguments: Any) -> Any:
+        image = next(a for a in arguments if isinstance(a, Tensor) and a.dim() == 4)
+        if not image.shape[0]:
+            results = fake(*arguments)
+            for result in results if isinstance(results, (tuple, list)) else (results,):
+                result.zero_()
+            return results
+        with torch.cuda.device_of(image):
+            return getattr(importlib.import_module(module), direction)(*arguments)
+
+    return run
