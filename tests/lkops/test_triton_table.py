@@ -10,9 +10,9 @@ ENTRIES = [(kernel, kind, entries) for kernel, kinds in lkops.triton.table().ite
 
 
 @pytest.mark.parametrize("kernel", lkops.triton.table())
-def test_a_kernel_has_entries_for_both_classes_with_the_same_settings(kernel) -> None:
+def test_a_kernel_has_entries_by_class_with_the_same_settings(kernel) -> None:
     kinds = lkops.triton.table()[kernel]
-    assert list(kinds) == ["float32", "half"]
+    assert list(kinds) in (["float32", "half"], ["float32"])  # what only sees partial sums has no half
     names = [set(entry) for entries in kinds.values() for entry in entries]
     assert all(entry == names[0] for entry in names)
     room, _, name = kernel.partition(".")
