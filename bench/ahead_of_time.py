@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import triton
 
 import lkops.triton
 from bench import shapes
-from bench.compiled import collect, describe, facts, key, name_of
+from bench.compiled import code_of, collect, describe, facts, key, name_of
 from lkcanet._files import atomic_path
 from lkops.triton import Choice, Launch
 
@@ -70,7 +70,11 @@ class Reached:
 
 
 def reach(operators: Sequence[str] = ()) -> Reached:
-    """All launches of all shapes, kinds and sets of gradients, of these operators or of all."""
+    """All launches of all shapes, kinds and sets of gradients, of these operators or of all.
+
+    Both half precisions have the same entries of the table, so float16 counts only where it may matter to the compiler:
+    in kernels with products, which bfloat16 could reach tensor cores in and float16 not.
+    """
     reached = Reached()
     for shape, kind in shapes.runs(operators):
         launches: list[Launch] = []
@@ -80,7 +84,8 @@ def reach(operators: Sequence[str] = ()) -> Reached:
             for needs in dict.fromkeys((tuple(kernels.given), tuple(kernels.trained))):
                 kernels.backward(needs)
         for launch in launches:
-            reached.add(launch, kind)
+            if kind != "float16" or "dot(" in code_of(launch.kernel):
+                reached.add(launch, kind)
     return reached
 
 
@@ -122,17 +127,12 @@ def _compile_pending(i: int) -> Row:
     return compile_row(_pending[i])
 
 
-def compile_all(launches: Iterable[Launch], processes: int, said: Callable[[str], None] = print) -> list[Row]:
+def compile_all(launches: Sequence[Launch], processes: int) -> Iterator[Row]:
     """`compile_row` of each, in as many processes."""
     _pending[:] = launches
-    rows: list[Row] = []
     if _pending:
         with multiprocessing.get_context("fork").Pool(min(processes, len(_pending))) as pool:
-            for i, row in enumerate(pool.imap(_compile_pending, range(len(_pending))), 1):
-                rows.append(row)
-                if i % 50 == 0:
-                    said(f"compiled {i} of {len(_pending)}")
-    return rows
+            yield from pool.imap(_compile_pending, range(len(_pending)))
 
 
 def read(path: Path = REPORT) -> dict[str, Row]:
@@ -202,6 +202,14 @@ def as_text(rows: Sequence[Row]) -> str:
     )
 
 
+def write(rows: Iterable[Row], path: Path) -> None:
+    """The report and, beside it, its table; without what failed to compile."""
+    rows = sorted_rows(row for row in rows if "error" not in row)
+    for name, text in ((path, as_json(rows)), (path.with_suffix(".md"), as_text(rows))):
+        with atomic_path(name) as temporary:
+            temporary.write_text(text)
+
+
 def stale(kept: Mapping[str, Row], reached: Reached, path: Path = REPORT) -> list[str]:
     """How a report is not that of this source."""
     missing, gone = reached.rows.keys() - kept.keys(), kept.keys() - reached.rows.keys()
@@ -226,7 +234,7 @@ def differing(kept: Mapping[str, Row], reached: Reached, count: int, seed: str, 
     names = sorted(kept.keys() & reached.rows.keys())
     chosen = random.Random(seed).sample(names, min(count, len(names)))
     found = []
-    for name, again in zip(chosen, compile_all((reached.launches[n] for n in chosen), processes), strict=True):
+    for name, again in zip(chosen, compile_all([reached.launches[n] for n in chosen], processes), strict=True):
         row = {**reached.rows[name], **again}
         if row != kept[name]:
             found.append(f"{row['kernel']} {row['constants']}: compiled again it differs from the report")
@@ -252,15 +260,19 @@ def main() -> None:
     if arguments.check:
         found += [f"{out.name}: {reason}; run `make ahead-of-time`" for reason in stale(kept, reached, out)]
     missing = [name for name in reached.rows if name not in kept]
-    compiled = dict(zip(missing, compile_all((reached.launches[n] for n in missing), arguments.processes), strict=True))
-    rows = sorted_rows({**kept.get(name, {}), **row, **compiled.get(name, {})} for name, row in reached.rows.items())
-    found += [f"{row['kernel']} ({row['constants']}): {reason}" for row in rows for reason in problems(row)]
+    rows = {name: {**kept.get(name, {}), **row} for name, row in reached.rows.items()}
+    again = compile_all([reached.launches[name] for name in missing], arguments.processes)
+    for i, (name, row) in enumerate(zip(missing, again, strict=True), 1):
+        rows[name].update(row)
+        if i % 50 == 0:
+            print(f"compiled {i} of {len(missing)}", flush=True)
+            if not arguments.check:  # what is done is kept if this is stopped
+                write((row for n, row in rows.items() if n not in missing[i:]), out)
+    for row in rows.values():
+        found += [f"{row['kernel']} ({row['constants']}): {reason}" for reason in problems(row)]
     if not arguments.check:
-        rows = [row for row in rows if "error" not in row]
-        for path, text in ((out, as_json(rows)), (out.with_suffix(".md"), as_text(rows))):
-            with atomic_path(path) as temporary:
-                temporary.write_text(text)
-        print(table(rows))
+        write(rows.values(), out)
+        print(table([row for row in rows.values() if "error" not in row]))
     print(f"{len(rows)} launches, {len(missing)} compiled now, {len(found)} problems", *found, sep="\n")
     sys.exit(1 if found else 0)
 
