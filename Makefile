@@ -21,7 +21,7 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-.PHONY: demo test check lint bench clean
+.PHONY: demo test check lint bench ahead-of-time clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
@@ -39,6 +39,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(PY) -m bench.run
+
+# compiles new and changed Triton launches for four GPUs into bench/results/triton_ahead_of_time.*; needs none
+ahead-of-time: $(READY)
+	$(PY) -m bench.ahead_of_time
 
 clean:
 	rm -rf build .venv *.egg-info lkops/_C_*.so lkops/_build_facts.json

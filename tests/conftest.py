@@ -16,7 +16,7 @@ if not torch.cuda.is_available():
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (
     *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rich"),
-    *("safetensors", "scipy", "skimage", "typer"),
+    *("safetensors", "scipy", "skimage", "triton", "typer"),
 )
 MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
 

@@ -8,7 +8,7 @@ in `device.py`. `table.json` holds, for every kernel and dtype class, configurat
 import functools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .. import backends
 
-__all__ = ["Launch", "config", "launch", "next_power_of_2", "precision", "table", "watch"]
+__all__ = ["Choice", "Launch", "config", "launch", "next_power_of_2", "override", "precision", "table", "watch"]
 
 TABLE = Path(__file__).with_name("table.json")
 
@@ -42,14 +42,63 @@ def config(kernel: str, dtype: torch.dtype, work: int) -> dict[str, Any]:
         dtype: of the tensors; float32 has one class of entries, both half precisions share the other.
         work: what the table's `up_to` counts; the launcher says what that is (pixels, planes ...).
     """
-    return dict(_config(kernel, "float32" if dtype is torch.float32 else "half", work))
+    choice = Choice(kernel, "float32" if dtype is torch.float32 else "half", work)
+    if _choice_watcher is not None:
+        _choice_watcher(choice)
+    return {**_config(choice), **_overrides.get(kernel, {})}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One call of `config`: what `watch` shows.
+
+    Attributes:
+        kernel: "<room>.<name>", as in table.json.
+        kind: "float32" or "half".
+        work: what the table's `up_to` counts.
+    """
+
+    kernel: str
+    kind: str
+    work: int
+
+    @property
+    def entry(self) -> int:
+        """Which of the table's entries for this kernel and kind is taken."""
+        bounds = [entry["up_to"] for entry in table()[self.kernel][self.kind]]
+        return next(i for i, bound in enumerate(bounds) if bound is None or self.work <= bound)
 
 
 @functools.cache
-def _config(kernel: str, kind: str, work: int) -> dict[str, Any]:
-    entries = table()[kernel][kind]
-    chosen = next(entry for entry in entries if entry["up_to"] is None or work <= entry["up_to"])
-    return {key: value for key, value in chosen.items() if key != "up_to"}
+def _config(choice: Choice) -> dict[str, Any]:
+    entry = table()[choice.kernel][choice.kind][choice.entry]
+    return {key: value for key, value in entry.items() if key != "up_to"}
+
+
+_overrides: dict[str, dict[str, Any]] = {}
+
+
+@contextmanager
+def override(configurations: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Within the block, `config` of the kernels named takes these constants and options over those of the table.
+
+    Args:
+        configurations: "<room>.<name>" -> constants and options, whatever the dtype and the amount of work.
+
+    Raises:
+        KeyError: a kernel, or a constant, that the table does not have.
+    """
+    global _overrides
+    for kernel, settings in configurations.items():
+        known = {key for entries in table()[kernel].values() for entry in entries for key in entry}
+        if unknown := settings.keys() - known | settings.keys() & {"up_to"}:
+            raise KeyError(f"{kernel} has no {', '.join(sorted(unknown))} in {TABLE.name}")
+    before = _overrides
+    _overrides = {**before, **{kernel: dict(settings) for kernel, settings in configurations.items()}}
+    try:
+        yield
+    finally:
+        _overrides = before
 
 
 def precision(dtype: torch.dtype) -> str:
@@ -85,20 +134,23 @@ class Launch:
 
 
 _watcher: Callable[[Launch], None] | None = None
+_choice_watcher: Callable[[Choice], None] | None = None
 _running = True
 
 
 @contextmanager
-def watch(watcher: Callable[[Launch], None], *, run: bool = True) -> Iterator[None]:
-    """Within the block, show every launch to `watcher`; with `run=False` nothing is run, so that launchers can be
-    called with tensors of the meta device."""
-    global _watcher, _running
-    before = _watcher, _running
-    _watcher, _running = watcher, run
+def watch(
+    watcher: Callable[[Launch], None], *, choices: Callable[[Choice], None] | None = None, run: bool = True
+) -> Iterator[None]:
+    """Within the block, show every launch to `watcher`, and every call of `config` to `choices`; with `run=False`
+    nothing is run, so that launchers can be called with tensors of the meta device."""
+    global _watcher, _choice_watcher, _running
+    before = _watcher, _choice_watcher, _running
+    _watcher, _choice_watcher, _running = watcher, choices, run
     try:
         yield
     finally:
-        _watcher, _running = before
+        _watcher, _choice_watcher, _running = before
 
 
 _OPTIONS = ("num_warps", "num_stages")
