@@ -1,0 +1,399 @@
+"""Layer norm, 1x1 conv and GELU on the GPU: forward in one launch, backward in three.
+
+A tile is BLOCK_P pixels of one sample with all their channels. z is the normalised x scaled and shifted, h = W z + b,
+xhat the normalised x itself. Up to 256 channels are held at once; of more, the first BLOCK_ALL, and the rest is read
+again where it is needed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .._operator import gradients_like
+from ..triton import config, launch, next_power_of_2, precision, workspace
+from ..triton.device import dot, gelu, gelu_slope
+
+
+@triton.jit
+def load_tile(image_ptr, c, p, channels, plane):
+    """Channels c at pixels p of the sample that starts at image_ptr; zeros outside."""
+    mask = (c[:, None] < channels) & (p[None, :] < plane)
+    return tl.load(image_ptr + c[:, None].to(tl.int64) * plane + p[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def store_tile(image_ptr, c, p, channels, plane, values):
+    """Counterpart of `load_tile`."""
+    mask = (c[:, None] < channels) & (p[None, :] < plane)
+    offsets = c[:, None].to(tl.int64) * plane + p[None, :]
+    tl.store(image_ptr + offsets, values.to(image_ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.constexpr):
+    """Mean over the channels and 1 / sqrt(variance + eps) at pixels p; `x` holds the first BLOCK_ALL channels."""
+    c = tl.arange(0, BLOCK_ALL)
+    mean = tl.sum(x, 0)
+    for start in range(BLOCK_ALL, CHANNELS, BLOCK_ALL):
+        mean += tl.sum(load_tile(x_ptr, start + c, p, CHANNELS, plane).to(tl.float32), 0)
+    mean = mean / CHANNELS
+    centred = tl.where(c[:, None] < CHANNELS, x - mean[None, :], 0.0)
+    variance = tl.sum(centred * centred, 0)
+    for start in range(BLOCK_ALL, CHANNELS, BLOCK_ALL):
+        more = load_tile(x_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
+        centred = tl.where(start + c[:, None] < CHANNELS, more - mean[None, :], 0.0)
+        variance += tl.sum(centred * centred, 0)
+    return mean, 1 / tl.sqrt(variance / CHANNELS + eps)
+
+
+@triton.jit
+def normalised(x, mean, rstd):
+    """xhat = (x - mean) / std, in float32"""
+    return (x.to(tl.float32) - mean[None, :]) * rstd[None, :]
+
+
+@triton.jit
+def load_vector(ptr, i, size):
+    """Parameters i in float32; zeros outside."""
+    return tl.load(ptr + i, mask=i < size, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def load_weight(w_ptr, k, c, OUTPUTS: tl.constexpr, CHANNELS: tl.constexpr):
+    """W of outputs k and channels c; zeros outside."""
+    mask = (k[:, None] < OUTPUTS) & (c[None, :] < CHANNELS)
+    return tl.load(w_ptr + k[:, None] * CHANNELS + c[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def before_gelu(
+    x,
+    mean,
+    rstd,
+    x_ptr,
+    norm_weight_ptr,
+    norm_bias_ptr,
+    w_ptr,
+    b_ptr,
+    k,
+    p,
+    plane,
+    CHANNELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+):
+    """h = W z + b of outputs k at pixels p, in products over BLOCK_C channels; `x` is used where these are all."""
+    h = tl.zeros((k.shape[0], p.shape[0]), tl.float32)
+    for start in range(0, CHANNELS, BLOCK_C):
+        c = start + tl.arange(0, BLOCK_C)
+        if BLOCK_C < CHANNELS:
+            xhat = normalised(load_tile(x_ptr, c, p, CHANNELS, plane), mean, rstd)
+        else:
+            xhat = normalised(x, mean, rstd)
+        scale, shift = load_vector(norm_weight_ptr, c, CHANNELS), load_vector(norm_bias_ptr, c, CHANNELS)
+        z = xhat * scale[:, None] + shift[:, None]
+        h = dot(load_weight(w_ptr, k, c, OUTPUTS, CHANNELS), z.to(w_ptr.dtype.element_ty), h, PRECISION)
+    if b_ptr is not None:
+        h += load_vector(b_ptr, k, OUTPUTS)[:, None]
+    return h
+
+
+@triton.jit
+def forward_kernel(
+    x_ptr,
+    norm_weight_ptr,
+    norm_bias_ptr,
+    w_ptr,
+    b_ptr,
+    y_ptr,
+    plane,
+    eps,
+    CHANNELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_ALL: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """y = gelu(W z + b) of BLOCK_K outputs of one tile; the programs of a tile are neighbours and share x in L2."""
+    blocks, tiles = tl.cdiv(OUTPUTS, BLOCK_K), tl.cdiv(plane, BLOCK_P)
+    tile = tl.program_id(0) // blocks
+    k = tl.program_id(0) % blocks * BLOCK_K + tl.arange(0, BLOCK_K)
+    p = tile % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+    n = (tile // tiles).to(tl.int64)
+    x_ptr += n * CHANNELS * plane
+    x = load_tile(x_ptr, tl.arange(0, BLOCK_ALL), p, CHANNELS, plane).to(tl.float32)
+    mean, rstd = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
+    h = before_gelu(
+        x, mean, rstd, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
+        CHANNELS, OUTPUTS, PRECISION, BLOCK_C,
+    )  # fmt: skip
+    store_tile(y_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane, gelu(h))
+
+
+@triton.jit
+def pixels_backward_kernel(
+    grad_ptr,
+    x_ptr,
+    norm_weight_ptr,
+    norm_bias_ptr,
+    w_ptr,
+    b_ptr,
+    residual_ptr,
+    dx_ptr,
+    dh_ptr,
+    moments_ptr,
+    batch,
+    plane,
+    eps,
+    CHANNELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_ALL: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """What is needed of one tile: dx (plus the residual), dh = grad gelu'(h), and mean and 1 / std of each pixel.
+
+        dz = W^T dh,   g = dz * norm_weight,   dx = (g - mean_c(g) - xhat mean_c(g xhat)) / std
+
+    More than BLOCK_ALL channels need dh of all outputs first: the program reads back what it wrote to dh and, between
+    the two passes over the channels, its g from dx.
+    """
+    tiles = tl.cdiv(plane, BLOCK_P)
+    n = (tl.program_id(0) // tiles).to(tl.int64)
+    p = tl.program_id(0) % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+    x_ptr += n * CHANNELS * plane
+    grad_ptr += n * OUTPUTS * plane
+    c, outputs = tl.arange(0, BLOCK_ALL), tl.arange(0, BLOCK_K)
+    x = load_tile(x_ptr, c, p, CHANNELS, plane).to(tl.float32)
+    mean, rstd = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
+    if moments_ptr is not None:
+        tl.store(moments_ptr + n * plane + p, mean, mask=p < plane)
+        tl.store(moments_ptr + (batch + n) * plane + p, rstd, mask=p < plane)
+    dz = tl.zeros((BLOCK_ALL, BLOCK_P), tl.float32)
+    for start in range(0, OUTPUTS, BLOCK_K):
+        k = start + outputs
+        h = before_gelu(
+            x, mean, rstd, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
+            CHANNELS, OUTPUTS, PRECISION, BLOCK_C,
+        )  # fmt: skip
+        grad = load_tile(grad_ptr, k, p, OUTPUTS, plane).to(tl.float32)
+        dh = (grad * gelu_slope(h)).to(w_ptr.dtype.element_ty)
+        if dh_ptr is not None:
+            store_tile(dh_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane, dh)
+        if dx_ptr is not None and BLOCK_ALL >= CHANNELS:
+            dz = dot(tl.trans(load_weight(w_ptr, k, c, OUTPUTS, CHANNELS)), dh, dz, PRECISION)
+    if dx_ptr is not None:
+        dx_ptr += n * CHANNELS * plane
+        if residual_ptr is not None:
+            residual_ptr += n * CHANNELS * plane
+        if BLOCK_ALL >= CHANNELS:
+            g = dz * load_vector(norm_weight_ptr, c, CHANNELS)[:, None]
+            xhat = normalised(x, mean, rstd)
+            g_mean, gx_mean = tl.sum(g, 0) / CHANNELS, tl.sum(g * xhat, 0) / CHANNELS
+            dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
+            if residual_ptr is not None:
+                dx += load_tile(residual_ptr, c, p, CHANNELS, plane).to(tl.float32)
+            store_tile(dx_ptr, c, p, CHANNELS, plane, dx)
+        else:
+            tl.debug_barrier()
+            g_mean, gx_mean = tl.zeros((BLOCK_P,), tl.float32), tl.zeros((BLOCK_P,), tl.float32)
+            for start in range(0, CHANNELS, BLOCK_ALL):
+                part = tl.zeros((BLOCK_ALL, BLOCK_P), tl.float32)
+                for first in range(0, OUTPUTS, BLOCK_K):
+                    weight = load_weight(w_ptr, first + outputs, start + c, OUTPUTS, CHANNELS)
+                    dh = load_tile(dh_ptr + n * OUTPUTS * plane, first + outputs, p, OUTPUTS, plane)
+                    part = dot(tl.trans(weight), dh, part, PRECISION)
+                g = part * load_vector(norm_weight_ptr, start + c, CHANNELS)[:, None]
+                g = g.to(dx_ptr.dtype.element_ty).to(tl.float32)
+                store_tile(dx_ptr, start + c, p, CHANNELS, plane, g)
+                xhat = normalised(load_tile(x_ptr, start + c, p, CHANNELS, plane), mean, rstd)
+                g_mean += tl.sum(g, 0) / CHANNELS
+                gx_mean += tl.sum(g * xhat, 0) / CHANNELS
+            tl.debug_barrier()
+            for start in range(0, CHANNELS, BLOCK_ALL):
+                g = load_tile(dx_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
+                xhat = normalised(load_tile(x_ptr, start + c, p, CHANNELS, plane), mean, rstd)
+                dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
+                if residual_ptr is not None:
+                    dx += load_tile(residual_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
+                store_tile(dx_ptr, start + c, p, CHANNELS, plane, dx)
+
+
+@triton.jit
+def products_kernel(
+    x_ptr,
+    moments_ptr,
+    dh_ptr,
+    partial_ptr,
+    batch,
+    plane,
+    tiles_of_split,
+    CHANNELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_P: tl.constexpr,
+):
+    """partial[s, c, k] = sum of xhat[c] dh[k] over the pixels of split s; partial[s, CHANNELS, k] = sum of dh[k].
+
+    A program owns BLOCK_C channels and BLOCK_K outputs of one split; those of a split are neighbours.
+    """
+    k_blocks, tiles = tl.cdiv(OUTPUTS, BLOCK_K), tl.cdiv(plane, BLOCK_P)
+    blocks = tl.cdiv(CHANNELS, BLOCK_C) * k_blocks
+    s = (tl.program_id(0) // blocks).to(tl.int64)
+    block = tl.program_id(0) % blocks
+    c = block // k_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
+    k = block % k_blocks * BLOCK_K + tl.arange(0, BLOCK_K)
+    products = tl.zeros((BLOCK_C, BLOCK_K), tl.float32)
+    sums = tl.zeros((BLOCK_K,), tl.float32)
+    for tile in range(s * tiles_of_split, tl.minimum((s + 1) * tiles_of_split, batch * tiles)):
+        n = (tile // tiles).to(tl.int64)
+        p = (tile % tiles).to(tl.int32) * BLOCK_P + tl.arange(0, BLOCK_P)
+        mean = tl.load(moments_ptr + n * plane + p, mask=p < plane, other=0.0)
+        rstd = tl.load(moments_ptr + (batch + n) * plane + p, mask=p < plane, other=0.0)
+        x = load_tile(x_ptr + n * CHANNELS * plane, c, p, CHANNELS, plane)
+        dh = load_tile(dh_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane)
+        xhat = normalised(x, mean, rstd).to(dh.dtype)
+        products = dot(xhat, tl.trans(dh), products, PRECISION)
+        sums += tl.sum(dh.to(tl.float32), 1)
+    partial_ptr += s * (CHANNELS + 1) * OUTPUTS
+    mask = (c[:, None] < CHANNELS) & (k[None, :] < OUTPUTS)
+    tl.store(partial_ptr + c[:, None] * OUTPUTS + k[None, :], products, mask=mask)
+    if block // k_blocks == 0:
+        tl.store(partial_ptr + CHANNELS * OUTPUTS + k, sums, mask=k < OUTPUTS)
+
+
+@triton.jit
+def parameters_kernel(
+    partial_ptr,
+    norm_weight_ptr,
+    norm_bias_ptr,
+    w_ptr,
+    dnorm_weight_ptr,
+    dnorm_bias_ptr,
+    dw_ptr,
+    db_ptr,
+    splits,
+    CHANNELS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    BLOCK_S: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Gradients of the parameters of BLOCK_C channels, from Q[c, k] = sum of xhat[c] dh[k] over all pixels.
+
+    db = sum of dh,   dW = Q^T norm_weight + db norm_bias^T
+    dnorm_weight[c] = sum over k of W[k, c] Q[c, k],   dnorm_bias[c] = sum over k of W[k, c] db[k]
+    """
+    c = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    scale, shift = load_vector(norm_weight_ptr, c, CHANNELS), load_vector(norm_bias_ptr, c, CHANNELS)
+    dscale, dshift = tl.zeros((BLOCK_C,), tl.float32), tl.zeros((BLOCK_C,), tl.float32)
+    for start in range(0, OUTPUTS, BLOCK_K):
+        k = start + tl.arange(0, BLOCK_K)
+        q = tl.zeros((BLOCK_C, BLOCK_K), tl.float32)
+        db = tl.zeros((BLOCK_K,), tl.float32)
+        inside = (c[:, None] < CHANNELS) & (k[None, :] < OUTPUTS)
+        for first in range(0, splits, BLOCK_S):
+            s = (first + tl.arange(0, BLOCK_S)).to(tl.int64)
+            rows = s * (CHANNELS + 1) * OUTPUTS
+            offsets = rows[:, None, None] + (c[:, None] * OUTPUTS + k[None, :])[None, :, :]
+            mask = (s < splits)[:, None, None] & inside[None, :, :]
+            q += tl.sum(tl.load(partial_ptr + offsets, mask=mask, other=0.0), 0)
+            mask = (s < splits)[:, None] & (k < OUTPUTS)[None, :]
+            offsets = rows[:, None] + CHANNELS * OUTPUTS + k[None, :]
+            db += tl.sum(tl.load(partial_ptr + offsets, mask=mask, other=0.0), 0)
+        if dw_ptr is not None:
+            dw = q * scale[:, None] + db[None, :] * shift[:, None]
+            tl.store(dw_ptr + k[None, :] * CHANNELS + c[:, None], dw.to(dw_ptr.dtype.element_ty), mask=inside)
+        if db_ptr is not None:
+            if tl.program_id(0) == 0:
+                tl.store(db_ptr + k, db.to(db_ptr.dtype.element_ty), mask=k < OUTPUTS)
+        w = tl.load(w_ptr + k[None, :] * CHANNELS + c[:, None], mask=inside, other=0.0).to(tl.float32)
+        dscale += tl.sum(w * q, 1)
+        dshift += tl.sum(w * db[None, :], 1)
+    if dnorm_weight_ptr is not None:
+        tl.store(dnorm_weight_ptr + c, dscale.to(dnorm_weight_ptr.dtype.element_ty), mask=c < CHANNELS)
+    if dnorm_bias_ptr is not None:
+        tl.store(dnorm_bias_ptr + c, dshift.to(dnorm_bias_ptr.dtype.element_ty), mask=c < CHANNELS)
+
+
+def block(size: int, limit: int) -> int:
+    """Length of a block over `size`: a power of two that a product takes, at most `limit`."""
+    return max(16, min(limit, next_power_of_2(size)))
+
+
+def tile_constants(kernel: str, x: Tensor, weight: Tensor) -> dict[str, Any]:
+    """Constants of the kernels that hold a tile; their work is the pixels of the batch."""
+    (n, c, h, w), k = x.shape, weight.shape[0]
+    constants = config(kernel, x.dtype, n * h * w)
+    whole = block(c, 256) if c <= 256 else 128
+    constants["BLOCK_P"] = min(constants["BLOCK_P"], max(16, 128 * constants["BLOCK_P"] // whole), block(h * w, 1024))
+    constants["BLOCK_C"] = min(constants["BLOCK_C"], whole)
+    constants["BLOCK_K"] = block(k, constants["BLOCK_K"])
+    return {"CHANNELS": c, "OUTPUTS": k, "PRECISION": precision(x.dtype), "BLOCK_ALL": whole, **constants}
+
+
+def forward(
+    x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, bias: Tensor | None, eps: float
+) -> Tensor:
+    """y (N, K, H, W)."""
+    (n, _, h, w), k = x.shape, weight.shape[0]
+    y = x.new_empty((n, k, h, w))
+    constants = tile_constants("projection.forward", x, weight)
+    grid = (n * triton.cdiv(h * w, constants["BLOCK_P"]) * triton.cdiv(k, constants["BLOCK_K"]),)
+    launch(forward_kernel, grid, x, norm_weight, norm_bias, weight, bias, y, h * w, eps, **constants)
+    return y
+
+
+def backward(
+    grad: Tensor,
+    x: Tensor,
+    norm_weight: Tensor,
+    norm_bias: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    needs: Sequence[bool],
+    residual: Tensor | None = None,
+) -> list[Tensor]:
+    """Gradients of x, norm_weight, norm_bias, weight, bias; `residual`, like x, is added to that of x."""
+    gradients = gradients_like(needs, x, norm_weight, norm_bias, weight, bias)
+    dx, *parameters = [gradient if gradient.numel() else None for gradient in gradients]
+    (n, c, h, w), k = x.shape, weight.shape[0]
+    constants = tile_constants("projection.pixels_backward", x, weight)
+    of_parameters = any(gradient is not None for gradient in parameters)
+    dh = torch.empty_like(grad) if of_parameters or c > constants["BLOCK_ALL"] else None
+    means = workspace(x, 2, n, h * w) if of_parameters else None
+    inputs = (grad, x, norm_weight, norm_bias, weight, bias, residual)
+    grid = (n * triton.cdiv(h * w, constants["BLOCK_P"]),)
+    launch(pixels_backward_kernel, grid, *inputs, dx, dh, means, n, h * w, eps, **constants)
+    if not of_parameters:
+        return gradients
+
+    sizes = {"CHANNELS": c, "OUTPUTS": k}
+    constants = config("projection.products", x.dtype, n * h * w)
+    programs = constants.pop("PROGRAMS")
+    constants["BLOCK_C"], constants["BLOCK_K"] = block(c, constants["BLOCK_C"]), block(k, constants["BLOCK_K"])
+    blocks = triton.cdiv(c, constants["BLOCK_C"]) * triton.cdiv(k, constants["BLOCK_K"])
+    tiles = n * triton.cdiv(h * w, constants["BLOCK_P"])
+    tiles_of_split = triton.cdiv(tiles, max(1, programs // blocks))
+    splits = triton.cdiv(tiles, tiles_of_split)
+    partial = workspace(x, splits, c + 1, k)
+    constants |= {**sizes, "PRECISION": precision(x.dtype)}
+    launch(products_kernel, (splits * blocks,), x, means, dh, partial, n, h * w, tiles_of_split, **constants)
+
+    constants = config("projection.parameters", x.dtype, splits)
+    constants["BLOCK_K"] = block(k, constants["BLOCK_K"])
+    grid = (triton.cdiv(c, constants["BLOCK_C"]),)
+    launch(parameters_kernel, grid, partial, norm_weight, norm_bias, weight, *parameters, splits, **sizes, **constants)
+    return gradients
