@@ -250,7 +250,7 @@ def products_kernel(
     """
     k_blocks, tiles = tl.cdiv(OUTPUTS, BLOCK_K), tl.cdiv(plane, BLOCK_P)
     blocks = tl.cdiv(CHANNELS, BLOCK_C) * k_blocks
-    s = (tl.program_id(0) // blocks).to(tl.int64)
+    s = tl.program_id(0) // blocks
     block = tl.program_id(0) % blocks
     c = block // k_blocks * BLOCK_C + tl.arange(0, BLOCK_C)
     k = block % k_blocks * BLOCK_K + tl.arange(0, BLOCK_K)
@@ -258,7 +258,7 @@ def products_kernel(
     sums = tl.zeros((BLOCK_K,), tl.float32)
     for tile in range(s * tiles_of_split, tl.minimum((s + 1) * tiles_of_split, batch * tiles)):
         n = (tile // tiles).to(tl.int64)
-        p = (tile % tiles).to(tl.int32) * BLOCK_P + tl.arange(0, BLOCK_P)
+        p = tile % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
         mean = tl.load(moments_ptr + n * plane + p, mask=p < plane, other=0.0)
         rstd = tl.load(moments_ptr + (batch + n) * plane + p, mask=p < plane, other=0.0)
         x = load_tile(x_ptr + n * CHANNELS * plane, c, p, CHANNELS, plane)
@@ -266,7 +266,7 @@ def products_kernel(
         xhat = normalised(x, mean, rstd).to(dh.dtype)
         products = dot(xhat, tl.trans(dh), products, PRECISION)
         sums += tl.sum(dh.to(tl.float32), 1)
-    partial_ptr += s * (CHANNELS + 1) * OUTPUTS
+    partial_ptr += s.to(tl.int64) * (CHANNELS + 1) * OUTPUTS
     mask = (c[:, None] < CHANNELS) & (k[None, :] < OUTPUTS)
     tl.store(partial_ptr + c[:, None] * OUTPUTS + k[None, :], products, mask=mask)
     if block // k_blocks == 0:
@@ -337,7 +337,9 @@ def tile_constants(kernel: str, x: Tensor, weight: Tensor) -> dict[str, Any]:
     (n, c, h, w), k = x.shape, weight.shape[0]
     constants = config(kernel, x.dtype, n * h * w)
     whole = block(c, 256) if c <= 256 else 128
-    constants["BLOCK_P"] = min(constants["BLOCK_P"], max(16, 128 * constants["BLOCK_P"] // whole), block(h * w, 1024))
+    if whole > 128:  # half the pixels and twice the threads hold them
+        constants["BLOCK_P"], constants["num_warps"] = max(16, constants["BLOCK_P"] // 2), 8
+    constants["BLOCK_P"] = block(h * w, constants["BLOCK_P"])
     constants["BLOCK_C"] = min(constants["BLOCK_C"], whole)
     constants["BLOCK_K"] = block(k, constants["BLOCK_K"])
     return {"CHANNELS": c, "OUTPUTS": k, "PRECISION": precision(x.dtype), "BLOCK_ALL": whole, **constants}

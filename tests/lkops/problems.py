@@ -183,7 +183,13 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
     ),
     "norm_conv1x1_gelu": (
         _projection,
-        (*_IMAGES, _case("no_bias", 2, 8, 5, 6, without=("bias",)), _case("eps", 2, 8, 5, 6, eps=0.5)),
+        (
+            *_IMAGES,
+            _case("no_bias", 2, 8, 5, 6, without=("bias",)),
+            _case("eps", 2, 8, 5, 6, eps=0.5),
+            _case("several_blocks", 1, 132, 11, 15),
+            _case("many_channels", 1, 260, 3, 7),
+        ),
     ),
     "lk_block": (
         _block,
