@@ -1,7 +1,9 @@
 """`norm_conv1x1_gelu`: channel layer norm, 1x1 conv, GELU."""
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator
@@ -9,7 +11,28 @@ from . import reference
 
 __all__ = ["norm_conv1x1_gelu", "reference"]
 
-_operator.register("norm_conv1x1_gelu", reference.norm_conv1x1_gelu)
+_TENSORS = "Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor weight, Tensor? bias"
+
+
+def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty((x.shape[0], weight.shape[0], *x.shape[2:]))
+
+
+def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
+    *tensors, _eps, needs = rest
+    return _operator.gradients_like(needs, *tensors)
+
+
+_operator.register(
+    "norm_conv1x1_gelu",
+    reference.norm_conv1x1_gelu,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward=f"({_TENSORS}, float eps) -> Tensor",
+    backward=f"(Tensor grad, {_TENSORS}, float eps, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 2, 3, 4),
+)
 
 
 def check(

@@ -76,10 +76,10 @@ def _attention(draw: Draw, case: Case, groups: int = 4, kernels: tuple[int, int]
     }
 
 
-def _projection(draw: Draw, case: Case, outputs: int = 0) -> Arguments:
+def _projection(draw: Draw, case: Case, outputs: int = 0, mean: float = 1.0) -> Arguments:
     c = case.shape[1]
     return {
-        "x": 2 * draw(*case.shape) + 1,
+        "x": 2 * draw(*case.shape) + mean,
         "norm_weight": draw(c) + 1,
         "norm_bias": draw(c),
         "weight": draw.conv(outputs or c + 3, c, 1),
@@ -183,7 +183,14 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
     ),
     "norm_conv1x1_gelu": (
         _projection,
-        (*_IMAGES, _case("no_bias", 2, 8, 5, 6, without=("bias",)), _case("eps", 2, 8, 5, 6, eps=0.5)),
+        (
+            *_IMAGES,
+            _case("no_bias", 2, 8, 5, 6, without=("bias",)),
+            _case("eps", 2, 8, 5, 6, eps=0.5),
+            _case("mean_far_from_0", 1, 64, 6, 7, mean=100.0),
+            _case("several_blocks", 1, 132, 11, 15),
+            _case("many_channels", 1, 260, 3, 7),
+        ),
     ),
     "lk_block": (
         _block,
@@ -216,7 +223,7 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
         ),
     ),
 }
-_DRAWING = {"groups", "kernels", "side", "bands", "empty_spectra"}
+_DRAWING = {"groups", "kernels", "side", "bands", "mean", "empty_spectra"}
 
 
 def arguments(operator: str, case: Case) -> tuple[Arguments, dict[str, Any]]:
