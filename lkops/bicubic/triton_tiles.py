@@ -1,8 +1,8 @@
 """Device functions of enlarged images, for `bicubic_upsample` and `upsample_add`.
 
-An enlarged plane b is r^2 small ones, its phases: pixel (r i + p, r j + q) is pixel (i, j) of phase (p, q). A tile holds
+An enlarged plane is r^2 small ones, its phases: pixel (r i + p, r j + q) is pixel (i, j) of phase (p, q). A tile holds
 BB planes, PP consecutive p of them, P consecutive pixels of the small plane and all q, padded to Q = the next power of
-two: stored as (BB, PP, P, Q), where q and then the pixel run along a row of the enlarged image.
+two. It is stored as (BB, PP, P, Q): q and then the pixel run along a row of the enlarged image.
 """
 
 import triton
