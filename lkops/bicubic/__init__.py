@@ -24,7 +24,10 @@ def _fake_backward(grad: Tensor, scale: int, cubic_a: float, symmetric: bool) ->
 _operator.register(
     "bicubic_upsample",
     reference.bicubic_upsample,
-    kernels={"cpu": (torch.float32, torch.bfloat16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward="(Tensor x, int scale, float cubic_a, bool symmetric) -> Tensor",
     backward="(Tensor grad, int scale, float cubic_a, bool symmetric) -> Tensor",
     fake_forward=_fake_forward,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator
@@ -9,7 +10,49 @@ from . import reference
 
 __all__ = ["reference", "upsample_add"]
 
-_operator.register("upsample_add", reference.upsample_add)
+_TENSORS = "Tensor features, Tensor weight, Tensor? bias, Tensor? lowres"
+_OPTIONS = "int scale, float cubic_a, bool symmetric"
+
+
+def _fake_forward(
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    lowres: Tensor | None,
+    scale: int,
+    cubic_a: float,
+    symmetric: bool,
+) -> Tensor:
+    n, _, h, w = features.shape
+    dtype = features.dtype if lowres is None else torch.promote_types(features.dtype, lowres.dtype)
+    return features.new_empty((n, weight.shape[0] // scale**2, h * scale, w * scale), dtype=dtype)
+
+
+def _fake_backward(
+    grad: Tensor,
+    features: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    lowres: Tensor | None,
+    scale: int,
+    cubic_a: float,
+    symmetric: bool,
+    needs: Sequence[bool],
+) -> list[Tensor]:
+    return _operator.gradients_like(needs, features, weight, bias, lowres)
+
+
+_operator.register(
+    "upsample_add",
+    reference.upsample_add,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward=f"({_TENSORS}, {_OPTIONS}) -> Tensor",
+    backward=f"(Tensor grad, {_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 2, 3),
+    mixed=("triton",),
+)
 
 
 def upsample_add(
