@@ -156,10 +156,10 @@ def means_kernel(
         sam += tl.load(partial_ptr + programs + i, mask=i < programs, other=0.0)
         cosine += tl.load(partial_ptr + 2 * programs + i, mask=i < programs, other=0.0)
         gradient += tl.load(partial_ptr + 3 * programs + i, mask=i < programs, other=0.0)
-    tl.store(l1_ptr, tl.sum(l1, 0) / elements)
-    tl.store(sam_ptr, tl.sum(sam, 0) / (PI * pixels))
-    tl.store(cosine_ptr, tl.sum(cosine, 0) / pixels)
-    tl.store(gradient_ptr, tl.sum(gradient, 0) / voxels)
+    tl.store(l1_ptr, tl.div_rn(tl.sum(l1, 0), elements))
+    tl.store(sam_ptr, tl.div_rn(tl.sum(sam, 0), PI * pixels))
+    tl.store(cosine_ptr, tl.div_rn(tl.sum(cosine, 0), pixels))
+    tl.store(gradient_ptr, tl.div_rn(tl.sum(gradient, 0), voxels))
 
 
 def _tiles(x: Tensor, lanes: int) -> tuple[int, int, dict[str, int]]:
