@@ -1,8 +1,9 @@
 """`spectral_losses`: L1, spectral angle, cosine and 3-D gradient loss together."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator
@@ -20,7 +21,30 @@ class SpectralLosses(NamedTuple):
     gradient: Tensor
 
 
-_operator.register("spectral_losses", reference.spectral_losses)
+def _fake_forward(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+    n, _, h, w = prediction.shape
+    means = [prediction.new_empty((), dtype=torch.float32) for _ in range(4)]
+    return *means, prediction.new_empty((n, 3, h, w), dtype=torch.float32)
+
+
+def _fake_backward(*arguments: Any) -> list[Tensor]:
+    *_, prediction, target, _spectra, needs = arguments
+    return _operator.gradients_like(needs, prediction, target)
+
+
+_operator.register(
+    "spectral_losses",
+    reference.spectral_losses,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward="(Tensor prediction, Tensor target) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    backward="(Tensor l1, Tensor sam, Tensor cosine, Tensor gradient, Tensor prediction, Tensor target,"
+    " Tensor spectra, bool[] needs) -> (Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 6),
+    outputs=4,
+    mixed=("triton",),
+)
 
 
 def spectral_losses(

@@ -1,0 +1,91 @@
+"""What only `spectral_losses` promises, on every kernel that is here: mixed dtypes, sums beyond float16, pixels without
+a direction, equal cubes; and every configuration of its Triton kernels."""
+
+import math
+
+import pytest
+import torch
+
+import lkops
+from lkops import backends, triton
+from tests.lkops.harness import assert_as_good_as_eager, cast, check_against_float64, run, runs, truncates
+from tests.lkops.problems import Case, arguments
+
+KERNELS = [(backend, device, dtype) for operator, backend, device, dtype in runs(compiled_only=True)
+           if operator == "spectral_losses"]  # fmt: skip
+every_kernel = pytest.mark.parametrize(("backend", "device", "dtype"), KERNELS)
+MIXED = [(backend, device) for backend, device, dtype in KERNELS
+         if dtype is torch.float32 and ("spectral_losses", backend) in backends._mixed]  # fmt: skip
+
+
+@pytest.mark.parametrize("halves", [("prediction",), ("target",), ("prediction", "target")])
+@pytest.mark.parametrize(("backend", "device"), MIXED)
+def test_dtypes_may_differ(backend, device, halves) -> None:
+    tensors, _ = arguments("spectral_losses", Case("", (2, 5, 7, 9)))
+    dtypes = dict.fromkeys(tensors, torch.float32) | dict(zip(halves, (torch.bfloat16, torch.float16), strict=False))
+    rounded = {name: tensor.to(device, dtypes[name]) for name, tensor in tensors.items()}
+    exact = run("spectral_losses", cast(rounded, torch.float64), {}, "reference")
+    eager = run("spectral_losses", rounded, {}, "reference")
+    for what, value in run("spectral_losses", rounded, {}, backend).items():
+        truncated = truncates(backend, device, value.dtype)
+        assert_as_good_as_eager(what, value, eager[what], exact[what], truncated=truncated)
+
+
+@every_kernel
+def test_sums_do_not_overflow(backend, device, dtype) -> None:
+    prediction = torch.full((1, 64, 16, 16), 30000.0, dtype=dtype, device=device).requires_grad_()
+    losses = lkops.spectral_losses(prediction, torch.full_like(prediction, -20000.0), backend=backend)
+    assert losses.l1.item() == pytest.approx(50000, rel=2e-3)  # bfloat16 has neither number
+    assert losses.cosine.item() == pytest.approx(2)
+    assert all(loss.isfinite() for loss in losses)
+    sum(losses).backward()
+    assert prediction.grad.isfinite().all()
+
+
+@every_kernel
+def test_pixels_without_a_direction(backend, device, dtype) -> None:
+    target = torch.rand(1, 4, 1, 3, device=device).to(dtype)
+    prediction = torch.tensor([0.0, 1e-7, 1.0], device=device).expand(1, 4, 1, 3).to(dtype).clone().requires_grad_()
+    losses = lkops.spectral_losses(prediction[..., :2], target[..., :2], backend=backend)
+    assert losses.sam.item() == pytest.approx(0.5)
+    assert losses.cosine.item() == 1
+    losses = lkops.spectral_losses(prediction, target, backend=backend)
+    (losses.sam + losses.cosine).backward()
+    assert not prediction.grad[..., :2].any()
+    assert prediction.grad[..., 2].abs().max() > 0
+
+
+@every_kernel
+def test_equal_cubes(backend, device, dtype) -> None:
+    x = torch.rand(1, 6, 9, 9, device=device).to(dtype).requires_grad_()
+    losses = lkops.spectral_losses(x, x.detach().clone(), backend=backend)
+    assert losses.l1.item() == losses.gradient.item() == 0
+    assert losses.cosine.item() == pytest.approx(0, abs=1e-6)
+    assert losses.sam.item() == pytest.approx(math.acos(1 - 1e-6) / math.pi, rel=0.02)  # a float32 near 1
+    (losses.l1 + losses.gradient).backward()
+    assert not x.grad.any()
+
+
+CONFIGURATIONS = [
+    (kernel, kind, i)
+    for kernel in ("losses.sums", "losses.means", "losses.backward")
+    for kind, entries in triton.table()[kernel].items()
+    for i in range(len(entries))
+]
+
+
+@pytest.mark.skipif(not any(backend == "triton" for backend, _, _ in KERNELS), reason="no Triton kernel here")
+@pytest.mark.parametrize(("kernel", "kind", "index"), CONFIGURATIONS)
+def test_every_configuration(kernel, kind, index, monkeypatch) -> None:
+    from lkops.losses import triton_kernels
+
+    def chosen(name: str, dtype: torch.dtype, work: int) -> dict[str, int]:
+        if name != kernel:
+            return triton.config(name, dtype, work)
+        return {key: value for key, value in triton.table()[kernel][kind][index].items() if key != "up_to"}
+
+    monkeypatch.setattr(triton_kernels, "config", chosen)
+    dtype = torch.float32 if kind == "float32" else torch.float16
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    for shape in ((1, 37, 5, 20), (1, 9, 5, 67)):
+        check_against_float64("spectral_losses", "triton", device, dtype, Case("", shape))
