@@ -62,7 +62,7 @@ def weight_gradient_kernel(
 ):
     """Split s of the sums over its (sample, pixel tile) pairs of keep grad in^T and of keep grad.
 
-    partial is (splits, outputs, inputs + 1), the bias's gradient in the last column.
+    A split's part is that of dWo, (outputs, inputs), and then that of dbo.
     """
     s, splits = tl.program_id(0), tl.num_programs(0)
     m, k = (tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M), tl.program_id(2) * BLOCK_K + tl.arange(0, BLOCK_K))
@@ -70,7 +70,7 @@ def weight_gradient_kernel(
     bias = tl.zeros((BLOCK_M,), tl.float32)
     share = tl.cdiv(work, splits)
     for item in range(s * share, min(s * share + share, work)):
-        n, p = (item // tiles).to(tl.int64), item % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
+        n, p = tl.cast(item // tiles, tl.int64), item % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
         mask = (m[:, None] < outputs) & (p[None, :] < plane)
         grad = tl.load(grad_ptr + (n * outputs + m[:, None]) * plane + p[None, :], mask=mask, other=0.0)
         if keep_ptr is not None:
@@ -79,11 +79,11 @@ def weight_gradient_kernel(
         x = tl.load(in_ptr + (n * inputs + k[:, None]) * plane + p[None, :], mask=mask, other=0.0)
         total = dot(grad, tl.trans(x), total, PRECISION)
         bias += tl.sum(grad.to(tl.float32), 1)
-    row = (s.to(tl.int64) * outputs + m) * (inputs + 1)
+    partial_ptr += tl.cast(s, tl.int64) * outputs * (inputs + 1)
     mask = (m[:, None] < outputs) & (k[None, :] < inputs)
-    tl.store(partial_ptr + row[:, None] + k[None, :], total, mask=mask)
+    tl.store(partial_ptr + m[:, None] * inputs + k[None, :], total, mask=mask)
     if tl.program_id(2) == 0:
-        tl.store(partial_ptr + row + inputs, bias, mask=m < outputs)
+        tl.store(partial_ptr + outputs * inputs + m, bias, mask=m < outputs)
 
 
 @triton.jit
@@ -92,14 +92,14 @@ def sum_weight_gradient_kernel(
 ):
     """Adds the splits in their order."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    count = outputs * (inputs + 1)
+    count = tl.cast(outputs, tl.int64) * (inputs + 1)
     total = tl.zeros((BLOCK,), tl.float32)
     for s in range(0, splits):
-        total += tl.load(partial_ptr + s.to(tl.int64) * count + i, mask=i < count, other=0.0)
-    m, k = i // (inputs + 1), i % (inputs + 1)
-    tl.store(dweight_ptr + m * inputs + k, total.to(dweight_ptr.dtype.element_ty), mask=(i < count) & (k < inputs))
+        total += tl.load(partial_ptr + s * count + i, mask=i < count, other=0.0)
+    weights = outputs * inputs
+    tl.store(dweight_ptr + i, total.to(dweight_ptr.dtype.element_ty), mask=i < weights)
     if dbias_ptr is not None:
-        tl.store(dbias_ptr + m, total.to(dbias_ptr.dtype.element_ty), mask=(i < count) & (k == inputs))
+        tl.store(dbias_ptr + i - weights, total.to(dbias_ptr.dtype.element_ty), mask=(i >= weights) & (i < count))
 
 
 @triton.jit
