@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator, depthwise, gating
@@ -10,7 +11,34 @@ from . import reference
 
 __all__ = ["large_kernel_channel_attention", "reference"]
 
-_operator.register("large_kernel_channel_attention", reference.large_kernel_channel_attention)
+_TENSORS = (
+    "Tensor u, Tensor dw1_weight, Tensor? dw1_bias, Tensor dw2_weight, Tensor? dw2_bias, Tensor reduce_weight, "
+    "Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias, Tensor mix_weight, Tensor? mix_bias"
+)
+_OPTIONS = "int dilation1, int dilation2, bool interleave"
+
+
+def _fake_forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """y and, for backward, a1, a2, and the mean and scale (N, 3C) of the concat's channels."""
+    gates = [u.new_empty((u.shape[0], 3 * u.shape[1]), dtype=torch.float32) for _ in range(2)]
+    return *(torch.empty_like(u) for _ in range(3)), *gates
+
+
+def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
+    return _operator.gradients_like(rest[-1], *rest[:11])
+
+
+_operator.register(
+    "large_kernel_channel_attention",
+    reference.large_kernel_channel_attention,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward=f"({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    backward=f"(Tensor grad, {_TENSORS}, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, bool[] needs)"
+    f" -> ({', '.join(['Tensor'] * 11)})",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(*range(11), 12, 13, 14, 15),
+)
 
 
 def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool, name: str, u: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from .. import _checks, _operator
@@ -9,7 +10,28 @@ from . import reference
 
 __all__ = ["depthwise_conv2d", "reference"]
 
-_operator.register("depthwise_conv2d", reference.depthwise_conv2d)
+
+def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
+    return torch.empty_like(x)
+
+
+def _fake_backward(
+    grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, needs: Sequence[bool]
+) -> list[Tensor]:
+    return _operator.gradients_like(needs, x, weight, bias)
+
+
+_operator.register(
+    "depthwise_conv2d",
+    reference.depthwise_conv2d,
+    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    forward="(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor",
+    backward="(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int dilation, bool[] needs)"
+    " -> (Tensor, Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 2),
+)
 
 
 def check(name: str, weight: Tensor, bias: Tensor | None, x_name: str, x: Tensor) -> None:

@@ -178,6 +178,9 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             _case("interleaved", 2, 8, 9, 8, interleave=True),
             _case("other_kernels", 1, 6, 9, 8, dilations=(2, 3), kernels=(3, 5), groups=2),
             _case("one_group", 1, 3, 9, 8, groups=1),
+            _case("many_groups", 5, 64, 3, 4, groups=64),  # few programs a group: each takes several samples
+            _case("wide_groups", 1, 88, 3, 4, groups=2, interleave=True),  # more members than one program takes
+            _case("large_planes", 1, 2, 67, 65, groups=1),  # more pixels than one program takes
             _case("no_bias", 1, 4, 6, 7, without=("dw1_bias", "dw2_bias", "reduce_bias", "expand_bias", "mix_bias")),
         ),
     ),
