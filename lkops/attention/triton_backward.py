@@ -38,6 +38,7 @@ def mix_backward_kernel(
     wm_ptr,
     bm_ptr,
     du_ptr,
+    y_ptr,
     parts_ptr,
     dots_ptr,
     dwm_ptr,
@@ -87,7 +88,8 @@ def mix_backward_kernel(
             at = ((n * channels + outputs) * plane)[:, None] + i[None, :]
             mask = is_row[:, None] & (i < plane)[None, :]
             grad = tl.load(grad_ptr + at, mask=mask, other=0.0).to(tl.float32)
-            dv = grad * tl.load(u_ptr + at, mask=mask, other=0.0).to(tl.float32)
+            u = tl.load(u_ptr + at, mask=mask, other=0.0).to(tl.float32)
+            dv = grad * u
             dbm += tl.sum(dv, 1)
             dv = dv.to(wm_ptr.dtype.element_ty)
             maps = slab(u_ptr, a1_ptr, a2_ptr, n, part, c, is_member, i, channels, plane)
@@ -97,12 +99,16 @@ def mix_backward_kernel(
                     if bm_ptr is not None:
                         v += tl.load(bm_ptr + outputs, mask=is_row, other=0.0).to(tl.float32)[:, None]
                     tl.store(du_ptr + at, (grad * v).to(du_ptr.dtype.element_ty), mask=mask)
+                    if y_ptr is not None:
+                        tl.store(y_ptr + at, (v * u).to(y_ptr.dtype.element_ty), mask=mask)
                 elif tile % chunks == chunk:
                     v = mixed(
                         u_ptr, a1_ptr, a2_ptr, scale_ptr, None, None, None, wm_ptr, bm_ptr, n, group, rows, i,
                         channels, per_group, plane, INTERLEAVE, 1, 1, BLOCK_K, PRECISION,
                     )  # fmt: skip
                     tl.store(du_ptr + at, (grad * v).to(du_ptr.dtype.element_ty), mask=mask)
+                    if y_ptr is not None:
+                        tl.store(y_ptr + at, (v * u).to(y_ptr.dtype.element_ty), mask=mask)
             if parts_ptr is not None:
                 back = dot(tl.trans(scaled), dv, tl.zeros((BLOCK_K, BLOCK_P), tl.float32), PRECISION)
                 to = ((part * batch + n) * channels + c) * plane
@@ -279,8 +285,10 @@ def mix_backward(
     du: Tensor | None,
     parts: Tensor | None,
     gradients: tuple[Tensor, Tensor],
+    product: Tensor | None = None,
 ) -> Tensor:
-    """Fills du = grad v, ds_c of all parts (either may be None), and the gradients of Wm and bm that are not empty.
+    """Fills du = grad v, ds_c of all parts (either may be None), and the gradients of Wm and bm that are not empty;
+    beside du also the product v u, where one is given.
 
     Returns:
         The parts of ds, (N, 3C, shares).
@@ -307,7 +315,7 @@ def mix_backward(
     dots = workspace(u, n, 3 * c, shares)
     results = Partials(*gradients, wm, splits) if any(g.numel() for g in gradients) else None
     pair = (results.weight, results.bias) if results else (None, None)
-    arguments = (grad, *maps, scale, wm, bm, du, parts, dots, *pair)
+    arguments = (grad, *maps, scale, wm, bm, du, product, parts, dots, *pair)
     numbers = (n, c, members // 3, h * w, groups, chunks, shares, samples, tiles)
     blocks = {"ONE_CHUNK": chunks == 1, "BLOCK_M": block_m, "BLOCK_K": block_k, "BLOCK_P": block_p}
     constants |= {"INTERLEAVE": interleave, "PRECISION": precision(u.dtype), **blocks}

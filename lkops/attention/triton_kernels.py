@@ -53,15 +53,18 @@ def backward(
     dilation2: int,
     interleave: bool,
     needs: Sequence[bool],
+    *,
+    product: Tensor | None = None,
 ) -> list[Tensor]:
-    """Gradients of u and the ten parameters."""
+    """Gradients of u and the ten parameters; `product`, if given, is filled with what forward returned (for which the
+    gradient of u must be needed)."""
     attention = (reduce, reduce_bias, expand, expand_bias)
     gradients = gradients_like(needs, u, w1, b1, w2, b2, *attention, wm, bm)
     n, c, h, w = u.shape
     du = gradients[0] if needs[0] else None
     parts = u.new_empty(3, n, c, h, w) if any(needs[:5]) else None
     mixed_gradients = (gradients[9], gradients[10])
-    dots = mix_backward(grad, (u, a1, a2), scale, wm, bm, interleave, du, parts, mixed_gradients)
+    dots = mix_backward(grad, (u, a1, a2), scale, wm, bm, interleave, du, parts, mixed_gradients, product)
     if any(needs[:9]):
         _, dmean = gate_backward(dots, mean, attention, h * w, gradients[5:9])
     if parts is not None:

@@ -13,10 +13,11 @@ import triton.language as tl
 from torch import Tensor
 
 from .._operator import gradients_like
-from ..attention import triton_kernels as attention
 from ..attention.triton_forward import cascade, gate, mixed, store_gate
+from ..attention.triton_kernels import backward as attention_backward
 from ..gating.triton_kernels import gate_blocks, hidden_of
-from ..projection import triton_kernels as projection
+from ..projection.triton_kernels import backward as projection_backward
+from ..projection.triton_kernels import forward as projection_forward
 from ..triton import config, launch, next_power_of_2, precision, workspace
 from ..triton.device import dot
 from .triton_products import input_gradient, keep_gradient, weight_gradient
@@ -143,7 +144,7 @@ def forward(
     `lk_block` (dilation1, dilation2, interleave, eps).
     """
     *parameters, keep, dilation1, dilation2, interleave, eps = rest
-    u = projection.forward(x, norm_weight, norm_bias, in_weight, in_bias, eps)
+    u = projection_forward(x, norm_weight, norm_bias, in_weight, in_bias, eps)
     a1, a2, sums = cascade(u, parameters[:4], (dilation1, dilation2))
     y, mean, scale = mix_out(x, (u, a1, a2), sums, parameters[4:8], parameters[8:], keep, interleave)
     return y, u, a1, a2, mean, scale
@@ -156,7 +157,8 @@ def backward(grad: Tensor, *saved_and_options: Any) -> list[Tensor]:
     """
     *saved, dilation1, dilation2, interleave, eps, needs = saved_and_options
     tensors, (u, a1, a2, mean, scale) = saved[:18], saved[18:]
-    x, inner, (out_weight, out_bias, keep) = tensors[0], tensors[5:15], tensors[15:]
+    x, *projection = tensors[:5]
+    inner, (out_weight, out_bias, keep) = tensors[5:15], tensors[15:]
     gradients = gradients_like(needs, *tensors)
     need_x, need_w = any(needs[:5]), any(needs[15:])
     if not (need_x or need_w or any(needs[5:15])):
@@ -164,13 +166,13 @@ def backward(grad: Tensor, *saved_and_options: Any) -> list[Tensor]:
     dw = input_gradient(grad, out_weight, keep)
     w = torch.empty_like(u) if need_w else None  # it comes out of the same kernel as du
     needs_inner = [need_x or need_w, *needs[5:15]]
-    maps = (u, *inner, a1, a2, mean, scale)
-    du, *gradients[5:15] = attention.backward(dw, *maps, dilation1, dilation2, interleave, needs_inner, product=w)
+    arguments = [dw, u, *inner, a1, a2, mean, scale, dilation1, dilation2, interleave, needs_inner]
+    du, *gradients[5:15] = attention_backward(*arguments, product=w)
     if w is not None and any(needs[15:17]):
         dweight = gradients[15] if needs[15] else torch.empty_like(out_weight)
         weight_gradient(grad, w, keep, dweight, gradients[16] if needs[16] else None)
     if w is not None and needs[17]:
         keep_gradient(grad, w, out_weight, out_bias, gradients[17])
     if need_x:
-        gradients[:5] = projection.backward(du, *tensors[:5], eps, needs[:5], residual=grad)
+        gradients[:5] = projection_backward(*[du, x, *projection, eps, needs[:5]], residual=grad)
     return gradients

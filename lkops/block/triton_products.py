@@ -1,7 +1,7 @@
 """The output conv of the large-kernel block, backward: with g the gradient of y = x + keep (Wo w + bo),
 
-    dw = keep Wo^T g      dWo = sum over n, pixels of keep g w^T      dbo = sum of keep g
-    dkeep[n] = sum over outputs and pixels of g (Wo w + bo)
+dw = keep Wo^T g      dWo = sum over n, pixels of keep g w^T      dbo = sum of keep g
+dkeep[n] = sum over outputs and pixels of g (Wo w + bo)
 """
 
 import triton
@@ -87,9 +87,7 @@ def weight_gradient_kernel(
 
 
 @triton.jit
-def sum_weight_gradient_kernel(
-    partial_ptr, dweight_ptr, dbias_ptr, outputs, inputs, splits, BLOCK: tl.constexpr
-):
+def sum_weight_gradient_kernel(partial_ptr, dweight_ptr, dbias_ptr, outputs, inputs, splits, BLOCK: tl.constexpr):
     """Adds the splits in their order."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     count = tl.cast(outputs, tl.int64) * (inputs + 1)
@@ -163,11 +161,9 @@ def weight_gradient(grad: Tensor, x: Tensor, keep: Tensor | None, dweight: Tenso
     partial = workspace(x, splits, outputs, inputs + 1)
     grid = (splits, triton.cdiv(outputs, constants["BLOCK_M"]), triton.cdiv(inputs, constants["BLOCK_K"]))
     constants["PRECISION"] = precision(x.dtype)
-    launch(
-        weight_gradient_kernel, grid, grad, x, keep, partial, outputs, inputs, h * w, tiles, n * tiles, **constants
-    )
-    grid = (triton.cdiv(outputs * (inputs + 1), 256),)
-    launch(sum_weight_gradient_kernel, grid, partial, dweight, dbias, outputs, inputs, splits, BLOCK=256, num_warps=4)
+    launch(weight_gradient_kernel, grid, grad, x, keep, partial, outputs, inputs, h * w, tiles, n * tiles, **constants)
+    sums = (triton.cdiv(outputs * (inputs + 1), 256),)
+    launch(sum_weight_gradient_kernel, sums, partial, dweight, dbias, outputs, inputs, splits, BLOCK=256, num_warps=4)
 
 
 def keep_gradient(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, dkeep: Tensor) -> None:

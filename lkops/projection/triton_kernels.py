@@ -93,6 +93,7 @@ def backward(
     bias: Tensor | None,
     eps: float,
     needs: Sequence[bool],
+    *,
     residual: Tensor | None = None,
 ) -> list[Tensor]:
     """Gradients of x, norm_weight, norm_bias, weight, bias; `residual`, like x, is added to that of x."""
