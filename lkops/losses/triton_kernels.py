@@ -74,8 +74,8 @@ def sums_kernel(
 ):
     """The four sums of one tile of pixels, and <p, p>, <t, t>, <p, t> of its spectra, which backward needs.
 
-    The bands go to SPLITS groups of threads, which are added at the end. A row has UNIT units pixels. partial is
-    (4, programs), spectra (N, 3, H, W).
+    Each of SPLITS groups of threads takes a part of the bands; their sums are added at the end. A row has units * UNIT
+    pixels. partial is (4, programs), spectra (N, 3, H, W).
     """
     program, width = tl.program_id(0).to(tl.int64), units * UNIT
     n, tile, plane = program // tiles, (program % tiles).to(tl.int32), height * width

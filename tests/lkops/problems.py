@@ -209,8 +209,8 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             *_IMAGES,
             _case("empty_spectra", 2, 5, 6, 7, empty_spectra=True),
             _case("many_bands", 1, 130, 9, 8),
-            _case("several_tiles", 1, 10, 6, 72),
-            _case("several_tiles_unaligned", 2, 9, 5, 67),
+            _case("several_tiles", 1, 6, 3, 72),
+            _case("several_tiles_unaligned", 1, 5, 3, 67),
         ),
     ),
     "upsample_add": (
