@@ -1,4 +1,4 @@
-"""`python -m bench.gpu` (`make gpu`): builds, tests, sanitizes and times lkops on the GPU that is here, in nine minutes.
+"""`python -m bench.gpu` (`make gpu`): builds, tests, sanitizes and times lkops on the GPU here, in nine minutes.
 
 Writes gpu-<device>.json and .md, and what pytest and compute-sanitizer printed, into bench/results; results of another
 piece stay if they are of the same device and commit. Everything is written as soon as it is known. Ends with a table of
@@ -21,6 +21,7 @@ import torch
 
 from bench import gpu_report, gpu_run
 from bench.environment import environment
+from bench.gpu_measure import DTYPES
 from bench.gpu_rows import rows
 from bench.gpu_sanitize import sanitize
 from bench.run import RESULTS
@@ -28,7 +29,7 @@ from bench.work import Rates
 from lkcanet._files import atomic_path
 
 PIECES = ("tests", "sanitize", "bench")
-TEST_SECONDS, SANITIZE_SECONDS, ROW_SECONDS = 190, 75, 75
+TEST_SECONDS, SANITIZE_SECONDS, ROW_SECONDS = 190, 75, 120
 
 
 def _driver() -> str:
@@ -54,8 +55,10 @@ class Results:
         self.rows = {row.name: row for row in rows(tiny=dry)}
         facts = environment()
         facts |= {"driver": "none" if dry else _driver(), "cuda": torch.version.cuda, "triton": _version("triton")}
+        facts["clean"] = bool(commit) or (facts["clean"] and bool(facts["commit"]))
         facts["commit"] = commit or facts["commit"] or "unknown"
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+        self.partial: dict[str, Any] = {}  # of the row at hand
         self.data: dict[str, Any] = {"device": device, "dry_run": dry, "date": now, "environment": facts}
         try:
             before = json.loads(self.path("json").read_text())
@@ -81,28 +84,36 @@ class Results:
             bench["limits"] = event
         elif kind == "block":
             bench["block"] = event["launches"]
+        elif kind == "partial":
+            self.partial = event
         elif kind == "result":
-            row = self.rows[event["row"]]
-            work = row.make("meta", "bfloat16" in event["dtype"]).work
-            event["judged"] = gpu_report.judge(row, event, work, Rates(**bench["limits"]))
-            event["work"] = {"bytes": work.bytes, "matrix_products": work.matrix, "vector_products": work.vector}
-            bench["rows"].append(event)
+            bench["rows"].append(self.judged(event))
         elif kind == "failed":
-            bench["rows"].append(
-                {"row": event["row"], "dtype": event["dtype"], "providers": {}, "error": event["error"]}
-            )
-        self.put()
+            name, _, dtype = event["unit"].partition(":")
+            known = self.partial if (self.partial.get("row"), self.partial.get("dtype")) == (name, dtype) else {}
+            result = {"row": name, "dtype": dtype, "providers": {}, **known, "incomplete": event["error"]}
+            bench["rows"].append(self.judged(result))
+        if kind in ("limits", "block", "result", "failed"):
+            self.put()
+
+    def judged(self, result: dict[str, Any]) -> dict[str, Any]:
+        row = self.rows[result["row"]]
+        work = row.make("meta", result["dtype"] == "bfloat16").work
+        result["work"] = {"bytes": work.bytes, "matrix_products": work.matrix, "vector_products": work.vector}
+        limits = self.data["bench"].get("limits")
+        result["judged"] = gpu_report.judge(row, result, work, Rates(**limits) if limits else None)
+        return result
 
 
 def gate(only: Sequence[str], results: Results, deadline: float, *, dry: bool, isolate: bool) -> None:
     """Run the pieces; see the module's docstring."""
-    names = list(results.rows)
+    units = [f"{name}:{dtype}" for name in results.rows for dtype in DTYPES]
 
     def left(most: float) -> float:
         return max(min(most, deadline - time.monotonic()), 1.0)
 
     results.put(build=gpu_run.build(dry=dry))
-    with gpu_run.preparing(names, wanted="bench" in only and only != ["bench"] and not dry):
+    with gpu_run.preparing(units, wanted="bench" in only and only != ["bench"] and not dry):
         if "tests" in only:
             results.put(tests=gpu_run.tests(results.path("tests.txt"), left(TEST_SECONDS), dry=dry))
         if "sanitize" in only:
@@ -110,9 +121,9 @@ def gate(only: Sequence[str], results: Results, deadline: float, *, dry: bool, i
     if "bench" in only:
         results.put(bench={"rows": []})
         if isolate:
-            gpu_run.bench(names, results.hear, deadline, ROW_SECONDS, dry=dry)
+            gpu_run.bench(units, results.hear, deadline, ROW_SECONDS, dry=dry)
         else:
-            gpu_run.bench_here(names, results.hear, dry=dry)
+            gpu_run.bench_here(units, results.hear, dry=dry)
 
 
 def main(argv: Sequence[str] | None = None, *, isolate: bool = True) -> int:

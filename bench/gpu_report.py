@@ -7,8 +7,8 @@ from bench.work import Rates, Work
 
 NOTE = (
     "Medians of CUDA-event times after warm-up; inputs of operators go round through more sets than the cache holds. "
-    "Eager is lkcanet/eager.py in the faster of contiguous and channels_last; compiled is torch.compile of the same, the "
-    "faster of its default and, where tried, max-autotune (without its own CUDA graphs). float32 has tf32 off. bfloat16 "
+    "Eager is lkcanet/eager.py in the faster of contiguous and channels_last; compiled is torch.compile of the same, "
+    "the faster of its default and, where tried, max-autotune (without CUDA graphs). float32 has tf32 off. bfloat16 "
     "is autocast with activations in bfloat16 and float32 parameters. Outputs and gradients were checked against "
     "float64 first: at most twice eager's error (whole networks: three times, as norms) and four roundings. Bandwidth: "
     "bytes that must move (each pass reads its inputs and writes its results once) over the time and the measured copy "
@@ -26,7 +26,7 @@ def milliseconds(row: Row, result: dict[str, Any], provider: str, *, graph: bool
     return min(times) if times else None
 
 
-def judge(row: Row, result: dict[str, Any], work: Work, limits: Rates) -> dict[str, Any]:
+def judge(row: Row, result: dict[str, Any], work: Work, limits: Rates | None) -> dict[str, Any]:
     """Ratios, fractions of the limits, and for every target what was reached and whether that is enough.
 
     Where there are no graphs (dry runs), plain times take their place.
@@ -36,8 +36,9 @@ def judge(row: Row, result: dict[str, Any], work: Work, limits: Rates) -> dict[s
     reached: dict[str, float | None] = dict.fromkeys(("eager", "compile", "bandwidth", "limit"))
     plain: dict[str, float | None] = {}
     if ours is not None:
-        moved, products = limits.seconds(work, "bfloat16" if "bfloat16" in result["dtype"] else "float32")
-        reached |= {"bandwidth": 1e3 * moved / ours, "limit": 1e3 * max(moved, products) / ours}
+        if limits is not None:
+            moved, products = limits.seconds(work, result["dtype"])
+            reached |= {"bandwidth": 1e3 * moved / ours, "limit": 1e3 * max(moved, products) / ours}
         for other in ("eager", "compile"):
             theirs = milliseconds(row, result, other, graph=graph)
             reached[other] = theirs / ours if theirs else None
@@ -55,7 +56,8 @@ def _number(value: float | None, form: str = "{:.3g}") -> str:
 
 
 def _wrong(result: dict[str, Any]) -> str:
-    return str(result["providers"].get("lkops", {}).get("error", result.get("error", "")))
+    """Why there is no time of lkops; empty where there is one."""
+    return str(result["providers"].get("lkops", {"error": result.get("incomplete", "")}).get("error", ""))
 
 
 def bench_table(rows: dict[str, Row], results: list[dict[str, Any]]) -> list[str]:
@@ -95,6 +97,11 @@ def bench_table(rows: dict[str, Row], results: list[dict[str, Any]]) -> list[str
     return lines
 
 
+def _commit(environment: dict[str, Any]) -> str:
+    commit = str(environment["commit"])
+    return commit if commit == "unknown" else commit[:12] + ("" if environment["clean"] else " with changes")
+
+
 def _met(target: dict[str, Any]) -> str:
     return "met" if target["met"] else f"missed ({_number(target['reached'])})"
 
@@ -105,7 +112,7 @@ def markdown(results: dict[str, Any], rows: dict[str, Row]) -> str:
     head = "**Dry run on a CPU: nothing here is a measurement.** " if results["dry_run"] else ""
     lines = [
         f"{head}{results['device']}, driver {e['driver']}, CUDA {e['cuda']}, torch {e['torch']}, triton {e['triton']}, "
-        f"commit {e['commit'][:12]}{'' if e['clean'] else ' with changes'}, {results['date']}.",
+        f"commit {_commit(e)}, {results['date']}.",
         "",
     ]
     if bench := results.get("bench"):
@@ -138,20 +145,22 @@ def failures(results: dict[str, Any]) -> list[str]:
 def verdicts(results: dict[str, Any], rows: dict[str, Row]) -> list[str]:
     """The short table that is printed last."""
     lines = ["| what | verdict |", "|---|---|"]
-    for piece in ("build", "tests"):
-        if part := results.get(piece):
-            lines.append(f"| {piece} | {'ok' if part['ok'] else 'FAILED'}: {part['reason']} |")
+    parts = {piece: results[piece] for piece in ("build", "tests") if piece in results}
+    lines += [f"| {piece} | {'ok' if part['ok'] else 'FAILED'}: {part['reason']} |" for piece, part in parts.items()]
     lines += [f"| {run['tool']} | {run['status']}: {run['reason']} |" for run in results.get("sanitize", [])]
     for result in results.get("bench", {}).get("rows", []):
         judged, title = result.get("judged"), f"{rows[result['row']].title} {result['dtype']}"
         if not judged or judged["ms"] is None:
             lines.append(f"| {title} | NO TIME: {_wrong(result)} |")
+        elif results["dry_run"]:
+            lines.append(f"| {title} | correct |")
         else:
             targets = [
                 f"{name} {_number(t['reached'])} of {_number(t['target'])}" for name, t in judged["targets"].items()
             ]
             met = "targets met" if all(t["met"] for t in judged["targets"].values()) else "targets missed"
-            lines.append(f"| {title} | correct; {met}: {', '.join(targets)} |")
+            rest = f"; incomplete: {result['incomplete']}" if "incomplete" in result else ""
+            lines.append(f"| {title} | correct; {met}: {', '.join(targets)}{rest} |")
     found = failures(results)
     lines += ["", f"FAILED: {'; '.join(found)}" if found else "No check failed."]
     if results["dry_run"]:

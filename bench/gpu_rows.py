@@ -220,7 +220,7 @@ def rows(*, tiny: bool = False) -> list[Row]:
             lambda device, half: _losses(cube, device, half),
             {"bandwidth": 0.7, "eager": 5.0, "compile": 1.3},
             autotune=True,
-            kinks=1e-6,
+            kinks=1e-5,
         ),
         Row(
             "attention_small",

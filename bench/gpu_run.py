@@ -3,12 +3,13 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,20 @@ def _environment(dry: bool) -> dict[str, str]:
     env = {**os.environ, "OMP_NUM_THREADS": "1" if dry else "4"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     return env | ({"TRITON_INTERPRET": "1"} if dry else {})
+
+
+@contextmanager
+def _running(command: list[str], output: Any, *, dry: bool) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process whose children end with it, at the latest when the block ends."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_environment(dry), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _last(text: str) -> str:
@@ -56,7 +71,8 @@ def build(*, dry: bool) -> dict[str, Any]:
         return {"ok": False, "reason": "not done within 240 s", "facts": facts}
     if done.returncode:
         return {"ok": False, "reason": _last(done.stderr), "log": done.stderr[-2000:], "facts": facts}
-    code = "import json; from lkops import _extension as e; print(json.dumps([e.extension_error('_C_cpu'), e.build_facts()]))"
+    code = "import json; from lkops import _extension as e; "
+    code += "print(json.dumps([e.extension_error('_C_cpu'), e.build_facts()]))"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     error, built = json.loads(said)
     facts = {key: built.get(key) for key in facts}
@@ -75,129 +91,97 @@ def tests(log: Path, seconds: float, *, dry: bool) -> dict[str, Any]:
         command += ["tests/lkops", "tests/lkcanet/test_inference.py"]
         command += ["-m", "not slow", "-k", "cuda or any_shape"]  # what runs on the CPU only is CI's
     start = time.monotonic()
-    with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=ROOT, env=_environment(dry), stdout=file, stderr=subprocess.STDOUT)
+    with log.open("w") as file, _running(command, file, dry=dry) as process:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
             return {"ok": False, "reason": f"not done within {seconds:.0f} s", "seconds": round(seconds, 1)}
-    text = log.read_text()
-    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", _last(text))}
-    return {
-        "ok": status == 0 and counts.get("passed", 0) > 0,
-        "reason": _last(text),
-        "seconds": round(time.monotonic() - start, 1),
-        **counts,
-    }
+    last = _last(log.read_text())
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    ok = status == 0 and counts.get("passed", 0) > 0
+    return {"ok": ok, "reason": last, "seconds": round(time.monotonic() - start, 1), **counts}
 
 
-def _command(events: Path, names: list[str], *, dry: bool, limits: bool = False, prepare: bool = False) -> list[str]:
+def _command(events: Path, units: list[str], *, dry: bool, limits: bool = False, prepare: bool = False) -> list[str]:
     flags = {"--dry-run": dry, "--limits": limits, "--prepare": prepare}
-    worker = [sys.executable, "-m", "bench.gpu_worker", str(events), "--rows", *names]
+    worker = [sys.executable, "-m", "bench.gpu_worker", str(events), "--units", *units]
     return [*worker, *(flag for flag, on in flags.items() if on)]
 
 
 @contextmanager
-def preparing(names: list[str], wanted: bool) -> Iterator[None]:
-    """Within the block, fill torch.compile's cache on disk in a process beside it, so that rows spend their time
+def preparing(units: list[str], wanted: bool) -> Iterator[None]:
+    """Within the block, fill the caches of compilers on disk in a process beside it, so that rows spend their time
     timing."""
     if not wanted:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = _command(Path(folder) / "events", names, dry=False, prepare=True)
-        quiet = subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=ROOT, env=_environment(False), stdout=quiet, stderr=quiet)
-        try:
+        command = _command(Path(folder) / "events", units, dry=False, prepare=True)
+        with _running(command, subprocess.DEVNULL, dry=False):
             yield
-        finally:
-            process.kill()
-            process.wait()
 
 
-def bench(
-    names: list[str], tell: Callable[[dict[str, Any]], None], deadline: float, row_seconds: float, *, dry: bool
-) -> None:
+Tell = Callable[[dict[str, Any]], None]
+
+
+def bench(units: list[str], tell: Tell, deadline: float, seconds: float, *, dry: bool) -> None:
     """Run the rows; `tell` hears every event of the worker, and "failed" for a row that hung, died or came too late.
 
     Args:
-        names: of the rows, in order.
+        units: "row:dtype", in order.
         tell: called with events as `bench.gpu_worker` writes them.
         deadline: of `time.monotonic`, after which nothing is started or left running.
-        row_seconds: for one row in one dtype.
+        seconds: after which a worker that has told nothing new is ended; the next one goes on with the next unit.
         dry: see `bench.gpu`.
     """
-    todo, limits = list(names), True
+    todo, limits = list(units), True
     while todo:
         with tempfile.TemporaryDirectory() as folder:
             events, output = Path(folder) / "events", Path(folder) / "output"
             events.touch()
-            with output.open("w") as file:
-                process = subprocess.Popen(
-                    _command(events, todo, dry=dry, limits=limits),
-                    cwd=ROOT,
-                    env=_environment(dry),
-                    stdout=file,
-                    stderr=file,
-                )
-                at, why = _watch(process, events, tell, deadline, row_seconds)
-            if at is None and not why:
-                return
-            if at is None:  # before the first row, or out of time between two
-                at = {"row": todo[0], "dtype": "both"}
-            text = output.read_text()
-            tell({"event": "failed", **at, "error": why or f"the process died: {_last(text)}"})
-        todo, limits = todo[todo.index(at["row"]) + 1 :], False
+            command = _command(events, todo, dry=dry, limits=limits)
+            with output.open("w") as file, _running(command, file, dry=dry) as process:
+                done, why = _watch(process, events, tell, deadline, seconds)
+            todo, limits = todo[len(done) :], False
+            if todo:
+                tell({"event": "failed", "unit": todo[0], "error": why or f"it died: {_last(output.read_text())}"})
+                todo = todo[1:]
         if time.monotonic() > deadline:
-            for name in todo:
-                tell({"event": "failed", "row": name, "dtype": "both", "error": "no time was left"})
+            for unit in todo:
+                tell({"event": "failed", "unit": unit, "error": "no time was left"})
             return
 
 
 def _watch(
-    process: "subprocess.Popen[bytes]",
-    events: Path,
-    tell: Callable[[dict[str, Any]], None],
-    deadline: float,
-    row_seconds: float,
-) -> tuple[dict[str, str] | None, str]:
-    """Follow a worker to its end. Returns the row that it was at and why it was ended; (None, "") if all is done."""
-    at: dict[str, str] | None = None
-    since, position, ended = time.monotonic(), 0, False
+    process: "subprocess.Popen[bytes]", events: Path, tell: Tell, deadline: float, seconds: float
+) -> tuple[list[str], str]:
+    """Follow a worker to its end: the units that it finished, and why it has to be ended before the others."""
+    done: list[str] = []
+    since, position = time.monotonic(), 0
     while True:
         over = process.poll() is not None
         with events.open() as file:
             file.seek(position)
             while (line := file.readline()).endswith("\n"):
-                position = file.tell()
+                position, since = file.tell(), time.monotonic()
                 event = json.loads(line)
-                since = time.monotonic()
-                if event["event"] == "start":
-                    at = {"row": event["row"], "dtype": event["dtype"]}
-                    continue
-                at = None if event["event"] in ("result", "failed") else at
-                ended = ended or event["event"] == "end"
+                if event["event"] in ("result", "failed"):
+                    done.append(event.get("unit", ""))
                 tell(event)
-        if ended:
-            process.wait()
-            return None, ""
-        if over:
-            return at, "" if at else "the process died between rows"
         now = time.monotonic()
-        if now > deadline or now - since > row_seconds:
-            process.kill()
-            process.wait()
-            return at, "no time was left" if now > deadline else f"not done within {row_seconds:.0f} s"
+        if over:
+            return done, ""
+        if now > deadline:
+            return done, "no time was left"
+        if now - since > seconds:
+            return done, f"nothing new within {seconds:.0f} s"
         time.sleep(0.05)
 
 
-def bench_here(names: list[str], tell: Callable[[dict[str, Any]], None], *, dry: bool) -> None:
+def bench_here(units: list[str], tell: Tell, *, dry: bool) -> None:
     """The same in this process, without limits of time."""
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events"
-        gpu_worker.work(events, names, dry=dry, prepare=False, limits=True)
+        gpu_worker.work(events, units, dry=dry, prepare=False, limits=True)
         for line in events.read_text().splitlines():
-            if (event := json.loads(line))["event"] != "start":
-                tell(event)
+            tell(json.loads(line))

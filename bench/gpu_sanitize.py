@@ -72,7 +72,8 @@ def sanitize(log: Path, seconds: float, *, dry: bool) -> list[dict[str, Any]]:
     """Run the cases under each tool; without a GPU alone, to see that they run. The tools' words go into `log`."""
     command = [sys.executable, "-m", "bench.gpu_sanitize"]
     if dry:
-        done = subprocess.run([*command, "cpu"], cwd=ROOT, capture_output=True, text=True, timeout=seconds)
+        dry_env = {**os.environ, "TRITON_INTERPRET": "1"}
+        done = subprocess.run([*command, "cpu"], cwd=ROOT, env=dry_env, capture_output=True, text=True, timeout=seconds)
         log.write_text(done.stdout + done.stderr)
         if DONE not in done.stdout:
             return [{"tool": "none", "status": "failed", "reason": (done.stderr.splitlines() or ["no output"])[-1]}]
@@ -84,7 +85,7 @@ def sanitize(log: Path, seconds: float, *, dry: bool) -> list[dict[str, Any]]:
     env = {**os.environ, "PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}  # with the cache, one tensor's end is another's start
     start, runs = time.monotonic(), []
     for name in TOOLS:
-        output = tempfile.TemporaryFile("w+")
+        output = tempfile.TemporaryFile("w+")  # noqa: SIM115  read when the process has ended
         options = ["--tool", name, "--error-exitcode", str(FOUND), "--report-api-errors", "no"]
         process = subprocess.Popen([tool, *options, *command], cwd=ROOT, env=env, stdout=output, stderr=output)
         runs.append((name, process, output))

@@ -1,7 +1,7 @@
-"""Runs rows of the GPU gate in a process of its own: `python -m bench.gpu_worker EVENTS --rows ...`.
+"""Runs rows of the GPU gate in a process of its own: `python -m bench.gpu_worker EVENTS --units ROW:DTYPE ...`.
 
-Appends one line of JSON to EVENTS when it starts a row, for every result, and at the end, so that whoever watches knows
-what it was at when it hangs or dies.
+Appends one line of JSON to EVENTS when it starts a row in a dtype, for what is known of it so far, for every result,
+and at the end, so that whoever watches knows what it was at when it hangs or dies.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import torch
 import lkops.nn
 import lkops.triton
 from bench.gpu_clock import Clock, measured_limits
-from bench.gpu_measure import DTYPES, Measurement
+from bench.gpu_measure import Measurement
 from bench.gpu_rows import rows
 
 
@@ -34,8 +34,8 @@ def block_launches(device: str, *, tiny: bool) -> dict[str, int]:
     return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
-def work(events: Path, names: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
-    """Run these rows in both dtypes; see the module's docstring."""
+def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
+    """Run these rows, "name:dtype"; see the module's docstring."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -48,40 +48,39 @@ def work(events: Path, names: list[str], *, dry: bool, prepare: bool, limits: bo
     if limits:
         tell(event="limits", **asdict(measured_limits(clock)))
         tell(event="block", launches=block_launches("cpu" if dry else "cuda", tiny=dry))
-    for row in rows(tiny=dry):
-        if row.name not in names:
-            continue
-        for dtype in DTYPES:
-            tell(event="start", row=row.name, dtype=dtype)
-            try:
-                measurement = Measurement(row, dtype, clock, dry=dry)
-                result = measurement.run(only_compile=prepare)
-            except Exception as error:
-                text = " ".join(str(error).split())[:300]
-                tell(event="failed", row=row.name, dtype=dtype, error=f"{type(error).__name__}: {text}")
-                if "CUDA error" in text:  # nothing runs in this process any more
-                    sys.exit(1)
+    by_name = {row.name: row for row in rows(tiny=dry)}
+    for unit in units:
+        name, _, dtype = unit.partition(":")
+        tell(event="start", unit=unit)
+        try:
+            measurement = Measurement(by_name[name], dtype, clock, dry=dry)
+            if prepare:
+                measurement.prepare()
             else:
-                if not prepare:
-                    tell(event="result", **result)
-            measurement = None  # type: ignore[assignment]
-            torch.compiler.reset()
-            gc.collect()
-            if not dry:
-                torch.cuda.empty_cache()
+                tell(event="result", **measurement.run(lambda so_far: tell(event="partial", **so_far)))
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            tell(event="failed", unit=unit, error=f"{type(error).__name__}: {text}")
+            if "CUDA error" in text:  # nothing runs in this process any more
+                sys.exit(1)
+        measurement = None  # type: ignore[assignment]
+        torch.compiler.reset()
+        gc.collect()
+        if not dry:
+            torch.cuda.empty_cache()
     tell(event="end")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("events", type=Path)
-    parser.add_argument("--rows", nargs="+", required=True)
+    parser.add_argument("--units", nargs="+", required=True, metavar="ROW:DTYPE")
     parser.add_argument("--dry-run", action="store_true")
     parser.add_argument("--prepare", action="store_true", help="only compile, so that torch.compile's cache has it")
     parser.add_argument("--limits", action="store_true", help="measure the card and count a block's launches first")
     a = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        work(a.events, a.rows, dry=a.dry_run, prepare=a.prepare, limits=a.limits)
+        work(a.events, a.units, dry=a.dry_run, prepare=a.prepare, limits=a.limits)
 
 
 if __name__ == "__main__":
