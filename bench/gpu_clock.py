@@ -22,28 +22,26 @@ class Clock:
     def __init__(self, device: str, seconds: float = 0.4) -> None:
         self.on_gpu, self.seconds = device == "cuda", seconds
 
-    def synchronize(self) -> None:
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
     def times(self, run: Callable[[int], Any], *, warm_up: int = 5) -> dict[str, float]:
         """Median, 20th and 80th percentile in milliseconds of `run(i)`, called with 0, 1, 2 ...
 
         Calls follow each other without waiting for the GPU: where launching takes longer than running, a time is that
         of launching.
         """
-        for i in range(warm_up if self.on_gpu else 1):
-            run(i)
-        self.synchronize()
-        start = time.perf_counter()
-        for i in range(3):
-            run(i)
-        self.synchronize()
-        once = max((time.perf_counter() - start) / 3, 1e-6)
-        calls = min(max(int(self.seconds / once), 10), 200) if self.on_gpu else 2
-        taken = self._events(run, calls) if self.on_gpu else self._host(run, calls)
+        if self.on_gpu:
+            for i in range(warm_up):
+                run(i)
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for i in range(3):
+                run(i)
+            torch.cuda.synchronize()
+            once = max((time.perf_counter() - start) / 3, 1e-6)
+            taken = self._events(run, min(max(int(self.seconds / once), 10), 200))
+        else:
+            taken = self._host(run, 2)
         deciles = statistics.quantiles(taken, n=10, method="inclusive")
-        return {"ms": statistics.median(taken), "p20_ms": deciles[1], "p80_ms": deciles[7], "calls": calls}
+        return {"ms": statistics.median(taken), "p20_ms": deciles[1], "p80_ms": deciles[7], "calls": len(taken)}
 
     def _events(self, run: Callable[[int], Any], calls: int) -> list[float]:
         pairs = [[torch.cuda.Event(enable_timing=True) for _ in range(2)] for _ in range(calls)]

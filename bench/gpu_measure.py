@@ -5,7 +5,7 @@ import functools
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest import mock
 
@@ -72,10 +72,11 @@ def compare(
     """Raise unless all errors are at most `times` those of eager PyTorch, plus four roundings, and eager's are small;
     returns the largest error as a fraction of what is allowed."""
     worst = 0.0
-    for i, (b, right) in enumerate(zip(eager, exact, strict=True)):
-        apart, norm = float((b.double() - right).norm()), float(right.norm())
-        if not apart <= (0.5 if half else 1e-2) * norm:  # or anything would be allowed
-            raise WrongOutput(f"result {i} of eager PyTorch and float64 differ by {apart:.2g} of {norm:.2g} (norms)")
+    norms = [((b.double() - right).norm(), right.norm()) for b, right in zip(eager, exact, strict=True)]
+    # some of a network's gradients nearly vanish: there all of them count together
+    for error, norm in [torch.stack(list(map(torch.stack, norms))).norm(dim=0)] if row.network else norms:
+        if not error <= (0.5 if half else 1e-2) * norm:  # or anything would be allowed
+            raise WrongOutput(f"eager PyTorch and float64 differ by {float(error):.2g} of {float(norm):.2g} (norms)")
     for i, (a, b, right) in enumerate(zip(ours, eager, exact, strict=True)):
         if a.shape != right.shape:
             raise WrongOutput(f"result {i} has shape {tuple(a.shape)}, expected {tuple(right.shape)}")
@@ -147,14 +148,17 @@ class Measurement:
         right = (exact, self._checked(self.case.plain, gradients), gradients)
 
         times = 3 if self.row.network else 2
-        with _which_backends() as names:
-            providers["lkops"] = self._provider(lambda: copy.deepcopy(self.case.ours), right, times)
+        with _which_backends() as names, suppress(Exception):  # not while timing; what fails, fails again below
+            self._checked(self.case.ours, gradients)
+        providers["lkops"] = self._provider(lambda: copy.deepcopy(self.case.ours), right, times)
         result["backends"] = sorted(names)
         if "error" not in providers["lkops"]:
             result["launches"] = self._launches(copy.deepcopy(self.case.ours))
         if names == {"triton"}:
             providers["lkops triton"] = {"same_as": "lkops"}
         else:
+            # in the interpreter stores of bfloat16 are truncated, which errs twice as much as rounding
+            times *= 2 if self.dry and self.half else 1
             with lkops.backend("triton"):
                 providers["lkops triton"] = self._provider(lambda: copy.deepcopy(self.case.ours), right, times)
         others: dict[str, Callable[[], nn.Module]] = {
@@ -168,7 +172,17 @@ class Measurement:
             gc.collect()
         return result | {"seconds": round(time.perf_counter() - start, 1)}
 
+    def _poison(self) -> None:
+        """Leave NaN in the memory that the next tensors get, so that values which nothing wrote are seen."""
+        if self.clock.on_gpu:
+            torch.cuda.empty_cache()
+            count = min(1 << 28, torch.cuda.mem_get_info()[0] // 4 // 4)
+            large = torch.full((count,), torch.nan, device="cuda")
+            small = [torch.full((1 << 16,), torch.nan, device="cuda") for _ in range(64)]  # from another pool
+            del large, small
+
     def _checked(self, module: nn.Module, gradients: Sequence[Tensor] | None) -> list[Tensor]:
+        self._poison()
         with self.autocast():
             return _results(module, self.sets[0], gradients)
 

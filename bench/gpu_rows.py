@@ -205,7 +205,7 @@ def rows(*, tiny: bool = False) -> list[Row]:
     small, large = (4, 8) if tiny else (16, 128)
     n = 2 if tiny else 32
     faster = {"eager": 3.0, "compile": 1.5}
-    cube = (n, b, 8, 8) if tiny else (n, b, 64, 64)
+    cube = (1, b, 8, 8) if tiny else (n, b, 64, 64)
 
     def attention(*shape: int) -> Callable[[str, bool], Case]:
         return lambda device, half: _attention(shape, device, half)  # type: ignore[arg-type]

@@ -82,7 +82,8 @@ class _Counter(TorchDispatchMode):
                 return func._op_dk(_COMPOSITE, *args, **(kwargs or {}))
         result = func(*args, **(kwargs or {}))
         if not _is_free(func):
-            written = [a for a, s in zip(args, func._schema.arguments, strict=False) if s.is_write]
+            aliases = [argument.alias_info for argument in func._schema.arguments]
+            written = [a for a, alias in zip(args, aliases, strict=False) if alias is not None and alias.is_write]
             self.traffic.ops[func._schema.name.partition("::")[2]] += 1
             self.traffic.op_bytes += _bytes((args, kwargs)) + _bytes(result if result is not None else written)
         return result

@@ -87,7 +87,7 @@ class GraphedNetwork:
             raise TypeError(f"image must be {self.input.dtype} as the example is, got {image.dtype}")
         if image.device != self.input.device:
             raise ValueError(f"image must be on {self.input.device} as the example is, got {image.device}")
-        with torch.cuda.device(image.device):
+        with torch.cuda.device_of(image):
             self.input.copy_(image.detach())
             self._graph.replay()
             return self.output.clone() if copy else self.output
@@ -96,7 +96,7 @@ class GraphedNetwork:
 def graphed(model: LKCANet, example: Tensor) -> GraphedNetwork:
     """Capture the network's forward for images like `example` in a CUDA graph.
 
-    Of a small image, launching the kernels from Python takes longer than running them; a graph launches all at once.
+    Launching a small image's kernels from Python can take longer than running them; a graph launches all at once.
     Weight normalisation is folded away in a copy, as in `super_resolve`. The graph reads that copy's weights at their
     addresses: what is written in place into `.model` of the result holds from the next call on, whereas `model` may
     change, train or move without any effect, and needs another `graphed` to be seen. Autocast, the backends of lkops

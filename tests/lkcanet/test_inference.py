@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lkcanet import inference
 from lkcanet.data.scenes import Scene
 from lkcanet.inference import graphed, super_resolve
 from lkcanet.models import LKCANet
@@ -83,6 +84,45 @@ def test_a_graph_needs_a_gpu(model: LKCANet) -> None:
         graphed(model, torch.rand(1, 4, 6, 6))
     with pytest.raises(TypeError, match="example must be a tensor, got ndarray"):
         graphed(model, np.zeros((4, 6, 6), np.float32))
+
+
+def test_calls_of_a_graph_but_for_the_graph(model: LKCANet, monkeypatch) -> None:
+    """All of `GraphedNetwork` on the CPU, with a replay that calls the function again."""
+
+    class Replay:
+        def __init__(self, run, device) -> None:
+            self.run, self.output = run, run()
+
+        def replay(self) -> None:
+            with torch.inference_mode():
+                self.output.copy_(self.run())
+
+    def capture(run, device):
+        graph = Replay(run, device)
+        return graph, graph.output
+
+    monkeypatch.setattr(inference._graphs, "capture", capture)
+    model.train()
+    for shape, dtype in (((2, 4, 9, 7), torch.float32), ((4, 8, 8), torch.float64), ((1, 4, 8, 8), torch.bfloat16)):
+        example = torch.rand(shape, dtype=dtype)
+        fast = inference.GraphedNetwork(model.fold().eval(), example)
+        results = []
+        for _ in range(3):
+            image = torch.rand(shape, dtype=dtype)
+            results.append((fast(image), super_resolve(model, image)))
+        for got, expected in results:
+            assert torch.equal(got, expected)
+            assert not got.is_inference()
+        assert fast(image, copy=False) is fast.output
+        assert not torch.equal(fast.input, example)
+    for wrong, error, message in (
+        (torch.rand(1, 4, 8, 9).bfloat16(), ValueError, r"shape of the example, \(1, 4, 8, 8\), got \(1, 4, 8, 9\)"),
+        (torch.rand(1, 4, 8, 8), TypeError, r"must be torch\.bfloat16 as the example is, got torch\.float32"),
+        (torch.rand(1, 4, 8, 8).bfloat16().to("meta"), ValueError, "must be on cpu as the example is, got meta"),
+        ([1.0], TypeError, "image must be a tensor, got list"),
+    ):
+        with pytest.raises(error, match=message):
+            fast(wrong)
 
 
 class TestGraphsOnCuda:
