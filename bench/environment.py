@@ -32,7 +32,8 @@ def environment() -> dict[str, Any]:
     """Commit, versions, CPU, threads and allocator."""
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "clean": not _git("status", "--porcelain", "--untracked-files=no"),
+        # a run that wrote results is no change of the code
+        "clean": not _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)bench/results"),
         "lkops": lkops.__version__,
         "torch": torch.__version__,
         "python": platform.python_version(),

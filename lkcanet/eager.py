@@ -77,11 +77,14 @@ def spectral_losses(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor,
 
 
 class Network(torch.nn.Module):
-    """A folded `LKCANet` run by these functions; it shares the network's parameters."""
+    """A folded `LKCANet` run by these functions; it shares the network's parameters.
 
-    def __init__(self, model: LKCANet) -> None:
+    With `folded=False` weight normalisation may be there, computed at every call as training does, without drop path.
+    """
+
+    def __init__(self, model: LKCANet, *, folded: bool = True) -> None:
         super().__init__()
-        if model.config["weight_norm"]:
+        if folded and model.config["weight_norm"]:
             raise ValueError("model must be folded: call model.fold() first")
         fixed = {"dilations": [5, 7], "interleave": False, "eps": 1e-6}  # what the functions above compute
         for name, value in fixed.items():

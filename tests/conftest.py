@@ -13,6 +13,11 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Kernels are held to eager PyTorch's own error in float32: on a GPU, torch's convs would take tf32 (1e-3) by default.
+# One test turns it on for itself: test_contract.py's of tf32.
+torch.backends.cudnn.allow_tf32 = False
+torch.backends.cuda.matmul.allow_tf32 = False
+
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (
     *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rich"),

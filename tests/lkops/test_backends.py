@@ -59,7 +59,7 @@ def test_named_runs_or_raises_with_the_reason(ran) -> None:
     with pytest.raises(RuntimeError, match="backend 'cuda' can't run bicubic_upsample: "):
         up(backend="cuda")
     with pytest.raises(RuntimeError, match=r"'triton' can't run lk_block: .*; backend 'cuda' can't run lk_block"):
-        backends.choose("lk_block", ["triton", "cuda"], [X])
+        backends.choose("lk_block", ["triton", "cuda"], [X.double()])  # no kernel takes float64
     up(backend=["cuda", "reference"])
     up(backend="cuda, reference")
     assert ran == ["reference", "reference", "reference"]

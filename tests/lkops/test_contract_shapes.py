@@ -1,6 +1,7 @@
 """The contract's values and gradients for drawn shapes and options, on every compiled kernel that is here."""
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,10 +9,11 @@ from tests.lkops.harness import check_against_float64, runs
 from tests.lkops.problems import PROBLEMS, Case
 
 COMPILED = runs(compiled_only=True)
+EXAMPLES = 20 if torch.cuda.is_available() else 60  # on a GPU, many a new shape compiles kernels again
 
 
 @pytest.mark.skipif(not COMPILED, reason="no compiled kernel here")
-@settings(max_examples=60)
+@settings(max_examples=EXAMPLES)
 @given(data=st.data())
 def test_values_and_gradients_of_any_shape(data) -> None:
     operator, backend, device, dtype = data.draw(st.sampled_from(COMPILED or [None]))

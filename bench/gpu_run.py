@@ -1,0 +1,190 @@
+"""The pieces of the GPU gate: the build, the tests, and the rows in worker processes that may hang or die."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench import gpu_worker
+from lkops import _extension
+
+ROOT = Path(__file__).parents[1]
+
+
+def _environment(dry: bool) -> dict[str, str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1" if dry else "4"}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
+    return env | ({"TRITON_INTERPRET": "1"} if dry else {})
+
+
+@contextmanager
+def _running(command: list[str], output: Any, *, dry: bool) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process whose children end with it, at the latest when the block ends."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=_environment(dry), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _last(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1].strip("= ")[:200] if lines else "no output"
+
+
+def first_line(*command: str) -> str:
+    """Of what a program prints; empty where it is not there."""
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=20).stdout.splitlines()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return lines[0].strip() if lines else ""
+
+
+def build(*, dry: bool) -> dict[str, Any]:
+    """Use the compiled kernels that are here if they load and have CUDA, where there are sources for it; else build
+    them. A dry run builds nothing."""
+    facts = {key: _extension.build_facts().get(key) for key in ("torch", "cuda", "why_no_cuda")}
+    error = _extension.extension_error("_C_cpu")
+    if not error and not facts["cuda"] and any((ROOT / "csrc").rglob("*.cu")):
+        error = f"built without CUDA: {facts['why_no_cuda']}"
+    if not error:
+        return {"ok": True, "reason": "an extension is there and loads", "facts": facts}
+    if dry:
+        return {"ok": True, "reason": f"nothing is built in a dry run; the extension: {error}", "facts": facts}
+    start = time.monotonic()
+    command = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", "."]
+    # one that can't reach a registry must not wait for it
+    env = {**os.environ, "LKOPS_CUDA": "1", "LKOPS_BUILD": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "reason": "not done within 240 s", "facts": facts}
+    if done.returncode:
+        return {"ok": False, "reason": _last(done.stderr), "log": done.stderr[-2000:], "facts": facts}
+    code = "import json; from lkops import _extension as e; "
+    code += "print(json.dumps([e.extension_error('_C_cpu'), e.build_facts()]))"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    error, built = json.loads(said)
+    facts = {key: built.get(key) for key in facts}
+    took = f"built in {time.monotonic() - start:.0f} s with LKOPS_CUDA=1"
+    return {"ok": not error, "reason": error or took, "facts": facts}
+
+
+def tests(log: Path, seconds: float, *, dry: bool) -> dict[str, Any]:
+    """The contract of every backend on the GPU; what pytest prints goes into `log`."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    if dry:  # a sample, in the interpreter
+        command += ["tests/lkops/test_contract.py", "-k", "test_values_and_gradients and triton-cpu-float32-one_pixel"]
+    else:
+        if subprocess.run([sys.executable, "-c", "import xdist"], capture_output=True).returncode == 0:
+            command += ["-n", str(max(2, min(8, (os.cpu_count() or 2) // 2)))]
+        command += ["tests/lkops", "tests/lkcanet/test_inference.py", "--ignore", "tests/lkops/test_build.py"]
+        command += ["-m", "not slow", "-k", "cuda or any_shape"]  # what runs on the CPU only is CI's
+    start = time.monotonic()
+    with log.open("w") as file, _running(command, file, dry=dry) as process:
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return {"ok": False, "reason": f"not done within {seconds:.0f} s", "seconds": round(seconds, 1)}
+    last = _last(log.read_text())
+    counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
+    ok = status == 0 and counts.get("passed", 0) > 0
+    return {"ok": ok, "reason": last, "seconds": round(time.monotonic() - start, 1), **counts}
+
+
+def _command(events: Path, units: list[str], *, dry: bool, limits: bool = False, prepare: bool = False) -> list[str]:
+    flags = {"--dry-run": dry, "--limits": limits, "--prepare": prepare}
+    worker = [sys.executable, "-m", "bench.gpu_worker", str(events), "--units", *units]
+    return [*worker, *(flag for flag, on in flags.items() if on)]
+
+
+@contextmanager
+def preparing(units: list[str], wanted: bool) -> Iterator[None]:
+    """Within the block, fill the caches of compilers on disk in a process beside it, so that rows spend their time
+    timing."""
+    if not wanted:
+        yield
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        command = _command(Path(folder) / "events", units, dry=False, prepare=True)
+        with _running(command, subprocess.DEVNULL, dry=False):
+            yield
+
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+def bench(units: list[str], tell: Tell, deadline: float, seconds: float, *, dry: bool) -> None:
+    """Run the rows; `tell` hears every event of the worker, and "failed" for a row that hung, died or came too late.
+
+    Args:
+        units: "row:dtype", in order.
+        tell: called with events as `bench.gpu_worker` writes them.
+        deadline: of `time.monotonic`, after which nothing is started or left running.
+        seconds: after which a worker that has told nothing new is ended; the next one goes on with the next unit.
+        dry: see `bench.gpu`.
+    """
+    todo, limits = list(units), True
+    while todo:
+        with tempfile.TemporaryDirectory() as folder:
+            events, output = Path(folder) / "events", Path(folder) / "output"
+            events.touch()
+            command = _command(events, todo, dry=dry, limits=limits)
+            with output.open("w") as file, _running(command, file, dry=dry) as process:
+                done, why = _watch(process, events, tell, deadline, seconds)
+            todo, limits = todo[len(done) :], False
+            if todo:
+                tell({"event": "failed", "unit": todo[0], "error": why or f"it died: {_last(output.read_text())}"})
+                todo = todo[1:]
+        if time.monotonic() > deadline:
+            for unit in todo:
+                tell({"event": "failed", "unit": unit, "error": "no time was left"})
+            return
+
+
+def _watch(
+    process: "subprocess.Popen[bytes]", events: Path, tell: Tell, deadline: float, seconds: float
+) -> tuple[list[str], str]:
+    """Follow a worker to its end: the units that it finished, and why it has to be ended before the others."""
+    done: list[str] = []
+    since, position = time.monotonic(), 0
+    while True:
+        over = process.poll() is not None
+        with events.open() as file:
+            file.seek(position)
+            while (line := file.readline()).endswith("\n"):
+                position, since = file.tell(), time.monotonic()
+                event = json.loads(line)
+                if event["event"] in ("result", "failed"):
+                    done.append(event.get("unit", ""))
+                tell(event)
+        now = time.monotonic()
+        if over:
+            return done, ""
+        if now > deadline:
+            return done, "no time was left"
+        if now - since > seconds:
+            return done, f"nothing new within {seconds:.0f} s"
+        time.sleep(0.05)
+
+
+def bench_here(units: list[str], tell: Tell, *, dry: bool) -> None:
+    """The same in this process, without limits of time."""
+    with tempfile.TemporaryDirectory() as folder:
+        events = Path(folder) / "events"
+        gpu_worker.work(events, units, dry=dry, prepare=False, limits=True)
+        for line in events.read_text().splitlines():
+            tell(json.loads(line))

@@ -1,0 +1,87 @@
+"""Runs rows of the GPU gate in a process of its own: `python -m bench.gpu_worker EVENTS --units ROW:DTYPE ...`.
+
+Appends one line of JSON to EVENTS when it starts a row in a dtype, for what is known of it so far, for every result,
+and at the end, so that whoever watches knows what it was at when it hangs or dies.
+"""
+
+import argparse
+import contextlib
+import gc
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lkops.nn
+import lkops.triton
+from bench.gpu_clock import Clock, measured_limits
+from bench.gpu_measure import Measurement
+from bench.gpu_rows import rows
+
+
+def block_launches(device: str, *, tiny: bool) -> dict[str, int]:
+    """Triton launches of a block at batch 1 of 16x16, by kernel, at inference."""
+    launches: list[Any] = []
+    channels, side = (16, 4) if tiny else (128, 16)
+    with torch.device(device):
+        block, x = lkops.nn.LKBlock(channels), torch.rand(1, channels, side, side)
+    with torch.inference_mode(), lkops.triton.watch(launches.append):
+        block(x)
+    names = [getattr(launch.kernel, "fn", launch.kernel).__name__ for launch in launches]
+    return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
+    """Run these rows, "name:dtype"; see the module's docstring."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+    def tell(**event: Any) -> None:
+        with events.open("a") as file:
+            file.write(json.dumps(event) + "\n")
+
+    clock = Clock("cpu" if dry else "cuda")
+    tell(event="ready")
+    if limits:
+        tell(event="limits", **asdict(measured_limits(clock)))
+        tell(event="block", launches=block_launches("cpu" if dry else "cuda", tiny=dry))
+    by_name = {row.name: row for row in rows(tiny=dry)}
+    for unit in units:
+        name, _, dtype = unit.partition(":")
+        tell(event="start", unit=unit)
+        try:
+            measurement = Measurement(by_name[name], dtype, clock, dry=dry)
+            if prepare:
+                measurement.prepare()
+            else:
+                tell(event="result", **measurement.run(lambda so_far: tell(event="partial", **so_far)))
+        except Exception as error:
+            text = " ".join(str(error).split())[:300]
+            tell(event="failed", unit=unit, error=f"{type(error).__name__}: {text}")
+            if "CUDA error" in text:  # nothing runs in this process any more
+                sys.exit(1)
+        measurement = None  # type: ignore[assignment]
+        torch.compiler.reset()
+        gc.collect()
+        if not dry:
+            torch.cuda.empty_cache()
+    tell(event="end")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("events", type=Path)
+    parser.add_argument("--units", nargs="+", required=True, metavar="ROW:DTYPE")
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--prepare", action="store_true", help="only compile, so that torch.compile's cache has it")
+    parser.add_argument("--limits", action="store_true", help="measure the card and count a block's launches first")
+    a = parser.parse_args()
+    with contextlib.suppress(KeyboardInterrupt):
+        work(a.events, a.units, dry=a.dry_run, prepare=a.prepare, limits=a.limits)
+
+
+if __name__ == "__main__":
+    main()
