@@ -22,11 +22,7 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-<<<<<<< HEAD
-.PHONY: demo test check lint bench ahead-of-time clean
-=======
-.PHONY: demo test check lint bench gpu clean
->>>>>>> gate
+.PHONY: demo test check lint bench ahead-of-time gpu clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
@@ -45,15 +41,13 @@ lint: $(READY)
 bench: $(READY)
 	$(PY) -m bench.run
 
-<<<<<<< HEAD
 # compiles new and changed Triton launches for four GPUs into bench/results/triton_ahead_of_time.*; needs none
 ahead-of-time: $(READY)
 	$(PY) -m bench.ahead_of_time
-=======
+
 # not $(READY): it builds by itself, with CUDA, where no extension is there
 gpu: $(if $(VENV),$(VENV)/.dependencies)
 	$(PY) -m bench.gpu $(GPU)
->>>>>>> gate
 
 clean:
 	rm -rf build .venv *.egg-info lkops/_C_*.so lkops/_build_facts.json

@@ -166,18 +166,11 @@ def test_same_bits_again(operator, backend, device, dtype) -> None:
     assert all(torch.equal(first[what], second[what]) for what in first)
 
 
-<<<<<<< HEAD
-# Triton's programs know nothing of torch's threads
-THREADED = [run for run in COMPILED if run[1] != "triton"]
+# Triton's programs know nothing of torch's threads, nor does a GPU
+THREADED = [run for run in COMPILED if run[1] != "triton" and run[2] == "cpu"]
 
 
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), THREADED, ids=name_of)
-=======
-ON_CPU = [run for run in COMPILED if run[2] == "cpu"]
-
-
-@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), ON_CPU, ids=name_of)
->>>>>>> gate
 def test_same_bits_for_any_number_of_threads(operator, backend, device, dtype) -> None:
     for case in PROBLEMS[operator][1]:
         tensors, options = arguments(operator, case)
