@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..triton import config, launch, next_power_of_2
 from ..triton.device import dot
-from .triton_tiles import add_bicubic, border, enlarged_mask, enlarged_offsets, enlarged_rows, first_tap, tap_weights
+from .triton_tiles import bicubic_tile, border, enlarged_mask, enlarged_offsets, enlarged_rows, first_tap, tap_weights
 
 
 @triton.jit
@@ -31,8 +31,7 @@ def forward_kernel(
     p0 = pid // pixel_tiles % (R // PP) * PP
     b0 = (pid // pixel_tiles // (R // PP)).to(tl.int64) * BB
     b = b0 + tl.arange(0, BB)
-    tile = tl.zeros((BB, PP, P, Q), tl.float32)
-    tile = add_bicubic(tile, low_ptr, b, b < planes, p0, pixel0, height, width, A, R, SYMMETRIC, PP, P, Q)
+    tile = bicubic_tile(low_ptr, b, b < planes, p0, pixel0, height, width, A, R, SYMMETRIC, BB, PP, P, Q)
     row = tl.arange(0, BB * PP)
     b, p = b0 + row // PP, p0 + row % PP
     offsets = enlarged_offsets(b, p, enlarged_rows(pixel0, width, P, Q), pixel0, height, width, R, P, Q)

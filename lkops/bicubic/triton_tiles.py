@@ -74,8 +74,7 @@ def window(t, size, SYMMETRIC: tl.constexpr):
 
 
 @triton.jit
-def add_bicubic(
-    tile,
+def bicubic_tile(
     low_ptr,
     plane,
     inside,
@@ -86,30 +85,33 @@ def add_bicubic(
     A: tl.constexpr,
     R: tl.constexpr,
     SYMMETRIC: tl.constexpr,
+    BB: tl.constexpr,
     PP: tl.constexpr,
     P: tl.constexpr,
     Q: tl.constexpr,
 ):
-    """tile (BB, PP, P, Q) + the bicubic image of the planes `plane` (BB,) of low, columns of the window one by one.
+    """The bicubic image of the planes `plane` (BB,) of low as a tile, (BB, PP, P, Q); columns of the window one by one.
+
+    Pixels are loaded as (BB, 1, P, 1), so that all phases of a pixel are in the thread that loads it.
 
     The four taps of every phase lie in a window of five rows and columns; a weight that is not there is skipped, so
     that what is not finite spreads no further than it must.
     """
-    pixel = pixel0 + tl.arange(0, P)
+    pixel = pixel0 + tl.arange(0, P)[None, None, :, None]
     i = pixel // width
     j = pixel - i * width
-    mask = inside[:, None] & (pixel < height * width)[None, :]
-    base = low_ptr + plane[:, None] * (height * width)
-    weights_y = window_weights((p0 + tl.arange(0, PP))[None, :, None], A, R)
+    mask = inside[:, None, None, None] & (pixel < height * width)
+    base = low_ptr + plane[:, None, None, None] * (height * width)
+    weights_y = window_weights((p0 + tl.arange(0, PP))[None, :, None, None], A, R)
     weights_x = window_weights(tl.arange(0, Q)[None, None, None, :], A, R)
+    tile = tl.zeros((BB, PP, P, Q), tl.float32)
     rows, columns = window(i, height, SYMMETRIC), window(j, width, SYMMETRIC)
     for dx in tl.static_range(0, 5):
-        sums = tl.zeros((tile.shape[0], PP, P), tl.float32)
+        sums = tl.zeros((BB, PP, P, 1), tl.float32)
         for dy in tl.static_range(0, 5):
-            offset = rows[dy] * width + columns[dx]
-            value = tl.load(base + offset[None, :], mask=mask, other=0.0).to(tl.float32)[:, None, :]
+            value = tl.load(base + (rows[dy] * width + columns[dx]), mask=mask, other=0.0).to(tl.float32)
             sums += tl.where(weights_y[dy] != 0, weights_y[dy] * value, 0.0)
-        tile += tl.where(weights_x[dx] != 0, weights_x[dx] * sums[:, :, :, None], 0.0)
+        tile += tl.where(weights_x[dx] != 0, weights_x[dx] * sums, 0.0)
     return tile
 
 

@@ -1,5 +1,9 @@
 """Conv, PixelShuffle and the bicubic image on the GPU, in one kernel: an implicit product whose tile is stored
-shuffled. Backward: `triton_backward.py`."""
+shuffled. Backward: `triton_backward.py`.
+
+The product adds to the bicubic image: after the product Triton would hold the image in the layout of the tensor cores,
+and carry every pixel of the window there through shared memory.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +15,11 @@ from torch import Tensor
 
 from .._operator import gradients_like
 from ..bicubic.triton_kernels import backward_into, tile_of
-from ..bicubic.triton_tiles import add_bicubic
+from ..bicubic.triton_tiles import bicubic_tile
 from ..triton import config, launch, next_power_of_2, precision, workspace
 from ..triton.device import dot
 from .triton_backward import features_kernel, sums_kernel, weight_kernel
-from .triton_tiles import enlarged_tile, gather, outputs_of
+from .triton_tiles import as_outputs, enlarged_tile, gather, outputs_of
 
 PROGRAMS = 528  # a few for every multiprocessor; not the GPU's own number, so that all GPUs add in one order
 
@@ -61,7 +65,14 @@ def forward_kernel(
     m, inside = outputs_of(b0, p0, first, last, R, BB, PP, Q)
     last_k = inputs * (KH * KW)
     features_ptr += (n * groups + group) * inputs * height * width
-    acc = tl.zeros((BB * PP * Q, P), tl.float32)
+    if low_ptr is not None:
+        b = b0 + tl.arange(0, BB)
+        image = bicubic_tile(
+            low_ptr, n * bands + b, b < bands, p0, pixel0, height, width, A, R, SYMMETRIC, BB, PP, P, Q
+        )
+        acc = as_outputs(tl.reshape(image, (BB * PP, P * Q)), BB, PP, Q, P)
+    else:
+        acc = tl.zeros((BB * PP * Q, P), tl.float32)
     for k0 in range(0, last_k, BLOCK_K):
         k = k0 + tl.arange(0, BLOCK_K)
         mask_w = inside[:, None] & (k < last_k)[None, :]
@@ -71,10 +82,6 @@ def forward_kernel(
     if bias_ptr is not None:
         acc += tl.load(bias_ptr + m, mask=inside, other=0.0).to(tl.float32)[:, None]
     tile = tl.permute(tl.reshape(acc, (BB, PP, Q, P)), (0, 1, 3, 2))
-    if low_ptr is not None:
-        b = b0 + tl.arange(0, BB)
-        plane = n * bands + b
-        tile = add_bicubic(tile, low_ptr, plane, b < bands, p0, pixel0, height, width, A, R, SYMMETRIC, PP, P, Q)
     offsets, mask = enlarged_tile(n * bands, b0, p0, first, last, pixel0, 0, 0, height, width, R, BB, PP, Q, P, WHOLE)
     tl.store(out_ptr + offsets, tl.reshape(tile, (BB * PP, P * Q)).to(out_ptr.dtype.element_ty), mask=mask)
 

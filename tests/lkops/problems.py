@@ -225,6 +225,10 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             _case("no_lowres", 2, 4, 6, 7, scale=2, without=("lowres",)),
             _case("no_bias", 2, 4, 6, 7, scale=2, without=("bias",)),
             _case("torch", 1, 4, 6, 7, scale=2, cubic_a=-0.75, border="replicate"),
+            _case("groups_part_planes", 2, 4, 5, 6, scale=2, groups=2),
+            _case("groups_part_rows", 1, 8, 5, 6, scale=2, groups=4),
+            _case("many_outputs", 1, 32, 5, 7, scale=4, groups=2, bands=13),
+            _case("many_pixels", 1, 4, 37, 59, scale=2, bands=2),
         ),
     ),
 }

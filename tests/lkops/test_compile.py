@@ -9,8 +9,9 @@ from lkops import _operator
 from tests.lkops.harness import as_tuple, cast, invoke, raw_arguments, runs
 from tests.lkops.problems import PROBLEMS, Case, Draw, arguments
 
-RUNS = runs()
+RUNS = runs(every_dtype=False)
 SIZES = [(2, 8, 8, 8), (3, 8, 16, 16), (4, 8, 24, 40), (5, 8, 9, 7), (6, 8, 31, 3)]
+SMALL = [(2, 4, 8, 8), (3, 4, 9, 7), (4, 4, 5, 6)]  # where Triton is interpreted
 
 
 def name_of(value: object) -> str:
@@ -21,7 +22,9 @@ OPCHECK_CASES = ("plain", "one_pixel", "zero_batch")
 
 
 @pytest.mark.parametrize("case_name", OPCHECK_CASES)
-@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), runs(compiled_only=True), ids=name_of)
+@pytest.mark.parametrize(
+    ("operator", "backend", "device", "dtype"), runs(compiled_only=True, every_dtype=False), ids=name_of
+)
 def test_private_ops_pass_opcheck(operator, backend, device, dtype, case_name) -> None:
     case = next(case for case in PROBLEMS[operator][1] if case.name == case_name)
     tensors, options = arguments(operator, case)
@@ -54,7 +57,8 @@ def test_compiles_whole_and_recompiles_at_most_once(operator, backend, device, d
         return sum(output.float().square().mean() for output in outputs)
 
     compiled = torch.compile(function, fullgraph=True, backend=counter)
-    for shape in SIZES:
+    sizes = SMALL if (backend, device) == ("triton", "cpu") else SIZES
+    for shape in sizes:
         tensors, options = sized(operator, shape, dtype, device)
         names = list(tensors)
         losses, grads = [], []
@@ -69,7 +73,7 @@ def test_compiles_whole_and_recompiles_at_most_once(operator, backend, device, d
             scale = float(eager_grad.abs().max())
             assert scale > 0
             torch.testing.assert_close(compiled_grad, eager_grad, rtol=0, atol=64 * torch.finfo(dtype).eps * scale)
-    assert counter.frame_count <= 2, f"{counter.frame_count} compilations for {len(SIZES)} sizes"
+    assert counter.frame_count <= 2, f"{counter.frame_count} compilations for {len(sizes)} sizes"
 
 
 @pytest.mark.parametrize(
