@@ -213,9 +213,9 @@ def scale_backward_kernel(grad_ptr, scale_ptr, dmean_ptr, dx_ptr, plane, TILE: t
 
 
 def gate_blocks(hidden: int) -> dict[str, int]:
-    """Constants of the gate's device functions: tiles of at most 4096 weights."""
+    """Constants of the gate's device functions: tiles of at most 2048 weights, of which a kernel holds two or three."""
     block_r = next_power_of_2(hidden)
-    return {"HIDDEN": hidden, "BLOCK_R": block_r, "BLOCK_C": max(1, min(128, 4096 // block_r))}
+    return {"HIDDEN": hidden, "BLOCK_R": block_r, "BLOCK_C": max(1, min(128, 2048 // block_r))}
 
 
 def plane_sums(x: Tensor, y: Tensor | None = None) -> Tensor:
