@@ -129,19 +129,29 @@ class _Kernel(torch.autograd.Function):
         results = _as_tuple(output)
         if len(results) > ctx.outputs:  # Dynamo can't trace this call with nothing to mark
             ctx.mark_non_differentiable(*results[ctx.outputs :])
+        if not torch.compiler.is_dynamo_compiling():  # Dynamo can't trace the call, and drops such zeros by itself
+            ctx.set_materialize_grads(False)  # each result that only backward sees would cost a tensor of zeros
+            ctx.like = [(result.shape, result.dtype, result.device) for result in results[: ctx.outputs]]
         ctx.given = tuple(tensor is not None for tensor in tensors) if needs is None else needs
         everything = (*tensors, *results)
         ctx.save_for_backward(*[everything[i] for i in saves])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        tensors = (*[grad.contiguous() for grad in grads[: ctx.outputs]], *ctx.saved_tensors)
+        given_grads = [_zeros(ctx, i) if grad is None else grad for i, grad in enumerate(grads[: ctx.outputs])]
+        tensors = (*[grad.contiguous() for grad in given_grads], *ctx.saved_tensors)
         if _op_is_enough(tensors):
             result = getattr(torch.ops.lkops, f"{ctx.name}_{ctx.backend}_bwd")(*tensors, *ctx.options)
         else:
             result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *tensors)
         given = zip(_as_tuple(result), ctx.given, strict=True)
         return None, None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
+
+
+def _zeros(ctx: Any, output: int) -> Tensor:
+    """The gradient of an output that took no part."""
+    shape, dtype, device = ctx.like[output]
+    return torch.zeros(shape, dtype=dtype, device=device)
 
 
 def _op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
