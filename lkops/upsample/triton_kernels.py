@@ -132,6 +132,8 @@ def forward(
     dtype = features.dtype if lowres is None else torch.promote_types(features.dtype, lowres.dtype)
     out = features.new_empty((problem.n, problem.bands, problem.h * scale, problem.w * scale), dtype=dtype)
     constants = problem.constants("forward") | {"A": cubic_a, "SYMMETRIC": symmetric}
+    if lowres is not None:  # a small scale has many planes in a tile: at most 4 pixels' windows a thread
+        constants["P"] = min(constants["P"], max(16, 4 * 32 * constants["num_warps"] // constants["BB"]))
     plane_tiles = triton.cdiv(problem.planes, constants["BB"])
     pixel_tiles = triton.cdiv(problem.h * problem.w, constants["P"])
     grid = (scale // constants["PP"] * plane_tiles * problem.groups * pixel_tiles * problem.n,)
