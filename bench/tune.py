@@ -36,6 +36,8 @@ Settings = dict[str, Any]
 MARGIN = 0.03
 KINDS = ("float32", "bfloat16")  # of the table's two classes; both precisions of float32 share one
 WARPS, STAGES, LARGEST = 16, 4, 1 << 15
+OPTIONS = ("num_warps", "num_stages", "maxnreg")
+REGISTERS = 1 << 16  # of a multiprocessor, which one program must leave enough of
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Site:
 def neighbours(settings: Mapping[str, Any]) -> list[Settings]:
     """Settings one step away: a block or the warps halved or doubled, all blocks together, with and without the warps,
     another number of stages."""
-    blocks = [key for key, value in settings.items() if key not in ("up_to", "num_warps", "num_stages")]
+    blocks = [key for key, value in settings.items() if key not in ("up_to", *OPTIONS)]
     blocks = [key for key in blocks if _is_power_of_2(settings[key])]
     warps = ["num_warps"] * ("num_warps" in settings)
     groups = [[key] for key in (*blocks, *warps)] + [blocks, blocks + warps]
@@ -71,8 +73,10 @@ def neighbours(settings: Mapping[str, Any]) -> list[Settings]:
     for group in groups:
         for halve in (True, False):
             step = {key: settings[key] // 2 if halve else settings[key] * 2 for key in group}
-            if all(1 <= value <= (WARPS if key == "num_warps" else LARGEST) for key, value in step.items()):
-                found.append({**settings, **step})
+            other = {**settings, **step}
+            fits = other.get("maxnreg", 1) * 32 * other.get("num_warps", 1) <= REGISTERS
+            if fits and all(1 <= value <= (WARPS if key == "num_warps" else LARGEST) for key, value in step.items()):
+                found.append(other)
     if "num_stages" in settings:
         found += [{**settings, "num_stages": stages} for stages in range(1, STAGES + 1)]
     return [other for i, other in enumerate(found) if other != settings and other not in found[:i]]

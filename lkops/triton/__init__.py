@@ -123,7 +123,7 @@ class Launch:
         grid: number of programs.
         arguments: the tensors and numbers, in order.
         constants: constexpr arguments by name.
-        options: num_warps, num_stages.
+        options: num_warps, num_stages, maxnreg.
     """
 
     kernel: Any
@@ -153,7 +153,7 @@ def watch(
         _watcher, _choice_watcher, _running = before
 
 
-_OPTIONS = ("num_warps", "num_stages")
+_OPTIONS = ("num_warps", "num_stages", "maxnreg")  # without the last, ptxas spills a little to fit more programs
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
@@ -163,7 +163,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
         kernel: a `triton.jit` function.
         grid: number of programs, the largest count first (the others are limited to 65535); nothing happens if empty.
         arguments: tensors, whole numbers and floats, in the kernel's order.
-        constants: its constexpr arguments, and num_warps and num_stages.
+        constants: its constexpr arguments, and num_warps, num_stages and maxnreg.
     """
     if not math.prod(grid):
         return

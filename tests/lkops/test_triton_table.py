@@ -13,7 +13,7 @@ ENTRIES = [(kernel, kind, entries) for kernel, kinds in lkops.triton.table().ite
 def test_a_kernel_has_entries_by_class_with_the_same_settings(kernel) -> None:
     kinds = lkops.triton.table()[kernel]
     assert list(kinds) in (["float32", "half"], ["float32"])  # what only sees partial sums has no half
-    names = [set(entry) for entries in kinds.values() for entry in entries]
+    names = [set(entry) - {"num_stages", "maxnreg"} for entries in kinds.values() for entry in entries]
     assert all(entry == names[0] for entry in names)
     room, _, name = kernel.partition(".")
     assert (lkops.triton.TABLE.parents[1] / room / "reference.py").exists()
@@ -34,6 +34,7 @@ def test_entries_cover_all_work_with_launchable_settings(kernel, kind, entries) 
                 assert not value & (value - 1), f"{name} must be a power of two"
         assert entry.get("num_warps", 4) in (1, 2, 4, 8, 16)
         assert entry.get("num_stages", 3) in range(1, 9)
+        assert entry.get("maxnreg", 1) * 32 * entry.get("num_warps", 4) <= 1 << 16, "registers of a multiprocessor"
 
 
 def test_the_first_entry_that_is_large_enough_is_taken(monkeypatch) -> None:
