@@ -94,7 +94,8 @@ def test_any_strides_give_the_same_and_inputs_stay(operator, backend, device, dt
     expected, got = run(operator, dense, options, backend), run(operator, views, options, backend)
     for what, value in got.items():
         if backend == "reference":  # torch's own kernels may sum in another order for other strides
-            torch.testing.assert_close(value, expected[what], rtol=4 * torch.finfo(dtype).eps, atol=1e-2)
+            scale = float(expected[what].abs().max())
+            torch.testing.assert_close(value, expected[what], rtol=0, atol=32 * torch.finfo(dtype).eps * scale)
         else:
             assert torch.equal(value, expected[what]), what
     for output in invoke(operator, views, options, backend):
@@ -195,20 +196,22 @@ def tf32() -> Iterator[None]:
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-SINGLE = [run for run in COMPILED if run[1] != "cpu" and run[3] is torch.float32]
+# Triton's interpreter multiplies in full float32; that tf32 reaches tensor cores is test_triton_ahead_of_time.py's
+SINGLE = [run for run in COMPILED if run[2] == "cuda" and run[3] is torch.float32]
 
 
-@pytest.mark.skipif(not SINGLE, reason="no GPU kernel here")
+@pytest.mark.skipif(not SINGLE, reason="no GPU here")
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), SINGLE, ids=name_of)
 def test_tf32_products(tf32, operator, backend, device, dtype) -> None:
-    """Where torch allows tf32, results are as good as its ten bits of mantissa: 1e-3 of their size."""
+    """Where torch allows tf32, results are as good as ten bits of mantissa, truncated: tensor cores do not round their
+    operands, and a block has five products in a row."""
     for case in PROBLEMS[operator][1][:2]:
         tensors, options = arguments(operator, case)
         single = cast(tensors, dtype, device)
         exact = run(operator, cast(single, torch.float64, "cpu"), options, "reference")
         for what, value in run(operator, single, options, backend).items():
             error = (value.cpu().double() - exact[what]).norm() / exact[what].norm()
-            assert error <= 1e-3, f"{what} of {case.name}: relative error {error:.1e}"
+            assert error <= 5e-3, f"{what} of {case.name}: relative error {error:.1e}"
 
 
 AUTOCAST = [
