@@ -130,6 +130,7 @@ SHAPES: Sequence[Shape] = (
     Shape("channel_attention", {"x": ODD, **_gate(ODD[1], 5, False)}),
     *(Shape("large_kernel_channel_attention", {"u": size, **_attention(size)}) for size in (*IMAGES, ODD)),
     Shape("large_kernel_channel_attention", {"u": _PATCH, **_attention(_PATCH)}, {"interleave": True}),
+    Shape("large_kernel_channel_attention", {"u": PATCHES[0], **_attention(PATCHES[0]), **_gate(3 * C, 96, True)}),
     Shape("large_kernel_channel_attention", {"u": ODD, **_attention(ODD, (3, 5))}, {"dilations": (2, 3)}),
     *(_projection(size, C) for size in IMAGES),
     _projection(ODD, 37),

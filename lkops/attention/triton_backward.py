@@ -25,6 +25,7 @@ from ..depthwise.triton_kernels import (
 )
 from ..triton import config, launch, next_power_of_2, precision, workspace
 from ..triton.device import dot
+from . import wide
 from .triton_forward import cascade_config, kernel_constants, members_of, mixed, one_conv, slab
 
 
@@ -297,13 +298,15 @@ def mix_backward(
     n, c, h, w = u.shape
     members = wm.shape[1]
     groups = 3 * c // members
+    if members > 3 * wide.WIDEST:
+        return wide.mix_backward(grad, maps, scale, wm, bm, interleave, du, parts, gradients, product)
     constants = config("attention.mix_backward", u.dtype, n * h * w)
     wanted, largest = constants.pop("PROGRAMS"), constants.pop("BLOCK_K")
     # A product on FMA units holds whole rows of its factors in registers. On tensor cores one program takes a whole
     # group of usual size, such as 32 rows and 96 members, so that it reads everything once.
     block_m = max(16, next_power_of_2(members // 3))
-    if u.dtype is torch.float32 and precision(u.dtype) == "ieee":
-        largest = 32
+    if u.dtype is torch.float32:
+        largest = 32 if precision(u.dtype) == "ieee" else 64
     block_k = max(16, min(largest, next_power_of_2(members), 4096 // block_m))
     block_p = max(16, min(constants.pop("BLOCK_P"), 4096 // block_m))
     chunks, all_tiles = triton.cdiv(members, block_k), triton.cdiv(h * w, block_p)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..depthwise.triton_kernels import correlate, pixels_of, tiles_of, tiling
 from ..gating.triton_kernels import gate_blocks, hidden_of, scale_of, total
+from ..gating.triton_kernels import inside as gate_inside
 from ..triton import config, launch, next_power_of_2, precision, workspace
 from ..triton.device import dot
 
@@ -359,7 +360,7 @@ def mix(
     assert attention[0] is not None
     y, mean, scale = torch.empty_like(u), workspace(u, n, 3 * c), workspace(u, n, 3 * c)
     constants = config("attention.mix", u.dtype, n * h * w)
-    inside = constants.pop("GATE")
+    inside = constants.pop("GATE") and gate_inside(len(attention[0]))
     if not inside:
         gate(sums, attention, h * w, mean, scale)
     members = wm.shape[1]

@@ -16,6 +16,7 @@ from .._operator import gradients_like
 from ..attention.triton_forward import cascade, gate, mixed, store_gate
 from ..attention.triton_kernels import backward as attention_backward
 from ..gating.triton_kernels import gate_blocks, hidden_of
+from ..gating.triton_kernels import inside as gate_inside
 from ..projection.triton_kernels import backward as projection_backward
 from ..projection.triton_kernels import forward as projection_forward
 from ..triton import config, launch, next_power_of_2, precision, workspace
@@ -114,7 +115,7 @@ def mix_out(
     assert reduce is not None
     y, mean, scale = torch.empty_like(x), workspace(x, n, 3 * k), workspace(x, n, 3 * k)
     constants = config("block.mix_out", x.dtype, n * h * w)
-    inside = constants.pop("GATE")
+    inside = constants.pop("GATE") and gate_inside(len(reduce))
     if not inside:
         gate(sums, gate_parameters, h * w, mean, scale)
     members = wm.shape[1]
@@ -159,7 +160,7 @@ def backward(grad: Tensor, *saved_and_options: Any) -> list[Tensor]:
     tensors, (u, a1, a2, mean, scale) = saved[:18], saved[18:]
     x, *projection = tensors[:5]
     inner, (out_weight, out_bias, keep) = tensors[5:15], tensors[15:]
-    gradients = gradients_like(needs, *tensors)
+    gradients = [*(grad.new_empty(0) for _ in range(15)), *gradients_like(needs[15:], *tensors[15:])]
     need_x, need_w = any(needs[:5]), any(needs[15:])
     if not (need_x or need_w or any(needs[5:15])):
         return gradients

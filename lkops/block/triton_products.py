@@ -107,18 +107,20 @@ def keep_gradient_kernel(
     bias_ptr,
     in_ptr,
     partial_ptr,
+    batch,
     outputs,
     inputs,
     plane,
+    tiles,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
     """Sum over outputs and the pixels of one tile of grad (W in + bias), for one sample; partial is (tiles, N)."""
-    n, tile = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    n, tile = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
     p = tile * BLOCK_P + tl.arange(0, BLOCK_P)
-    dots = tl.zeros((BLOCK_P,), tl.float32)
+    dots = tl.zeros((BLOCK_M, BLOCK_P), tl.float32)
     for first in range(0, outputs, BLOCK_M):
         m = first + tl.arange(0, BLOCK_M)
         total = tl.zeros((BLOCK_M, BLOCK_P), tl.float32)
@@ -133,8 +135,8 @@ def keep_gradient_kernel(
             total += tl.load(bias_ptr + m, mask=m < outputs, other=0.0).to(tl.float32)[:, None]
         mask = (m[:, None] < outputs) & (p[None, :] < plane)
         grad = tl.load(grad_ptr + (n * outputs + m[:, None]) * plane + p[None, :], mask=mask, other=0.0)
-        dots += tl.sum(grad.to(tl.float32) * total, 0)
-    tl.store(partial_ptr + tile * tl.num_programs(0) + n, tl.sum(dots, 0))
+        dots += grad.to(tl.float32) * total
+    tl.store(partial_ptr + tile * batch + n, tl.sum(tl.sum(dots, 1), 0))
 
 
 def input_gradient(grad: Tensor, weight: Tensor, keep: Tensor | None) -> Tensor:
@@ -172,6 +174,6 @@ def keep_gradient(grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, 
     constants = config("block.keep_gradient", x.dtype, n * h * w)
     tiles = triton.cdiv(h * w, constants["BLOCK_P"])
     partial = workspace(x, tiles, n)
-    arguments = (grad, weight, bias, x, partial, outputs, x.shape[1], h * w)
-    launch(keep_gradient_kernel, (n, tiles), *arguments, PRECISION=precision(x.dtype), **constants)
+    arguments = (grad, weight, bias, x, partial, n, outputs, x.shape[1], h * w, tiles)
+    launch(keep_gradient_kernel, (n * tiles,), *arguments, PRECISION=precision(x.dtype), **constants)
     launch(sum_of_partials_kernel, (triton.cdiv(n, 128),), partial, dkeep, n, tiles, BLOCK=128, num_warps=4)

@@ -251,7 +251,8 @@ def convolve(x: Tensor, w: Tensor, b: Tensor | None, y: Tensor, dilation: int, *
     n, c, h, width = x.shape
     kh, kw = w.shape[2:]
     constants = _constants("depthwise.tile", x)
-    tile = tiling(width, constants.pop("BLOCK"))
+    block = constants.pop("BLOCK")
+    tile = tiling(width, block if kw <= 15 else min(block, 512))  # a row of the kernel is unrolled
     shape = {"KH": kh, "KW": kw, "DILATION": dilation, "FLIP": flip, **tile}
     tiles = tiles_of(h, width, **tile)
     launch(depthwise_kernel, (n * c * tiles,), x, w, b, y, tiles, c, h, width, **shape, **constants)

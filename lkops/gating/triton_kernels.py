@@ -48,7 +48,7 @@ def hidden_of(
         hidden += tl.sum(w1 * mean[None, :], 1)
     if b1_ptr is not None:
         hidden += tl.load(b1_ptr + r, mask=r < HIDDEN, other=0.0).to(tl.float32)
-    return tl.maximum(hidden, 0.0)
+    return tl.where(hidden <= 0, 0.0, hidden)  # tl.maximum would turn NaN into 0
 
 
 @triton.jit
@@ -75,6 +75,13 @@ def sums_kernel(x_ptr, y_ptr, sums_ptr, plane, TILE: tl.constexpr, BLOCK: tl.con
             x *= tl.load(y_ptr + p * plane + i, mask=i < plane, other=0.0).to(tl.float32)
         sums += x
     tl.store(sums_ptr + p * tl.num_programs(1) + t, tl.sum(sums, 0))
+
+
+@triton.jit
+def total_kernel(sums_ptr, total_ptr, planes, tiles, BLOCK: tl.constexpr):
+    """Sum of the parts of BLOCK planes, where there are so many that not every program of the next kernel should."""
+    p = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(total_ptr + p, total(sums_ptr, p, p < planes, tiles), mask=p < planes)
 
 
 @triton.jit
@@ -149,7 +156,7 @@ def gate_backward_kernel(
         mask2 = mask[:, None] & (r[None, :] < HIDDEN)
         w2 = tl.load(w2_ptr + c[:, None] * HIDDEN + r[None, :], mask=mask2, other=0.0).to(tl.float32)
         dhidden += tl.sum(w2 * dz[:, None], 0)
-    dhidden = tl.where(hidden > 0, dhidden, 0.0)
+    dhidden = tl.where(hidden <= 0, 0.0, dhidden)
     tl.store(dhidden_ptr + n * HIDDEN + r, dhidden, mask=r < HIDDEN)
     for start in range(0, channels, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
@@ -218,6 +225,11 @@ def gate_blocks(hidden: int) -> dict[str, int]:
     return {"HIDDEN": hidden, "BLOCK_R": block_r, "BLOCK_C": max(1, min(128, 4096 // block_r))}
 
 
+def inside(hidden: int) -> bool:
+    """Whether the gate may be computed inside a kernel with products: Triton (3.7) fails to compile larger ones."""
+    return hidden <= 64
+
+
 def plane_sums(x: Tensor, y: Tensor | None = None) -> Tensor:
     """Sums of x, or of x y, over each plane, (N, C, tiles)."""
     n, c, h, w = x.shape
@@ -270,8 +282,12 @@ def forward(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | N
     n, c, h, w = x.shape
     sums = plane_sums(x)
     y, mean, tiles = torch.empty_like(x), workspace(x, n, c), sums.shape[-1]
+    if tiles > 16:
+        sums, parts = workspace(x, n, c, 1), sums
+        launch(total_kernel, (triton.cdiv(n * c, 128),), parts, sums, n * c, tiles, BLOCK=128, num_warps=4)
     constants = {**config("gating.planes", x.dtype, h * w), **gate_blocks(w1.shape[0])}
-    launch(scale_kernel, (n * c, tiles), x, sums, w1, b1, w2, b2, y, mean, c, tiles, h * w, **constants)
+    numbers = (c, sums.shape[-1], h * w)
+    launch(scale_kernel, (n * c, tiles), x, sums, w1, b1, w2, b2, y, mean, *numbers, **constants)
     return y, mean
 
 

@@ -128,7 +128,8 @@ def sums_kernel(
     store_four(spectra + plane, tt, i < height, j, width, UNIT)
     store_four(spectra + 2 * plane, pt, i < height, j, width, UNIT)
     cosine, _, _, _ = cosine_of(pp, tt, pt)
-    angle = arccos(tl.minimum(tl.maximum(cosine, -ACOS_BOUND), ACOS_BOUND))
+    bounded = tl.where(cosine > ACOS_BOUND, ACOS_BOUND, tl.where(cosine < -ACOS_BOUND, -ACOS_BOUND, cosine))
+    angle = arccos(bounded)  # tl.minimum and tl.maximum would hide NaN
     inside = (i < height)[:, None] & (columns_from(j) < width)
     tl.store(partial_ptr + programs + program, tl.sum(tl.sum(tl.where(inside, angle, 0.0), 1), 0))
     tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.sum(tl.where(inside, 1 - cosine, 0.0), 1), 0))

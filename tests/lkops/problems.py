@@ -180,6 +180,7 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             _case("one_group", 1, 3, 9, 8, groups=1),
             _case("many_groups", 5, 64, 3, 4, groups=64),  # few programs a group: each takes several samples
             _case("wide_groups", 1, 88, 3, 4, groups=2, interleave=True),  # more members than one program takes
+            _case("very_wide_group", 2, 132, 2, 3, groups=1, interleave=True),  # more than one program can hold
             _case("large_planes", 1, 2, 67, 65, groups=1),  # more pixels than one program takes
             _case("no_bias", 1, 4, 6, 7, without=("dw1_bias", "dw2_bias", "reduce_bias", "expand_bias", "mix_bias")),
         ),
