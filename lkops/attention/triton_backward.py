@@ -305,10 +305,12 @@ def mix_backward(
     # A product on FMA units holds whole rows of its factors in registers. On tensor cores one program takes a whole
     # group of usual size, such as 32 rows and 96 members, so that it reads everything once.
     block_m = max(16, next_power_of_2(members // 3))
-    if u.dtype is torch.float32:
-        largest = 32 if precision(u.dtype) == "ieee" else 64
+    if u.dtype is torch.float32 and precision(u.dtype) == "ieee":
+        largest = 32
     block_k = max(16, min(largest, next_power_of_2(members), 4096 // block_m))
     block_p = max(16, min(constants.pop("BLOCK_P"), 4096 // block_m))
+    if u.dtype is torch.float32 and h * w % 16:
+        block_p = 16  # addresses of planes that are not aligned take the registers
     chunks, all_tiles = triton.cdiv(members, block_k), triton.cdiv(h * w, block_p)
     splits = splits_of(groups * chunks, wanted, n * all_tiles)
     samples = triton.cdiv(n, min(splits, n))
