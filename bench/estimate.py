@@ -7,7 +7,6 @@ the products come from formulas (`bench.work`).
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import lkops.nn
-from bench.gpu_rows import Case, rows
+from bench.gpu_rows import Case, rows, step
 from bench.run import RESULTS
 from bench.traffic import Traffic, count
 from bench.work import H100
 from lkcanet._files import atomic_path
-
-
-def step(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """One call of a row's module as the row says: forward, with backward, or a training step."""
-    if case.gradients is None:
-
-        def forward() -> Any:
-            with torch.inference_mode():
-                return module(*activations)
-
-        return forward
-    gradients = case.gradients
-    if case.optimizer is not None:
-        parameters = list(module.parameters())
-        optimizer = case.optimizer(parameters)
-
-        def train() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            outputs = module(*activations)
-            torch.autograd.backward(outputs, gradients(outputs))
-            optimizer.step()
-
-        return train
-    leaves = [t for t in (*activations, *module.parameters()) if t.requires_grad]
-    given: list[Tensor] = []
-
-    def both() -> Any:
-        outputs = module(*activations)
-        if not given:
-            given.extend(gradients(outputs))
-        return torch.autograd.grad(outputs, leaves, given)
-
-    return both
 
 
 def _count(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Traffic:
