@@ -15,23 +15,10 @@ from typing import Any
 
 import torch
 
-import lkops.nn
-import lkops.triton
+from bench.estimate import block_launches
 from bench.gpu_clock import Clock, measured_limits
 from bench.gpu_measure import Measurement
 from bench.gpu_rows import rows
-
-
-def block_launches(device: str, *, tiny: bool) -> dict[str, int]:
-    """Triton launches of a block at batch 1 of 16x16, by kernel, at inference."""
-    launches: list[Any] = []
-    channels, side = (16, 4) if tiny else (128, 16)
-    with torch.device(device):
-        block, x = lkops.nn.LKBlock(channels), torch.rand(1, channels, side, side)
-    with torch.inference_mode(), lkops.triton.watch(launches.append):
-        block(x)
-    names = [getattr(launch.kernel, "fn", launch.kernel).__name__ for launch in launches]
-    return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
 def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
@@ -68,7 +55,7 @@ def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bo
             tell(event="limits_failed", error=said(error))
             end_if_dead()
         try:
-            tell(event="block", launches=block_launches("cpu" if dry else "cuda", tiny=dry))
+            tell(event="block", launches=block_launches()["inference"]["triton"])
         except Exception as error:
             tell(event="limits_failed", error=f"launches of a block: {said(error)}")
             end_if_dead()
