@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import lkops.nn
 from bench.gpu_rows import Case, rows, step
 from bench.run import RESULTS
+from bench.shapes import precision
 from bench.traffic import Traffic, count
 from bench.work import H100
 from lkcanet._files import atomic_path
@@ -43,8 +44,9 @@ def _milliseconds(seconds: float) -> float:
     return float(f"{1e3 * seconds:.4g}")
 
 
+@precision("float32")
 def estimate() -> dict[str, Any]:
-    """The figures of all rows, and the launches of a block."""
+    """The figures of all rows, and the launches of a block; tf32 is off, as in the gate."""
     results = []
     for row in rows():
         for half in (False, True):
@@ -126,8 +128,8 @@ def markdown(result: dict[str, Any]) -> str:
         "eager: every tensor of every launch once, whether or not it is still in the cache (an H100's holds 50 MB: a "
         "row whose tensors fit is bound by launches or products, not by these bytes). Launches: Triton kernels + "
         "torch's ops. bfloat16: activations, but for the image of upsample_add; parameters are float32 and cast in "
-        "each call, as under autocast without its cache, whose other casts are left out. Operators without a Triton kernel "
-        "run on their references here, as they would on a GPU.",
+        "each call, as under autocast without its cache, whose other casts are left out. Operators without a Triton "
+        "kernel run on their references here, as they would on a GPU.",
         "",
         "| row | dtype | least (MB) | at 3.35 TB/s (ms) | products (G) | at peak (ms) | lkops (MB) | (ms) | launches "
         "| eager (MB) | (ms) | launches | bytes, eager / lkops |",

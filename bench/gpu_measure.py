@@ -84,7 +84,9 @@ def compare(
             raise WrongOutput(f"result {i} of shape {tuple(a.shape)} has values that are not finite")
         right = right.to(a.device)
         size = _size(right, row) if row.network else float(right.abs().max())
-        allowed = times * _size(b.double() - right, row) + 4 * torch.finfo(a.dtype).eps * size
+        # a network's loss is one number, which eager may hit by luck: the roundings are those of its products
+        rounded = torch.bfloat16 if half and row.network and a.numel() == 1 else a.dtype
+        allowed = times * _size(b.double() - right, row) + 4 * torch.finfo(rounded).eps * size
         error = _size(a.double() - right, row)
         if not error <= allowed:
             raise WrongOutput(f"result {i} of shape {tuple(a.shape)}: error {error:.3g}, allowed {allowed:.3g}")
@@ -166,8 +168,9 @@ class Measurement:
         if names == {"triton"}:
             providers["lkops triton"] = {"same_as": "lkops"}
         else:
-            # in the interpreter stores of bfloat16 are truncated, which errs twice as much as rounding
-            times *= 2 if self.dry and self.half else 1
+            # in the interpreter stores of bfloat16 are truncated, which errs twice as much as rounding, and sums of
+            # them always in one direction
+            times *= 4 if self.dry and self.half else 1
             with lkops.backend("triton"):
                 providers["lkops triton"] = self._provider(
                     "lkops triton", lambda: copy.deepcopy(self.case.ours), right, times
