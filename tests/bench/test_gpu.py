@@ -13,7 +13,8 @@ import torch
 import lkops.nn
 import lkops.triton
 from bench import gpu, gpu_report, gpu_run, shapes
-from bench.gpu_measure import WrongOutput, compare
+from bench.gpu_clock import Clock
+from bench.gpu_measure import Measurement, WrongOutput, compare
 from bench.gpu_rows import Row, rows
 from bench.gpu_sanitize import DONE, FOUND, STARTED, chosen, verdict
 from bench.traffic import count
@@ -74,6 +75,22 @@ def test_a_wrong_kernel_has_no_time_and_fails_the_gate(tmp_path, monkeypatch, ca
     assert result["providers"]["lkops"]["error"].startswith("wrong: result")
     assert result["judged"]["ms"] is None
     assert "FAILED: spectral_losses, float32: wrong: result" in capsys.readouterr().out
+
+
+def test_a_refused_capture_costs_only_the_graph(monkeypatch) -> None:
+    measurement = Measurement(next(row for row in rows(tiny=True) if row.graph), "float32", Clock("cpu"), dry=True)
+    measurement.clock.on_gpu = True
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+    def refuse(*_) -> None:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("lkcanet._graphs.capture", refuse)
+    assert measurement._graph(lambda i: None)["graph_error"].startswith("RuntimeError: CUDA error: operation not")
+    monkeypatch.setattr(torch.cuda, "synchronize", refuse)  # this time the process is done for
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        measurement._graph(lambda i: None)
 
 
 ROW = Row("row", "a row", lambda device, half: None, {"eager": 2.0, "bandwidth": 0.5})  # type: ignore[arg-type,return-value]
