@@ -23,11 +23,9 @@ import triton
 
 import lkops.triton
 from bench import shapes
-from bench.compiled import code_of, collect, describe, facts, key, name_of
+from bench.compiled import code_of, describe, facts, key, name_of
 from lkcanet._files import atomic_path
 from lkops.triton import Choice, Launch
-
-__all__ = ["collect", "facts"]
 
 REPORT = Path(__file__).with_name("results") / "triton_ahead_of_time.json"
 # target -> bytes of shared memory that one program may have (CUDA C programming guide, "technical specifications")

@@ -10,8 +10,7 @@ import subprocess
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -23,19 +22,10 @@ from triton.backends.nvidia.compiler import CUDABackend
 from triton.compiler import ASTSource
 from triton.runtime.jit import native_specialize_impl
 
-import lkops.triton
 from lkops.triton import Launch
 
 _BIN = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 MATRIX = ("HMMA", "HGMMA", "UTCHMMA")  # tensor cores of sm_80 and sm_120, sm_90, sm_100; small tiles are HMMA on each
-
-
-@contextmanager
-def collect() -> Iterator[list[Launch]]:
-    """Within the block nothing is launched; the list fills with what would be. Use tensors of the meta device."""
-    launches: list[Launch] = []
-    with lkops.triton.watch(launches.append, run=False):
-        yield launches
 
 
 def source(launch: Launch) -> ASTSource:

@@ -16,7 +16,12 @@ RECYCLED = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4
 
 
 def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent, check=False)
+    try:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+        )
+    except OSError:  # no git here
+        return ""
     return done.stdout.strip()
 
 

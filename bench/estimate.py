@@ -7,7 +7,6 @@ the products come from formulas (`bench.work`).
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,44 +14,24 @@ import torch
 from torch import Tensor, nn
 
 import lkops.nn
-from bench.gpu_rows import Case, rows
+from bench.gpu_rows import Case, rows, step
 from bench.run import RESULTS
+from bench.shapes import precision
 from bench.traffic import Traffic, count
 from bench.work import H100
 from lkcanet._files import atomic_path
 
 
-def step(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """One call of a row's module as the row says: forward, with backward, or a training step."""
-    if case.gradients is None:
+class _Half(nn.Module):
+    """A module whose float32 parameters are cast in each call, as autocast does it, without its cache."""
 
-        def forward() -> Any:
-            with torch.inference_mode():
-                return module(*activations)
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
 
-        return forward
-    gradients = case.gradients
-    if case.optimizer is not None:
-        parameters = list(module.parameters())
-        optimizer = case.optimizer(parameters)
-
-        def train() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            outputs = module(*activations)
-            torch.autograd.backward(outputs, gradients(outputs))
-            optimizer.step()
-
-        return train
-    leaves = [t for t in (*activations, *module.parameters()) if t.requires_grad]
-    given: list[Tensor] = []
-
-    def both() -> Any:
-        outputs = module(*activations)
-        if not given:
-            given.extend(gradients(outputs))
-        return torch.autograd.grad(outputs, leaves, given)
-
-    return both
+    def forward(self, *activations: Tensor) -> Any:
+        cast = {name: parameter.to(torch.bfloat16) for name, parameter in self.module.named_parameters()}
+        return torch.func.functional_call(self.module, cast, activations)
 
 
 def _count(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Traffic:
@@ -65,8 +44,9 @@ def _milliseconds(seconds: float) -> float:
     return float(f"{1e3 * seconds:.4g}")
 
 
+@precision("float32")
 def estimate() -> dict[str, Any]:
-    """The figures of all rows, and the launches of a block."""
+    """The figures of all rows, and the launches of a block; tf32 is off, as in the gate."""
     results = []
     for row in rows():
         for half in (False, True):
@@ -78,7 +58,7 @@ def estimate() -> dict[str, Any]:
             )
             both = {}
             for name, module in (("lkops", case.ours), ("eager", case.plain)):
-                both[name] = _count(module.to(dtype), case, activations)
+                both[name] = _count(_Half(module) if half else module, case, activations)
             moved, products = H100.seconds(case.work, "bfloat16" if half else "float32")
             results.append(
                 {
@@ -147,8 +127,9 @@ def markdown(result: dict[str, Any]) -> str:
         "Least: what anyone must move (each pass reads its inputs and writes its results once) and multiply. lkops and "
         "eager: every tensor of every launch once, whether or not it is still in the cache (an H100's holds 50 MB: a "
         "row whose tensors fit is bound by launches or products, not by these bytes). Launches: Triton kernels + "
-        "torch's ops. bfloat16: all tensors but the image of upsample_add, without autocast's casts. Operators without "
-        "a Triton kernel run on their references here, as they would on a GPU.",
+        "torch's ops. bfloat16: activations, but for the image of upsample_add; parameters are float32 and cast in "
+        "each call, as under autocast without its cache, whose other casts are left out. Operators without a Triton "
+        "kernel run on their references here, as they would on a GPU.",
         "",
         "| row | dtype | least (MB) | at 3.35 TB/s (ms) | products (G) | at peak (ms) | lkops (MB) | (ms) | launches "
         "| eager (MB) | (ms) | launches | bytes, eager / lkops |",

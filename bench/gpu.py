@@ -2,12 +2,14 @@
 
 Writes gpu-<device>.json and .md, and what pytest and compute-sanitizer printed, into bench/results; results of another
 piece stay if they are of the same device and commit. Everything is written as soon as it is known. Ends with a table of
-verdicts and a status of 1 where a test or a check failed; a row that misses its target for speed is reported only.
+verdicts and a status of 1 where a test or a check failed, else 3 where time ran out before all was done (a piece alone,
+with --only, has all the time); a row that misses its target for speed is reported only.
 """
 
 import argparse
 import datetime
 import json
+import math
 import re
 import sys
 import tempfile
@@ -29,7 +31,8 @@ from bench.work import Rates
 from lkcanet._files import atomic_path
 
 PIECES = ("tests", "sanitize", "bench")
-TEST_SECONDS, SANITIZE_SECONDS, ROW_SECONDS = 190, 75, 120
+TEST_SECONDS, SANITIZE_SECONDS = 190, 75
+ROW_SECONDS, NETWORK_SECONDS = 120, 240  # of silence; a network's training step may take minutes to compile
 
 
 def _driver() -> str:
@@ -66,6 +69,9 @@ class Results:
             return
         if (before["device"], before["environment"]["commit"]) == (device, facts["commit"]) and facts["clean"]:
             self.data = before | self.data
+        else:
+            same = "of another commit" if facts["clean"] else "kept only for a known commit without changes (--commit)"
+            print(f"{self.path('json')}: earlier results are dropped: {same}", file=sys.stderr)
 
     def path(self, suffix: str) -> Path:
         return self.stem.with_name(f"{self.stem.name}{'-' if '.' in suffix else '.'}{suffix}")
@@ -82,6 +88,8 @@ class Results:
         bench, kind = self.data["bench"], event.pop("event")
         if kind == "limits":
             bench["limits"] = event
+        elif kind == "limits_failed":
+            bench.setdefault("limits_error", event["error"])
         elif kind == "block":
             bench["block"] = event["launches"]
         elif kind == "partial":
@@ -92,8 +100,9 @@ class Results:
             name, _, dtype = event["unit"].partition(":")
             known = self.partial if (self.partial.get("row"), self.partial.get("dtype")) == (name, dtype) else {}
             result = {"row": name, "dtype": dtype, "providers": {}, **known, "incomplete": event["error"]}
+            result["late"] = event.get("late", False)
             bench["rows"].append(self.judged(result))
-        if kind in ("limits", "block", "result", "failed"):
+        if kind in ("limits", "limits_failed", "block", "result", "failed"):
             self.put()
 
     def judged(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -107,10 +116,16 @@ class Results:
 
 def gate(only: Sequence[str], results: Results, deadline: float, *, dry: bool, isolate: bool) -> None:
     """Run the pieces; see the module's docstring."""
-    units = [f"{name}:{dtype}" for name in results.rows for dtype in DTYPES]
+    # should time run out, each row has been run in one dtype rather than half of them in both
+    units = [f"{name}:{dtype}" for dtype in DTYPES for name in results.rows]
 
     def left(most: float) -> float:
-        return max(min(most, deadline - time.monotonic()), 1.0)
+        """A piece's limit, so that something is left for the others."""
+        return max(min(most if len(only) > 1 and not dry else math.inf, deadline - time.monotonic()), 1.0)
+
+    def silence(unit: str) -> float:
+        row = results.rows.get(unit.partition(":")[0])
+        return NETWORK_SECONDS if row and row.network else ROW_SECONDS
 
     results.put(build=gpu_run.build(dry=dry))
     with gpu_run.preparing(units, wanted="bench" in only and only != ["bench"] and not dry):
@@ -121,7 +136,7 @@ def gate(only: Sequence[str], results: Results, deadline: float, *, dry: bool, i
     if "bench" in only:
         results.put(bench={"rows": []})
         if isolate:
-            gpu_run.bench(units, results.hear, deadline, ROW_SECONDS, dry=dry)
+            gpu_run.bench(units, results.hear, deadline, silence, dry=dry)
         else:
             gpu_run.bench_here(units, results.hear, dry=dry)
 
@@ -145,7 +160,9 @@ def main(argv: Sequence[str] | None = None, *, isolate: bool = True) -> int:
     gate([p for p in PIECES if p in (a.only or PIECES)], results, deadline, dry=a.dry_run, isolate=isolate)
     print("\n".join(gpu_report.verdicts(results.data, results.rows)))
     print(f"Results: {results.path('json')}, {results.path('md').name}")
-    return 1 if gpu_report.failures(results.data) else 0
+    if gpu_report.failures(results.data):
+        return 1
+    return 3 if gpu_report.unfinished(results.data) else 0
 
 
 if __name__ == "__main__":

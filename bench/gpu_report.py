@@ -6,14 +6,14 @@ from bench.gpu_rows import Row
 from bench.work import Rates, Work
 
 NOTE = (
-    "Medians of CUDA-event times after warm-up; inputs of operators go round through more sets than the cache holds. "
-    "Eager is lkcanet/eager.py in the faster of contiguous and channels_last; compiled is torch.compile of the same, "
-    "the faster of its default and, where tried, max-autotune (without CUDA graphs). float32 has tf32 off. bfloat16 "
-    "is autocast with activations in bfloat16 and float32 parameters. Outputs and gradients were checked against "
-    "float64 first: at most twice eager's error (whole networks: three times, as norms) and four roundings. Bandwidth: "
-    "bytes that must move (each pass reads its inputs and writes its results once) over the time and the measured copy "
-    "bandwidth; of the limit: the longer of these bytes at that bandwidth and the products at the measured rate, over "
-    "the time (bench/work.py)."
+    "Medians of CUDA-event times after warm-up; inputs of operators go round through more sets than the cache holds, "
+    "where one would fit in it. Eager is lkcanet/eager.py in the faster of contiguous and channels_last; compiled is "
+    "torch.compile of the same, the faster of its default and, where tried, max-autotune (without CUDA graphs). "
+    "float32 has tf32 off. bfloat16 is autocast with activations in bfloat16 and float32 parameters, cast anew in "
+    "each call. Outputs and gradients were checked against float64 first: at most twice eager's error (whole "
+    "networks: three times, as norms) and four roundings. Bandwidth: bytes that must move (each pass reads its inputs "
+    "and writes its results once) over the time and the measured copy bandwidth; of the limit: the longer of these "
+    "bytes at that bandwidth and the products at the measured rate, over the time (bench/work.py)."
 )
 
 
@@ -60,6 +60,16 @@ def _wrong(result: dict[str, Any]) -> str:
     return str(result["providers"].get("lkops", {"error": result.get("incomplete", "")}).get("error", ""))
 
 
+def _elsewhere(results: dict[str, Any], result: dict[str, Any]) -> str:
+    """Why a row of a GPU does not count although its outputs are right; empty where it ran on Triton."""
+    found = result.get("backends", ["triton"])
+    return "" if results["dry_run"] or found == ["triton"] else f"ran on {', '.join(found) or 'nothing'}, not on triton"
+
+
+def _no_graph(result: dict[str, Any]) -> str:
+    return str(result["providers"].get("lkops", {}).get("graph_error", ""))
+
+
 def bench_table(rows: dict[str, Row], results: list[dict[str, Any]]) -> list[str]:
     """Markdown: a line a row and dtype."""
     lines = [
@@ -67,7 +77,8 @@ def bench_table(rows: dict[str, Row], results: list[dict[str, Any]]) -> list[str
         "| to compiled | bandwidth | of the limit | peak memory, lkops / eager (MB) | targets |",
         "|---|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for result in results:
+    order = list(rows)
+    for result in sorted(results, key=lambda result: order.index(result["row"])):
         row, judged = rows[result["row"]], result.get("judged")
         title = row.title + (" (CUDA graphs)" if judged and judged["graph"] else "")
         if not judged or judged["ms"] is None:
@@ -119,6 +130,8 @@ def markdown(results: dict[str, Any], rows: dict[str, Row]) -> str:
         if limits := bench.get("limits"):
             rates = ", ".join(f"{name} {rate / 1e12:.3g}" for name, rate in limits["operations"].items())
             lines += [f"Measured limits: copy {limits['bandwidth'] / 1e12:.3g} TB/s; products, TFLOP/s: {rates}.", ""]
+        if "limits_error" in bench:
+            lines += [f"Limits not measured: {bench['limits_error']}.", ""]
         if "block" in bench:
             kernels = ", ".join(f"{name} {count}" for name, count in bench["block"].items()) or "none"
             lines += [f"Triton launches of a block at batch 1 of 16x16, inference: {kernels}.", ""]
@@ -128,25 +141,37 @@ def markdown(results: dict[str, Any], rows: dict[str, Row]) -> str:
 
 
 def failures(results: dict[str, Any]) -> list[str]:
-    """What makes the gate fail: a build, a test, a sanitizer's finding, a wrong or missing output. Not a slow row."""
-    found = [
-        f"{piece}: {part['reason']}" for piece in ("build", "tests") if (part := results.get(piece)) and not part["ok"]
-    ]
+    """What makes the gate fail: a build, a test, a sanitizer's finding, a wrong or missing output. Not a slow row, nor
+    one that had no time left."""
+    parts = {piece: results[piece] for piece in ("build", "tests") if piece in results}
+    found = [f"{name}: {part['reason']}" for name, part in parts.items() if not part["ok"] and not part.get("late")]
     found += [f"{run['tool']}: {run['reason']}" for run in results.get("sanitize", []) if run["status"] == "failed"]
     for result in results.get("bench", {}).get("rows", []):
         providers = result["providers"]
         triton = str(providers.get("lkops triton", {}).get("error", ""))
-        error = _wrong(result) or ("" if "can't run" in triton else triton)
+        late = result.get("late") and "lkops" not in providers
+        error = "" if late else _wrong(result) or _elsewhere(results, result)
+        error = error or ("" if "can't run" in triton else triton) or _no_graph(result)
         if error:
             found.append(f"{result['row']}, {result['dtype']}: {error}")
     return found
+
+
+def unfinished(results: dict[str, Any]) -> list[str]:
+    """What was begun or planned, and was not done to its end; what failed besides is in `failures`."""
+    found = ["tests"] if results.get("tests", {}).get("late") else []
+    found += ["limits"] if "limits_error" in results.get("bench", {}) else []
+    rows = results.get("bench", {}).get("rows", [])
+    return found + [f"{result['row']}, {result['dtype']}" for result in rows if "incomplete" in result]
 
 
 def verdicts(results: dict[str, Any], rows: dict[str, Row]) -> list[str]:
     """The short table that is printed last."""
     lines = ["| what | verdict |", "|---|---|"]
     parts = {piece: results[piece] for piece in ("build", "tests") if piece in results}
-    lines += [f"| {piece} | {'ok' if part['ok'] else 'FAILED'}: {part['reason']} |" for piece, part in parts.items()]
+    for piece, part in parts.items():
+        word = "ok" if part["ok"] else "INCOMPLETE" if part.get("late") else "FAILED"
+        lines.append(f"| {piece} | {word}: {part['reason']} |")
     lines += [f"| {run['tool']} | {run['status']}: {run['reason']} |" for run in results.get("sanitize", [])]
     for result in results.get("bench", {}).get("rows", []):
         judged, title = result.get("judged"), f"{rows[result['row']].title} {result['dtype']}"
@@ -160,9 +185,13 @@ def verdicts(results: dict[str, Any], rows: dict[str, Row]) -> list[str]:
             ]
             met = "targets met" if all(t["met"] for t in judged["targets"].values()) else "targets missed"
             rest = f"; incomplete: {result['incomplete']}" if "incomplete" in result else ""
-            lines.append(f"| {title} | correct; {met}: {', '.join(targets)}{rest} |")
+            rest += f"; no graph: {_no_graph(result)}" if _no_graph(result) else ""
+            first = _elsewhere(results, result).upper() or "correct"
+            lines.append(f"| {title} | {first}; {met}: {', '.join(targets)}{rest} |")
     found = failures(results)
     lines += ["", f"FAILED: {'; '.join(found)}" if found else "No check failed."]
+    if missing := unfinished(results):
+        lines.append(f"INCOMPLETE: {'; '.join(missing)}")
     if results["dry_run"]:
         lines.append("Dry run: times are of an interpreter on a CPU and mean nothing.")
     return lines

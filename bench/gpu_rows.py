@@ -67,6 +67,39 @@ class Row:
     kinks: float = 0.0
 
 
+def step(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """One call of a row's module as the row says: forward, with backward, or a training step."""
+    if case.gradients is None:
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return module(*activations)
+
+        return forward
+    gradients = case.gradients
+    if case.optimizer is not None:
+        parameters = list(module.parameters())
+        optimizer = case.optimizer(parameters)
+
+        def train() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            outputs = module(*activations)
+            torch.autograd.backward(outputs, gradients(outputs))
+            optimizer.step()
+
+        return train
+    leaves = [t for t in (*activations, *module.parameters()) if t.requires_grad]
+    given: list[Tensor] = []
+
+    def both() -> Any:
+        outputs = module(*activations)
+        if not given:
+            given.extend(gradients(outputs))
+        return torch.autograd.grad(outputs, leaves, given)
+
+    return both
+
+
 class Plain(nn.Module):
     """`function(module, *activations)` as a module that shares the parameters of `module`."""
 

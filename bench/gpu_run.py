@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,23 @@ from bench import gpu_worker
 from lkops import _extension
 
 ROOT = Path(__file__).parents[1]
+LATE = "no time was left"
 
 
 def _environment(dry: bool) -> dict[str, str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1" if dry else "4"}
+    """The caller's, without what would make operators run on another backend than users get."""
+    env = {key: value for key, value in os.environ.items() if key not in ("TRITON_INTERPRET", "LKOPS_BACKEND")}
+    env["OMP_NUM_THREADS"] = "1" if dry else "4"
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), env.get("PYTHONPATH"))))
     return env | ({"TRITON_INTERPRET": "1"} if dry else {})
 
 
 @contextmanager
-def _running(command: list[str], output: Any, *, dry: bool) -> "Iterator[subprocess.Popen[bytes]]":
-    """A process whose children end with it, at the latest when the block ends."""
+def running(command: list[str], output: Any, *, dry: bool, **more: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """A process whose children end with it, at the latest when the block ends; `more` goes into its environment."""
+    env = _environment(dry) | more
     process = subprocess.Popen(
-        command, cwd=ROOT, env=_environment(dry), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        command, cwd=ROOT, env=env, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
         yield process
@@ -39,9 +44,9 @@ def _running(command: list[str], output: Any, *, dry: bool) -> "Iterator[subproc
         process.wait()
 
 
-def _last(text: str) -> str:
+def _last(text: str, length: int = 200) -> str:
     lines = text.strip().splitlines()
-    return lines[-1].strip("= ")[:200] if lines else "no output"
+    return lines[-1].strip("= ")[:length] if lines else "no output"
 
 
 def first_line(*command: str) -> str:
@@ -58,29 +63,41 @@ def build(*, dry: bool) -> dict[str, Any]:
     them. A dry run builds nothing."""
     facts = {key: _extension.build_facts().get(key) for key in ("torch", "cuda", "why_no_cuda")}
     error = _extension.extension_error("_C_cpu")
-    if not error and not facts["cuda"] and any((ROOT / "csrc").rglob("*.cu")):
+    sources = any((ROOT / "csrc").rglob("*.cu"))
+    if not error and not facts["cuda"] and sources:
         error = f"built without CUDA: {facts['why_no_cuda']}"
     if not error:
         return {"ok": True, "reason": "an extension is there and loads", "facts": facts}
     if dry:
         return {"ok": True, "reason": f"nothing is built in a dry run; the extension: {error}", "facts": facts}
     start = time.monotonic()
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-build-isolation", "--no-deps", "-e", "."]
-    # one that can't reach a registry must not wait for it
-    env = {**os.environ, "LKOPS_CUDA": "1", "LKOPS_BUILD": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    try:
-        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
-    except subprocess.TimeoutExpired:
-        return {"ok": False, "reason": "not done within 240 s", "facts": facts}
-    if done.returncode:
-        return {"ok": False, "reason": _last(done.stderr), "log": done.stderr[-2000:], "facts": facts}
+    # in place: site-packages may be read-only; without CUDA sources a toolkit need not be here
+    env = {**_environment(dry), "LKOPS_CUDA": "1" if sources else "auto", "LKOPS_BUILD": "1"}
     code = "import json; from lkops import _extension as e; "
     code += "print(json.dumps([e.extension_error('_C_cpu'), e.build_facts()]))"
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    said = ""
+    for command in (["setup.py", "-q", "build_ext", "--inplace"], ["-c", code]):
+        try:
+            done = subprocess.run(
+                [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=240
+            )
+        except subprocess.TimeoutExpired:
+            return {"ok": False, "reason": "not done within 240 s", "facts": facts}
+        if done.returncode:
+            return {"ok": False, "reason": _last(done.stderr), "log": done.stderr[-2000:], "facts": facts}
+        said = _last(done.stdout, length=10_000)
     error, built = json.loads(said)
     facts = {key: built.get(key) for key in facts}
-    took = f"built in {time.monotonic() - start:.0f} s with LKOPS_CUDA=1"
+    took = f"built in {time.monotonic() - start:.0f} s with LKOPS_CUDA={env['LKOPS_CUDA']}"
     return {"ok": not error, "reason": error or took, "facts": facts}
+
+
+def _unfinished(text: str, seconds: float) -> dict[str, Any]:
+    """What pytest's dots say of tests that had no time to end: failed so far, or only late."""
+    dots = "".join(re.findall(r"^[.FEsxX]+(?= *(?:\[ *\d+%\])?$)", text, re.MULTILINE))
+    failed = dots.count("F") + dots.count("E")
+    reason = f"not done within {seconds:.0f} s; until then {dots.count('.')} passed, {failed} failed"
+    return {"reason": reason, "late": not failed}
 
 
 def tests(log: Path, seconds: float, *, dry: bool) -> dict[str, Any]:
@@ -94,11 +111,11 @@ def tests(log: Path, seconds: float, *, dry: bool) -> dict[str, Any]:
         command += ["tests/lkops", "tests/lkcanet/test_inference.py", "--ignore", "tests/lkops/test_build.py"]
         command += ["-m", "not slow", "-k", "cuda or any_shape"]  # what runs on the CPU only is CI's
     start = time.monotonic()
-    with log.open("w") as file, _running(command, file, dry=dry) as process:
+    with log.open("w") as file, running(command, file, dry=dry) as process:
         try:
             status = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return {"ok": False, "reason": f"not done within {seconds:.0f} s", "seconds": round(seconds, 1)}
+            return {"ok": False, "seconds": round(seconds, 1), **_unfinished(log.read_text(), seconds)}
     last = _last(log.read_text())
     counts = {word: int(n) for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", last)}
     ok = status == 0 and counts.get("passed", 0) > 0
@@ -120,21 +137,22 @@ def preparing(units: list[str], wanted: bool) -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory() as folder:
         command = _command(Path(folder) / "events", units, dry=False, prepare=True)
-        with _running(command, subprocess.DEVNULL, dry=False):
+        with running(command, subprocess.DEVNULL, dry=False):
             yield
 
 
 Tell = Callable[[dict[str, Any]], None]
 
 
-def bench(units: list[str], tell: Tell, deadline: float, seconds: float, *, dry: bool) -> None:
+def bench(units: list[str], tell: Tell, deadline: float, seconds: Callable[[str], float], *, dry: bool) -> None:
     """Run the rows; `tell` hears every event of the worker, and "failed" for a row that hung, died or came too late.
 
     Args:
         units: "row:dtype", in order.
-        tell: called with events as `bench.gpu_worker` writes them.
+        tell: called with events as `bench.gpu_worker` writes them; "late" in one says that only time was missing.
         deadline: of `time.monotonic`, after which nothing is started or left running.
-        seconds: after which a worker that has told nothing new is ended; the next one goes on with the next unit.
+        seconds: of a unit ("" before the first), after which a worker that has told nothing new is ended; the next
+            one goes on with the next unit.
         dry: see `bench.gpu`.
     """
     todo, limits = list(units), True
@@ -143,23 +161,45 @@ def bench(units: list[str], tell: Tell, deadline: float, seconds: float, *, dry:
             events, output = Path(folder) / "events", Path(folder) / "output"
             events.touch()
             command = _command(events, todo, dry=dry, limits=limits)
-            with output.open("w") as file, _running(command, file, dry=dry) as process:
-                done, why = _watch(process, events, tell, deadline, seconds)
-            todo, limits = todo[len(done) :], False
-            if todo:
-                tell({"event": "failed", "unit": todo[0], "error": why or f"it died: {_last(output.read_text())}"})
-                todo = todo[1:]
+            with output.open("w") as file, running(command, file, dry=dry) as process:
+                heard = _watch(process, events, tell, deadline, seconds)
+            todo = todo[heard.finished :]
+            error = heard.why or f"it died: {_last(output.read_text())}"
+            late = {"late": True} if heard.why == LATE else {}
+            # of units that were not begun only the first, where otherwise the next worker would do the same again
+            if todo and heard.unit:
+                tell({"event": "failed", "unit": todo.pop(0), "error": error, **late})
+            elif todo and not heard.finished and heard.ready and limits:
+                tell({"event": "limits_failed", "error": error})
+            elif todo and not heard.finished and not late:
+                tell({"event": "failed", "unit": todo.pop(0), "error": error})
+            limits = False
         if time.monotonic() > deadline:
             for unit in todo:
-                tell({"event": "failed", "unit": unit, "error": "no time was left"})
+                tell({"event": "failed", "unit": unit, "error": LATE, "late": True})
             return
 
 
+@dataclass
+class _Heard:
+    """What a worker told until its end: whether it came up, how many units it finished, which it was at (""
+    between them), and why it had to be ended."""
+
+    ready: bool = False
+    finished: int = 0
+    unit: str = ""
+    why: str = ""
+
+
 def _watch(
-    process: "subprocess.Popen[bytes]", events: Path, tell: Tell, deadline: float, seconds: float
-) -> tuple[list[str], str]:
-    """Follow a worker to its end: the units that it finished, and why it has to be ended before the others."""
-    done: list[str] = []
+    process: "subprocess.Popen[bytes]",
+    events: Path,
+    tell: Tell,
+    deadline: float,
+    seconds: Callable[[str], float],
+) -> _Heard:
+    """Follow a worker to its end."""
+    heard = _Heard()
     since, position = time.monotonic(), 0
     while True:
         over = process.poll() is not None
@@ -168,16 +208,21 @@ def _watch(
             while (line := file.readline()).endswith("\n"):
                 position, since = file.tell(), time.monotonic()
                 event = json.loads(line)
-                if event["event"] in ("result", "failed"):
-                    done.append(event.get("unit", ""))
+                heard.ready = True
+                if event["event"] == "start":
+                    heard.unit = event["unit"]
+                elif event["event"] in ("result", "failed"):
+                    heard.finished, heard.unit = heard.finished + 1, ""
                 tell(event)
         now = time.monotonic()
         if over:
-            return done, ""
+            return heard
         if now > deadline:
-            return done, "no time was left"
-        if now - since > seconds:
-            return done, f"nothing new within {seconds:.0f} s"
+            heard.why = LATE
+            return heard
+        if now - since > seconds(heard.unit):
+            heard.why = f"nothing new within {seconds(heard.unit):.0f} s"
+            return heard
         time.sleep(0.05)
 
 

@@ -15,39 +15,50 @@ from typing import Any
 
 import torch
 
-import lkops.nn
-import lkops.triton
+from bench.estimate import block_launches
 from bench.gpu_clock import Clock, measured_limits
 from bench.gpu_measure import Measurement
 from bench.gpu_rows import rows
-
-
-def block_launches(device: str, *, tiny: bool) -> dict[str, int]:
-    """Triton launches of a block at batch 1 of 16x16, by kernel, at inference."""
-    launches: list[Any] = []
-    channels, side = (16, 4) if tiny else (128, 16)
-    with torch.device(device):
-        block, x = lkops.nn.LKBlock(channels), torch.rand(1, channels, side, side)
-    with torch.inference_mode(), lkops.triton.watch(launches.append):
-        block(x)
-    names = [getattr(launch.kernel, "fn", launch.kernel).__name__ for launch in launches]
-    return {name: names.count(name) for name in dict.fromkeys(names)}
 
 
 def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
     """Run these rows, "name:dtype"; see the module's docstring."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    if prepare:  # beside the tests, the fastest is chosen by noise: compiled kernels are kept, choices are not
+        from torch._inductor import config as inductor
+
+        inductor.autotune_local_cache = False
 
     def tell(**event: Any) -> None:
         with events.open("a") as file:
             file.write(json.dumps(event) + "\n")
 
+    def said(error: Exception) -> str:
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+    def end_if_dead() -> None:
+        """After an error of a kernel nothing runs in this process any more."""
+        try:
+            if not dry:
+                torch.cuda.synchronize()
+        except Exception as error:
+            print(said(error), flush=True)
+            sys.exit(1)
+
     clock = Clock("cpu" if dry else "cuda")
     tell(event="ready")
     if limits:
-        tell(event="limits", **asdict(measured_limits(clock)))
-        tell(event="block", launches=block_launches("cpu" if dry else "cuda", tiny=dry))
+        try:
+            tell(event="limits", **asdict(measured_limits(clock)))
+        except Exception as error:
+            tell(event="limits_failed", error=said(error))
+            end_if_dead()
+        try:
+            tell(event="block", launches=block_launches()["inference"]["triton"])
+        except Exception as error:
+            tell(event="limits_failed", error=f"launches of a block: {said(error)}")
+            end_if_dead()
     by_name = {row.name: row for row in rows(tiny=dry)}
     for unit in units:
         name, _, dtype = unit.partition(":")
@@ -59,10 +70,8 @@ def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bo
             else:
                 tell(event="result", **measurement.run(lambda so_far: tell(event="partial", **so_far)))
         except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            tell(event="failed", unit=unit, error=f"{type(error).__name__}: {text}")
-            if "CUDA error" in text:  # nothing runs in this process any more
-                sys.exit(1)
+            tell(event="failed", unit=unit, error=said(error))
+            end_if_dead()
         measurement = None  # type: ignore[assignment]
         torch.compiler.reset()
         gc.collect()

@@ -74,4 +74,4 @@ def test_the_committed_estimate_is_what_the_code_gives() -> None:
         assert f"| {name} | {part['launches']} | {sum(part['triton'].values())} |" in readme, "README.md's launches"
     for row in committed["rows"]:
         assert row["eager"]["bytes"] > row["least_bytes"] > 0
-        assert row["lkops"]["bytes"] > 0
+        assert row["lkops"]["bytes"] >= row["least_bytes"]

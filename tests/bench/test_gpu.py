@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,11 +11,16 @@ import pytest
 import torch
 
 import lkops.nn
-from bench import gpu, gpu_report, gpu_run
-from bench.gpu_measure import WrongOutput, compare
+import lkops.triton
+from bench import gpu, gpu_report, gpu_run, shapes
+from bench.gpu_clock import Clock
+from bench.gpu_measure import Measurement, WrongOutput, compare
 from bench.gpu_rows import Row, rows
-from bench.gpu_sanitize import DONE, FOUND, verdict
+from bench.gpu_sanitize import DONE, FOUND, STARTED, chosen, verdict
+from bench.traffic import count
 from bench.work import H100, Rates, Work
+from tests.lkops.harness import cast, run
+from tests.lkops.problems import arguments, case_named
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +37,7 @@ def test_a_dry_run_does_everything_but_the_device(tmp_path) -> None:
     bench = results["bench"]
     assert bench["limits"].keys() == {"bandwidth", "operations"}
     assert [(r["row"], r["dtype"]) for r in bench["rows"]] == [
-        (row.name, dtype) for row in rows() for dtype in ("float32", "bfloat16")
+        (row.name, dtype) for dtype in ("float32", "bfloat16") for row in rows()
     ]
     for result in bench["rows"]:
         for provider in ("lkops", "eager", "eager channels_last", "compile"):
@@ -71,6 +77,22 @@ def test_a_wrong_kernel_has_no_time_and_fails_the_gate(tmp_path, monkeypatch, ca
     assert "FAILED: spectral_losses, float32: wrong: result" in capsys.readouterr().out
 
 
+def test_a_refused_capture_costs_only_the_graph(monkeypatch) -> None:
+    measurement = Measurement(next(row for row in rows(tiny=True) if row.graph), "float32", Clock("cpu"), dry=True)
+    measurement.clock.on_gpu = True
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+
+    def refuse(*_) -> None:
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
+
+    monkeypatch.setattr("lkcanet._graphs.capture", refuse)
+    assert measurement._graph(lambda i: None)["graph_error"].startswith("RuntimeError: CUDA error: operation not")
+    monkeypatch.setattr(torch.cuda, "synchronize", refuse)  # this time the process is done for
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        measurement._graph(lambda i: None)
+
+
 ROW = Row("row", "a row", lambda device, half: None, {"eager": 2.0, "bandwidth": 0.5})  # type: ignore[arg-type,return-value]
 
 
@@ -102,6 +124,11 @@ def test_only_so_many_values_may_lie_at_kinks() -> None:
         else:
             with pytest.raises(WrongOutput):
                 compare(row, [ours.float()], [exact.float()], [exact], 2)
+    for far in (torch.inf, torch.nan, 1e3):
+        ours = exact.clone()
+        ours[0] = far
+        with pytest.raises(WrongOutput, match=r"at a kink" if far == 1e3 else "not finite"):
+            compare(row, [ours.float()], [exact.float()], [exact], 2)
 
 
 WORKER = """
@@ -117,6 +144,9 @@ for unit in units:
     if unit == "dies":
         print("out of luck", flush=True)
         os._exit(3)
+    if unit == "breaks":  # the worker's own words, and it ends by itself
+        tell(event="failed", unit=unit, error="CUDA error")
+        sys.exit(1)
     tell(event="result", row=unit)
 """
 
@@ -126,7 +156,8 @@ def test_a_row_that_hangs_or_dies_loses_no_other(monkeypatch) -> None:
         gpu_run, "_command", lambda events, units, **_: [sys.executable, "-c", WORKER, str(events), *units]
     )
     heard: list[dict] = []
-    gpu_run.bench(["a", "hangs", "b", "dies", "c"], heard.append, time.monotonic() + 60, 1.5, dry=True)
+    units = ["a", "hangs", "b", "dies", "c", "breaks", "d"]
+    gpu_run.bench(units, heard.append, time.monotonic() + 60, lambda unit: 1.5 if unit else 30, dry=True)
     ends = [(e["event"], e.get("row", e.get("unit")), e.get("error")) for e in heard if e["event"] != "start"]
     assert ends == [
         ("result", "a", None),
@@ -134,10 +165,64 @@ def test_a_row_that_hangs_or_dies_loses_no_other(monkeypatch) -> None:
         ("result", "b", None),
         ("failed", "dies", "it died: out of luck"),
         ("result", "c", None),
+        ("failed", "breaks", "CUDA error"),
+        ("result", "d", None),
     ]
     heard.clear()
-    gpu_run.bench(["hangs", "a"], heard.append, time.monotonic() + 1, 60, dry=True)
-    assert [e["error"] for e in heard if e["event"] == "failed"] == ["no time was left"] * 2
+    gpu_run.bench(["hangs", "a"], heard.append, time.monotonic() + 1, lambda unit: 60, dry=True)
+    assert [(e["error"], e["late"]) for e in heard if e["event"] == "failed"] == [("no time was left", True)] * 2
+
+
+@pytest.mark.parametrize(("ready", "first"), [(True, "limits_failed"), (False, "failed")])
+def test_a_worker_that_begins_no_row_is_not_started_for_ever(monkeypatch, ready, first) -> None:
+    """What dies while it measures the card costs the limits; what tells nothing at all, a row each time."""
+    worker = "import sys\nif sys.argv[2:]: print('{\"event\": \"ready\"}', file=open(sys.argv[1], 'a'), flush=True)\n"
+    monkeypatch.setattr(
+        gpu_run, "_command", lambda events, units, **_: [sys.executable, "-c", worker, str(events), *["ready"] * ready]
+    )
+    heard: list[dict] = []
+    gpu_run.bench(["a", "b"], heard.append, time.monotonic() + 60, lambda unit: 30, dry=True)
+    ends = [(e["event"], e.get("unit")) for e in heard if e["event"] != "ready"]
+    assert ends == [(first, None)] * ready + [("failed", "a"), ("failed", "b")]
+
+
+def test_the_callers_choices_do_not_reach_a_real_run(monkeypatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setenv("LKOPS_BACKEND", "reference")
+    with tempfile.TemporaryFile("w+") as file:
+        code = "import os; print(*(os.environ.get(key) for key in ('TRITON_INTERPRET', 'LKOPS_BACKEND', 'MORE')))"
+        with gpu_run.running([sys.executable, "-c", code], file, dry=False, MORE="more") as process:
+            process.wait()
+        file.seek(0)
+        assert file.read() == "None None more\n"
+
+
+def test_no_time_left_is_incomplete_and_another_backend_a_failure() -> None:
+    times = {name: {"ms": 1.0} for name in ("lkops", "eager")}
+    right = {"row": "row", "dtype": "float32", "backends": ["triton"], "providers": times, "launches": 1}
+    late = {"row": "row", "dtype": "bfloat16", "providers": {}, "incomplete": gpu_run.LATE, "late": True}
+    died = {**late, "incomplete": "it died", "late": False}
+    elsewhere = {**right, "backends": ["reference"]}
+    without = {**right, "providers": {**times, "lkops": {"ms": 1.0, "graph_error": "wrong: a graph"}}}
+    for found, failed, missing in (
+        ([right], 0, 0),
+        ([right, late], 0, 1),
+        ([died], 1, 1),
+        ([elsewhere], 1, 0),
+        ([without], 1, 0),
+    ):
+        for result in found:
+            result["judged"] = gpu_report.judge(ROW, result, Work(1e6), H100)
+        results = {"dry_run": False, "bench": {"rows": found}}
+        assert (len(gpu_report.failures(results)), len(gpu_report.unfinished(results))) == (failed, missing)
+        said = "\n".join(gpu_report.verdicts(results, {"row": ROW}))
+        assert ("FAILED" in said, "INCOMPLETE" in said) == (bool(failed), bool(missing))
+        assert ("RAN ON REFERENCE, NOT ON TRITON" in said) == (found == [elsewhere])
+
+
+def test_pytest_that_had_no_time_is_late_unless_a_test_failed() -> None:
+    assert gpu_run._unfinished("..s.. [ 50%]\n...", 9)["late"]
+    assert not gpu_run._unfinished("..s.. [ 50%]\n..F.", 9)["late"]
 
 
 def test_ratios_and_limits() -> None:
@@ -165,8 +250,44 @@ def test_what_the_sanitizer_says() -> None:
     assert verdict("racecheck", 0, f"{DONE}: 4\n===== RACECHECK SUMMARY: 0 hazards displayed", 1)["status"] == "passed"
     assert verdict("memcheck", FOUND, f"{DONE}: 4\n{found}", 1)["status"] == "failed"
     assert verdict("memcheck", 1, found, 1)["status"] == "failed"
+    assert verdict("memcheck", FOUND, f"Unable to read x\n{found}", 1)["status"] == "failed"
+    invalid = "========= Invalid __global__ write of size 4 bytes"
+    assert verdict("memcheck", None, invalid, 1)["reason"] == invalid.strip("= ")
+    raised = f"{STARTED}\nTraceback (most recent call last):\nValueError: not supported here\n{clean}"
+    assert verdict("memcheck", 1, raised, 1) == {
+        **{"tool": "memcheck", "seconds": 1, "status": "failed"},
+        "reason": "exit status 1: ValueError: not supported here",
+    }
+    races = "========= RACECHECK SUMMARY: 3 hazards displayed ({} errors, 3 warnings)"
+    warned = verdict("racecheck", FOUND, f"{DONE}: 4\n===== Warning: Race reported\n{races.format(0)}", 1)
+    assert warned["status"] == "passed"
+    assert "3 warnings" in warned["reason"]
+    assert verdict("racecheck", 0, f"{DONE}: 4\n{races.format(1)}", 1)["status"] == "failed"
     for status, output in ((1, "Error: Device not supported"), (None, ""), (1, "ModuleNotFoundError"), (0, clean)):
         assert verdict("memcheck", status, output, 1)["status"] == "unavailable"
+    refused = f"{STARTED}\n========= Error: Device not supported\nTraceback"
+    assert verdict("memcheck", 1, refused, 1)["status"] == "unavailable"
+
+
+def test_the_sanitizers_cases_reach_every_kernel() -> None:
+    expected: set[str] = set()
+
+    def add(launch) -> None:
+        function = getattr(launch.kernel, "fn", launch.kernel)
+        expected.add(f"{function.__module__.split('.')[-2]}.{function.__name__.removesuffix('_kernel')}")
+
+    for shape, kind in shapes.runs():
+        with shapes.precision(kind), lkops.triton.watch(add, run=False):
+            kernels = shapes.kernels(shape, kind)
+            kernels.forward()
+            kernels.backward(kernels.trained)
+    reached: set[str] = set()
+    for operator, dtype, case in chosen():
+        tensors, options = arguments(operator, case_named(operator, case))
+        meta = cast(tensors, dtype, "meta")
+        reached |= count(lambda o=operator, t=meta, k=options: run(o, t, k, "triton")).kernels.keys()
+    assert len(expected) > 30
+    assert expected <= reached
 
 
 def test_without_a_gpu_it_says_so(capsys) -> None:

@@ -8,7 +8,8 @@ import torch
 
 import lkops.triton
 from bench import shapes, tune
-from bench.tune import Bucket, Site, climb, neighbours
+from bench.tune import climb
+from bench.tune_clock import Bucket, Site, Timer, equal, neighbours, relative
 
 START = {"TILE": 1024, "BLOCK": 256, "num_warps": 4}
 
@@ -60,18 +61,38 @@ def test_takes_nothing_that_fails_or_is_refused() -> None:
 
 
 def test_several_sites_count_alike() -> None:
-    measure = tune.relative([lambda settings: 10.0 * settings["BLOCK"], lambda settings: 0.1 / settings["BLOCK"] ** 3])
+    measure = relative([lambda settings: 10.0 * settings["BLOCK"], lambda settings: 0.1 / settings["BLOCK"] ** 3])
     assert measure({"BLOCK": 2}) == 1
     assert measure({"BLOCK": 4}) == pytest.approx(0.5)
-    assert tune.relative([lambda settings: None])({}) is None
+    assert relative([lambda settings: None])({}) is None
 
 
 def test_equal_knows_rounding_from_error() -> None:
     right = torch.randn(100)
-    assert tune.equal(right * (1 + 2e-7), right)
-    assert not tune.equal(right * 1.001, right)
-    assert not tune.equal(right * float("nan"), right)
-    assert not tune.equal(torch.zeros(100), right)
+    assert equal(right * (1 + 2e-7), right)
+    assert not equal(right * 1.001, right)
+    assert not equal(right * float("nan"), right)
+    assert not equal(torch.zeros(100), right)
+
+
+def test_settings_that_fail_have_no_time_unless_the_gpu_is_gone(monkeypatch, capsys) -> None:
+    class Failing(Timer):
+        def __init__(self) -> None:
+            pass
+
+        def _run(self, settings):
+            raise AssertionError("of a compiler's pass")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert Failing()({"BLOCK": 64}) is None
+    assert "BLOCK 64: AssertionError: of a compiler's pass" in capsys.readouterr().out
+
+    def gone() -> None:
+        raise RuntimeError("CUDA error")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", gone)
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        Failing()({"BLOCK": 64})
 
 
 def test_the_table_keeps_an_entry_a_line_and_its_bounds() -> None:
