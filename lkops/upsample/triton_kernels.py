@@ -144,6 +144,8 @@ def forward(
 
 def _features_gradient(problem: _Problem, grad: Tensor, weight: Tensor, dfeatures: Tensor) -> None:
     constants = problem.constants("features")
+    if problem.scale >= 8 and problem.dtype is not torch.float32:
+        constants["P"] = max(16, constants["P"] // 2)  # a float32 gradient's tile, widened r^2 times, would spill
     packed = weight.flatten(2).permute(2, 1, 0).contiguous()
     plane_tiles = triton.cdiv(problem.planes, constants["BB"])
     channel_tiles = triton.cdiv(problem.inputs, constants["BLOCK_C"])
