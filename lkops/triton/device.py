@@ -29,10 +29,14 @@ def gelu_slope(t):
 
 @triton.jit
 def sum_of_partials_kernel(partial_ptr, total_ptr, count, splits, BLOCK: tl.constexpr):
-    """total[i] = sum over s of partial[s, i], in the order of s: the second stage of a deterministic reduction."""
+    """total[i] = sum over s of partial[s, i], by sixteens in the order of s: the second stage of a deterministic
+    reduction."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = i < count
     total = tl.zeros((BLOCK,), tl.float32)
-    for s in range(0, splits):
-        total += tl.load(partial_ptr + s * count + i, mask=inside, other=0.0)
+    for first in range(0, splits, 16):
+        some = tl.zeros((BLOCK,), tl.float32)
+        for s in range(first, tl.minimum(first + 16, splits)):
+            some += tl.load(partial_ptr + s * count + i, mask=inside, other=0.0)
+        total += some
     tl.store(total_ptr + i, total.to(total_ptr.dtype.element_ty), mask=inside)
