@@ -31,6 +31,7 @@ ISA_FLAGS = {"Portable": []}
 if platform.machine() in ("x86_64", "AMD64"):
     ISA_FLAGS["Avx2"] = ["-mavx2", "-mfma", "-mf16c"]
     ISA_FLAGS["Avx512"] = [*ISA_FLAGS["Avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    ISA_FLAGS["Avx512Bf16"] = [*ISA_FLAGS["Avx512"], "-mavx512bf16"]
 
 
 def choice(variable, default, *allowed):

@@ -40,6 +40,6 @@ struct BicubicKernels {
                         int64_t first_row, int64_t last_row, void* scratch);
 };
 
-extern const BicubicKernels kBicubicPortable, kBicubicAvx2, kBicubicAvx512;
+extern const BicubicKernels kBicubicPortable, kBicubicAvx2, kBicubicAvx512, kBicubicAvx512Bf16;
 
 }  // namespace lkops

@@ -14,7 +14,7 @@
 namespace lkops {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512};
+constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
 
 // Spelled out, since the builtin takes a literal. It asks the operating system too (XSAVE), not just cpuid.
 #if defined(__x86_64__)
@@ -77,6 +77,7 @@ const char* name_of(Isa isa) {
   switch (isa) {
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAvx512Bf16: return "avx512_bf16";
     default: return "portable";
   }
 }
@@ -88,6 +89,9 @@ bool is_compiled_in(Isa isa) {
 #if defined(LKOPS_HAVE_AVX512)
   if (isa == Isa::kAvx512) return true;
 #endif
+#if defined(LKOPS_HAVE_AVX512BF16)
+  if (isa == Isa::kAvx512Bf16) return true;
+#endif
   return isa == Isa::kPortable;
 }
 
@@ -95,6 +99,7 @@ bool cpu_supports(Isa isa) {
   switch (isa) {
     case Isa::kAvx2: return all_supported(0, 3);
     case Isa::kAvx512: return all_supported(0, 7);
+    case Isa::kAvx512Bf16: return all_supported(0, 8);
     default: return true;
   }
 }

@@ -174,7 +174,7 @@ def test_scale_that_does_not_divide() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512_bf16"])
 def test_every_instruction_set(isa: str) -> None:
     """This file and the contract of all C++ kernels again in a process of its own, since the choice is made once."""
     facts = cpu_facts()

@@ -110,7 +110,7 @@ print(repr(e.extension_error('_C_cpu')), e.cpu_facts().get('isa'))
 
 
 @needs_extension
-@pytest.mark.parametrize("isa", ["nonsense", "avx512"])
+@pytest.mark.parametrize("isa", ["nonsense", "avx512", "avx512_bf16"])
 def test_instruction_set_that_cannot_be_had(isa: str) -> None:
     if isa in _extension.cpu_facts()["cpu_supports"]:
         pytest.skip(f"this CPU supports {isa}")
