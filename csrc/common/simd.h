@@ -61,6 +61,35 @@ LKOPS_INLINE Floats permute(Floats v, Ints index) {
 #endif
 }
 
+// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves.
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+}
+LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+}
+#else
+LKOPS_INLINE Floats interleave_low(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
+LKOPS_INLINE Floats interleave_high(Floats a, Floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+#endif
+
+// The sum of all lanes, by halves.
+LKOPS_INLINE float sum_of(Floats v) {
+  float lanes[kLanes];
+  __builtin_memcpy(lanes, &v, sizeof v);
+  for (int half = kLanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
 // ---- bfloat16 -------------------------------------------------------------------------------------------------------
 
 LKOPS_INLINE Floats widen(Halves h) { return reinterpret_cast<Floats>(__builtin_convertvector(h, Words) << 16); }

@@ -1,0 +1,60 @@
+// Elementary functions of vectors of floats. Errors are stated in units of eps = 2^-23 of the largest value.
+#pragma once
+
+#include "common/simd.h"
+
+namespace lkops {
+namespace {
+
+// condition ? a : b, per lane; `condition` is a comparison of Floats.
+LKOPS_INLINE Floats choose(Ints condition, Floats a, Floats b) {
+  return reinterpret_cast<Floats>((condition & reinterpret_cast<Ints>(a)) | (~condition & reinterpret_cast<Ints>(b)));
+}
+
+// e^x within 2 eps relative; NaN stays NaN, results below 2^-126 are 0.
+LKOPS_INLINE Floats exp(Floats x) {
+  constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number, held in the low bits
+  const Floats clamped = choose(x > 128.0f, broadcast(128.0f), choose(x < -128.0f, broadcast(-128.0f), x));
+  const Floats shifted = fma(clamped, broadcast(kLog2E), broadcast(kShift));
+  const Floats n = shifted - kShift;
+  const Floats r = fma(n, broadcast(-kLn2Low), fma(n, broadcast(-kLn2High), clamped));
+  Floats sum = broadcast(1.0f / 5040);  // Taylor: |r| <= ln(2) / 2 leaves 5e-9
+  constexpr float kTaylor[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
+  for (float c : kTaylor) sum = fma(sum, r, broadcast(c));
+  // 2^n in two factors, since n reaches 185 and a float's exponent only 127
+  const Ints exponent = reinterpret_cast<Ints>(shifted) - 0x4b400000, half = exponent >> 1;
+  const Floats low = reinterpret_cast<Floats>((half + 127) << 23);
+  const Floats high = reinterpret_cast<Floats>((exponent - half + 127) << 23);
+  return choose(x < -87.33654f, Floats{}, sum * low * high);
+}
+
+LKOPS_INLINE Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }
+
+// erf within 3 eps: x P(x^2) / Q(x^2), fitted on |x| <= 3.92 (1.6e-8), beyond which erf is 1 to a float.
+LKOPS_INLINE Floats erf(Floats x) {
+  constexpr float kEnd = 3.92f;
+  x = choose(x > kEnd, broadcast(kEnd), choose(x < -kEnd, broadcast(-kEnd), x));
+  const Floats s = x * x;
+  Floats p = broadcast(2.0347206e-06f), q = broadcast(3.8070579e-05f);
+  p = fma(p, s, broadcast(2.8748106e-04f)), q = fma(q, s, broadcast(1.1881336e-03f));
+  p = fma(p, s, broadcast(3.8684038e-03f)), q = fma(q, s, broadcast(1.5172450e-02f));
+  p = fma(p, s, broadcast(5.3060718e-02f)), q = fma(q, s, broadcast(1.1508536e-01f));
+  p = fma(p, s, broadcast(1.9276585e-01f)), q = fma(q, s, broadcast(5.0416595e-01f));
+  p = fma(p, s, broadcast(1.1283790f)), q = fma(q, s, broadcast(1.0f));
+  return x * p / q;
+}
+
+// t (1 + erf(t / sqrt 2)) / 2
+LKOPS_INLINE Floats gelu(Floats t) {
+  const Floats half = t * 0.5f;
+  return fma(half, erf(t * 0.70710678f), half);
+}
+
+// The derivative of gelu: (1 + erf(t / sqrt 2)) / 2 + t e^(-t^2 / 2) / sqrt(2 pi)
+LKOPS_INLINE Floats gelu_slope(Floats t) {
+  return fma(t * 0.39894228f, exp(t * t * -0.5f), fma(broadcast(0.5f), erf(t * 0.70710678f), broadcast(0.5f)));
+}
+
+}  // namespace
+}  // namespace lkops
