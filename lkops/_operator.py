@@ -13,6 +13,7 @@ _references: dict[str, Callable[..., Any]] = {}
 _saves: dict[str, tuple[int, ...]] = {}
 _outputs: dict[str, int] = {}
 _masked: dict[str, bool] = {}
+_saving: dict[str, bool] = {}
 
 
 def register(
@@ -38,7 +39,7 @@ def register(
         reference: called as reference(*tensors, *options); defines the operator.
         kernels: backend -> dtypes that its kernels take.
         forward: schema of `<name>_<backend>_fwd`: the tensors, then the options. What it returns beyond `outputs`
-            stays inside, for backward.
+            stays inside, for backward; if the schema ends in `bool saving`, that says whether there will be a backward.
         backward: schema of `<name>_<backend>_bwd`: the gradients of the outputs, the saved tensors, the options and,
             if it ends in `bool[] needs`, which tensors of `forward` need a gradient. It returns one gradient for every
             tensor of `forward`; what it returns for one that was left out or needs none (an empty tensor, since a
@@ -51,6 +52,7 @@ def register(
     _references[name] = reference
     _saves[name], _outputs[name] = tuple(saves), outputs
     _masked[name] = "bool[] needs)" in backward
+    _saving[name] = "bool saving)" in forward
     backends._operators.append(name)
     for backend, dtypes in (kernels or {}).items():
         assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
@@ -117,13 +119,14 @@ class _Kernel(torch.autograd.Function):
         saves: tuple[int, ...],
         outputs: int,
         needs: tuple[bool, ...] | None,
+        saving: tuple[bool, ...],
         *tensors: Tensor,
     ) -> Any:
-        return getattr(torch.ops.lkops, f"{name}_{backend}_fwd")(*tensors, *options)
+        return getattr(torch.ops.lkops, f"{name}_{backend}_fwd")(*tensors, *options, *saving)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.name, ctx.backend, ctx.options, saves, ctx.outputs, needs, *tensors = inputs
+        ctx.name, ctx.backend, ctx.options, saves, ctx.outputs, needs, _, *tensors = inputs
         if needs is not None:
             ctx.options = (*ctx.options, needs)
         results = _as_tuple(output)
@@ -145,7 +148,7 @@ class _Kernel(torch.autograd.Function):
         else:
             result = _NoDoubleBackward.apply(ctx.name, ctx.backend, ctx.options, *tensors)
         given = zip(_as_tuple(result), ctx.given, strict=True)
-        return None, None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
+        return None, None, None, None, None, None, None, *[grad if is_given else None for grad, is_given in given]
 
 
 def _zeros(ctx: Any, output: int) -> Tensor:
@@ -163,7 +166,41 @@ def _op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
     """
     if not torch.compiler.is_dynamo_compiling():
         return False
-    return not (torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors))
+    return not _needs_gradient(tensors)
+
+
+def _needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def unchecked(
+    name: str, requested: str | Sequence[str] | None, tensors: Sequence[Any], options: Callable[[], tuple[Any, ...]]
+) -> Any:
+    """The C++ kernel's output where nothing stands between the arguments and it, else None.
+
+    For small images the checks in Python take longer than the kernel, which has checks of its own. Whatever it
+    refuses, and whatever needs a gradient, a cast or a choice, takes the way through the checks, which say it better.
+
+    Args:
+        name, requested, tensors: as `call` takes them.
+        options: gives the options; may raise.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return None
+    try:
+        if (
+            not backends.is_plain_cpu(name, requested)
+            or _needs_gradient(tensors)
+            or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
+            or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.is_autocast_enabled("cpu")
+        ):
+            return None
+        op = getattr(torch.ops.lkops, f"{name}_cpu_fwd")
+        results = op(*tensors, *options(), *([False] * _saving[name]))
+    except Exception:
+        return None
+    return results[0] if isinstance(results, (tuple, list)) else results
 
 
 def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any = ()) -> Any:
@@ -182,10 +219,11 @@ def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Ten
     dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
     outputs = _outputs[name]
     if _op_is_enough(dense):
-        results = getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options)
+        results = getattr(torch.ops.lkops, f"{name}_{chosen}_fwd")(*dense, *options, *([False] * _saving[name]))
     else:
         needs = tuple(t is not None and t.requires_grad for t in dense) if _masked[name] else None
-        results = _Kernel.apply(name, chosen, tuple(options), _saves[name], outputs, needs, *dense)
+        saving = (_needs_gradient(dense),) if _saving[name] else ()
+        results = _Kernel.apply(name, chosen, tuple(options), _saves[name], outputs, needs, saving, *dense)
     return _as_tuple(results)[0] if outputs == 1 else results[:outputs]
 
 

@@ -22,10 +22,14 @@ _OPTIONS = "int dilation1, int dilation2, bool interleave, float eps"
 
 
 def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, in_weight: Tensor, *rest: Any) -> list[Tensor]:
-    """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels."""
-    n, width = x.shape[0], in_weight.shape[0]
-    maps = [x.new_empty((n, width, *x.shape[2:])) for _ in range(3)]
-    return [torch.empty_like(x), *maps, *(x.new_empty((n, 3 * width), dtype=torch.float32) for _ in range(2))]
+    """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels; empty if not `saving`.
+
+    The C++ kernel returns the pre-activation t of u = gelu(t) in the place of u.
+    """
+    n, width, saving = x.shape[0], in_weight.shape[0], rest[-1]
+    maps, gates = ((n, width, *x.shape[2:]), (n, 3 * width)) if saving else ((0,), (0,))
+    saved = [*(x.new_empty(maps) for _ in range(3)), *(x.new_empty(gates, dtype=torch.float32) for _ in range(2))]
+    return [torch.empty_like(x), *saved]
 
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
@@ -36,7 +40,7 @@ _operator.register(
     "lk_block",
     reference.lk_block,
     kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
-    forward=f"({_TENSORS}, {_OPTIONS}) -> ({', '.join(['Tensor'] * 6)})",
+    forward=f"({_TENSORS}, {_OPTIONS}, bool saving) -> ({', '.join(['Tensor'] * 6)})",
     backward=f"(Tensor grad, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
     f"bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
     fake_forward=_fake_forward,
@@ -97,11 +101,17 @@ def lk_block(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 7 and fig. 3.
     """
-    _checks.image("x", x)
     given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    tensors = _operator.autocast(
-        x, norm_weight, norm_bias, in_weight, in_bias, *given, mix_weight, mix_bias, out_weight, out_bias, keep
-    )
+    tensors: Sequence[Any] = (x, norm_weight, norm_bias, in_weight, in_bias, *given)
+    tensors = (*tensors, mix_weight, mix_bias, out_weight, out_bias, keep)
+
+    def options() -> tuple[Any, ...]:
+        return dilations[0], dilations[1], interleave, float(eps)
+
+    if (y := _operator.unchecked("lk_block", backend, tensors, options)) is not None:
+        return y
+    _checks.image("x", x)
+    tensors = _operator.autocast(*tensors)
     x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
     projection.check(x, eps, "in_", norm_weight, norm_bias, in_weight, in_bias)
     width = in_weight.shape[0]
@@ -111,4 +121,4 @@ def lk_block(
     _checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
     _checks.optional_parameter("out_bias", out_bias, (x.shape[1],), "x", x)
     _checks.optional_parameter("keep", keep, (x.shape[0],), "x", x)
-    return _operator.call("lk_block", backend, tensors, (dilations[0], dilations[1], interleave, float(eps)))
+    return _operator.call("lk_block", backend, tensors, options())

@@ -139,15 +139,17 @@ def forward(
     in_bias: Tensor | None,
     *rest: Any,
 ) -> tuple[Tensor, ...]:
-    """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels.
+    """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels; empty if not `saving`.
 
-    `rest`: the depthwise convs' parameters, the gate's, mix's and the output conv's, keep, and the options of
-    `lk_block` (dilation1, dilation2, interleave, eps).
+    `rest`: the depthwise convs' parameters, the gate's, mix's and the output conv's, keep, the options of `lk_block`
+    (dilation1, dilation2, interleave, eps), and `saving`.
     """
-    *parameters, keep, dilation1, dilation2, interleave, eps = rest
+    *parameters, keep, dilation1, dilation2, interleave, eps, saving = rest
     u = projection_forward(x, norm_weight, norm_bias, in_weight, in_bias, eps)
     a1, a2, sums = cascade(u, parameters[:4], (dilation1, dilation2))
     y, mean, scale = mix_out(x, (u, a1, a2), sums, parameters[4:8], parameters[8:], keep, interleave)
+    if not saving:
+        return y, *(x.new_empty(0) for _ in range(3)), *(mean.new_empty(0) for _ in range(2))
     return y, u, a1, a2, mean, scale
 
 

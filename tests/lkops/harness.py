@@ -77,7 +77,7 @@ def raw_arguments(operator: str, tensors: Arguments, options: dict[str, Any]) ->
     finally:
         _operator._references[operator] = original
     needs = [[tensor is not None for tensor in tensors.values()]] if _operator._masked[operator] else []
-    return captured, [*captured[len(tensors) :], *needs]
+    return [*captured, *([True] * _operator._saving[operator])], [*captured[len(tensors) :], *needs]
 
 
 def runs(*, compiled_only: bool = False, every_dtype: bool = True) -> list[tuple[str, str, str, torch.dtype]]:

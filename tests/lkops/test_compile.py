@@ -31,6 +31,8 @@ def test_private_ops_pass_opcheck(operator, backend, device, dtype, case_name) -
     forward, options_of_backward = raw_arguments(operator, cast(tensors, dtype, device), options)
     op = getattr(torch.ops.lkops, f"{operator}_{backend}_fwd").default
     torch.library.opcheck(op, tuple(forward))
+    if _operator._saving[operator]:
+        torch.library.opcheck(op, (*forward[:-1], False))
     draw, results = Draw(), as_tuple(op(*forward))
     outputs = results[: _operator._outputs[operator]]
     grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
