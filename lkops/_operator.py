@@ -173,6 +173,36 @@ def _needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
+def unchecked(
+    name: str, requested: str | Sequence[str] | None, tensors: Sequence[Any], options: Callable[[], tuple[Any, ...]]
+) -> Any:
+    """The C++ kernel's output where nothing stands between the arguments and it, else None.
+
+    For small images the checks in Python take longer than the kernel, which has checks of its own. Whatever it
+    refuses, and whatever needs a gradient, a cast or a choice, takes the way through the checks, which say it better.
+
+    Args:
+        name, requested, tensors: as `call` takes them.
+        options: gives the options; may raise.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        return None
+    try:
+        if (
+            not backends.is_plain_cpu(name, requested)
+            or _needs_gradient(tensors)
+            or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
+            or torch._C._functorch.peek_interpreter_stack() is not None
+            or torch.is_autocast_enabled("cpu")
+        ):
+            return None
+        op = getattr(torch.ops.lkops, f"{name}_cpu_fwd")
+        results = op(*tensors, *options(), *([False] * _saving[name]))
+    except Exception:
+        return None
+    return results[0] if isinstance(results, (tuple, list)) else results
+
+
 def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any = ()) -> Any:
     """Run an operator on the backend that `backends.choose` names; outputs are contiguous.
 

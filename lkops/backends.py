@@ -133,6 +133,12 @@ def choose(operator: str, requested: str | Sequence[str] | None, tensors: Sequen
     )
 
 
+def is_plain_cpu(operator: str, requested: str | Sequence[str] | None) -> bool:
+    """Whether `choose` takes the cpu backend for every tensor on the CPU whose dtype that has a kernel for."""
+    names = requested or _choice.names or ("cpu",)
+    return (names == "cpu" or names[0] == "cpu") and _missing.get((operator, "cpu")) == ""
+
+
 @dataclass(frozen=True)
 class Status:
     """One operator on one backend: `reason` is why it can't run here ("" if it can), `automatic` whether it is chosen

@@ -102,9 +102,15 @@ def large_kernel_channel_attention(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 9 to 14.
     """
-    _checks.image("u", u)
     given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    tensors = _operator.autocast(u, *given, mix_weight, mix_bias)
+    tensors: Sequence[Any] = (u, *given, mix_weight, mix_bias)
+
+    def options() -> tuple[Any, ...]:
+        return dilations[0], dilations[1], interleave
+
+    if (y := _operator.unchecked("large_kernel_channel_attention", backend, tensors, options)) is not None:
+        return y
+    _checks.image("u", u)
+    tensors = _operator.autocast(*tensors)
     check(tensors[1:], dilations, interleave, "u", tensors[0])
-    options = (dilations[0], dilations[1], interleave)
-    return _operator.call("large_kernel_channel_attention", backend, tensors, options)
+    return _operator.call("large_kernel_channel_attention", backend, tensors, options())

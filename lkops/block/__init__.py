@@ -101,11 +101,17 @@ def lk_block(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 7 and fig. 3.
     """
-    _checks.image("x", x)
     given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    tensors = _operator.autocast(
-        x, norm_weight, norm_bias, in_weight, in_bias, *given, mix_weight, mix_bias, out_weight, out_bias, keep
-    )
+    tensors: Sequence[Any] = (x, norm_weight, norm_bias, in_weight, in_bias, *given)
+    tensors = (*tensors, mix_weight, mix_bias, out_weight, out_bias, keep)
+
+    def options() -> tuple[Any, ...]:
+        return dilations[0], dilations[1], interleave, float(eps)
+
+    if (y := _operator.unchecked("lk_block", backend, tensors, options)) is not None:
+        return y
+    _checks.image("x", x)
+    tensors = _operator.autocast(*tensors)
     x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
     projection.check(x, eps, "in_", norm_weight, norm_bias, in_weight, in_bias)
     width = in_weight.shape[0]
@@ -115,4 +121,4 @@ def lk_block(
     _checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
     _checks.optional_parameter("out_bias", out_bias, (x.shape[1],), "x", x)
     _checks.optional_parameter("keep", keep, (x.shape[0],), "x", x)
-    return _operator.call("lk_block", backend, tensors, (dilations[0], dilations[1], interleave, float(eps)))
+    return _operator.call("lk_block", backend, tensors, options())
