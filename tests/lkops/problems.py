@@ -30,8 +30,8 @@ def _case(name: str, *shape: int, without: tuple[str, ...] = (), **options: Any)
 class Draw:
     """Normal numbers of unit size from one seed."""
 
-    def __init__(self) -> None:
-        self.generator = torch.Generator().manual_seed(0)
+    def __init__(self, seed: int = 0) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
 
     def __call__(self, *shape: int, scale: float = 1.0) -> Tensor:
         return scale * torch.randn(shape, generator=self.generator, dtype=torch.float64)
