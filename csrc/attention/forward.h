@@ -29,6 +29,11 @@ inline int64_t grain_for(int64_t products_per_item) {
   return products_per_item < kProducts ? kProducts / (products_per_item < 1 ? 1 : products_per_item) : 1;
 }
 
+inline int64_t plane_grain(const AttentionProblem& problem) {
+  const int64_t taps = problem.rows1 * problem.columns1 + problem.rows2 * problem.columns2;
+  return grain_for(pixels_of(problem) * taps / 4);  // at the border of an image, taps are skipped
+}
+
 // The maps that the stages hand on, each (batch, channels) planes, and per channel of the concat its mean and scale.
 template <class T>
 struct AttentionMaps {
@@ -201,8 +206,7 @@ void attention_forward(const AttentionProblem& problem, const AttentionForward<T
   const int64_t pixels = pixels_of(problem), tiles = Tiles(pixels).count;
   const Gate gate = make_gate(space.gate, 3 * problem.channels, problem.hidden, parameters.reduce_weight,
                               parameters.reduce_bias, parameters.expand_weight, parameters.expand_bias);
-  const int64_t taps = problem.rows1 * problem.columns1 + problem.rows2 * problem.columns2;
-  for_ranges(parallel, problem.batch * problem.channels, grain_for(pixels * taps / 4),
+  for_ranges(parallel, problem.batch * problem.channels, plane_grain(problem),
              [&](int64_t slot, int64_t first, int64_t last) {
                attention_planes(problem, parameters, maps, space.slot(slot), first, last);
              });

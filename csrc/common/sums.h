@@ -72,5 +72,16 @@ inline float dot_of(const T* x, const T* y, int64_t count) {
   return sum.result();
 }
 
+// The sum over i < count of the vectors at p + i * step, by sixteens.
+LKOPS_INLINE Floats sum_of_rows(const float* p, int64_t step, int64_t count, int64_t lanes) {
+  Floats total{};
+  for (int64_t first = 0; first < count; first += 16) {
+    Floats some{};
+    for (int64_t i = first; i < count && i < first + 16; ++i) some += load_lanes(p + i * step, lanes);
+    total += some;
+  }
+  return total;
+}
+
 }  // namespace
 }  // namespace lkops

@@ -114,7 +114,7 @@ LKOPS_INLINE Floats gate_products(int64_t batch, const float* a, int64_t a_step,
   for (int64_t first = 0; first < batch; first += 16) {
     Floats some{};
     for (int64_t n = first; n < batch && n < first + 16; ++n)
-      some = fma(broadcast(a == nullptr ? 1.0f : a[n * a_step]), load_lanes(b + n * b_step, lanes), some);
+      some = fma(broadcast(a[n * a_step]), load_lanes(b + n * b_step, lanes), some);
     total += some;
   }
   return total;
@@ -137,7 +137,7 @@ inline void gate_parameters(const Gate& gate, int64_t batch, const float* dz, co
     T* bias = is_first ? db1 : db2;
     for (int64_t k = 0; to != nullptr && k < across; k += kLanes)
       store_lanes(to + i * across + k, gate_products(batch, one, step, many + k, across, across - k), across - k);
-    if (bias != nullptr) store_partial(bias + i, gate_products(batch, nullptr, 0, one, step, 1), 1);
+    if (bias != nullptr) store_partial(bias + i, sum_of_rows(one, step, batch, 1), 1);
   }
 }
 
