@@ -44,26 +44,26 @@ struct OutputConv {
 
 // What is wanted of the stage.
 struct MixWants {
-  bool input;    // du
-  bool maps;     // da1 and da2 (and du, where it is wanted)
-  bool scale;    // s ds
-  bool weights;  // dWm and dbm
-  bool output;   // dWo, dbo and dkeep
+  bool input = false;    // du
+  bool maps = false;     // da1 and da2 (and du, where it is wanted)
+  bool scale = false;    // s ds
+  bool weights = false;  // dWm and dbm
+  bool output = false;   // dWo, dbo and dkeep
 };
 
 template <class T>
 struct MixStage {
   Mix mix;
   int64_t batch, pixels;
-  MixWants wants;
-  const T* grad;  // of y
-  const T *u, *a1, *a2;
-  bool before_gelu;  // the map u is to be taken as gelu(u)
-  const float* scale;
-  const float* weight;  // (channels, members)
-  const T* bias;
-  OutputConv<T> conv;
-  float *du, *da1, *da2;
+  MixWants wants{};
+  const T* grad = nullptr;  // of y
+  const T *u = nullptr, *a1 = nullptr, *a2 = nullptr;
+  bool before_gelu = false;  // the map u is to be taken as gelu(u)
+  const float* scale = nullptr;
+  const float* weight = nullptr;  // (channels, members)
+  const T* bias = nullptr;
+  OutputConv<T> conv{};
+  float *du = nullptr, *da1 = nullptr, *da2 = nullptr;
 
   int64_t tiles() const { return Tiles(pixels).count; }
   Chunks chunks() const { return Chunks(batch * tiles()); }
@@ -88,8 +88,9 @@ struct MixBackwardRoom {
     const int64_t channels = stage.mix.channels, members = stage.mix.members();
     order = memory.take<int64_t>(3 * channels);
     rows = memory.take<const T*>(3 * channels);
-    for (float** tile : {&u, &dv, &w, &du}) *tile = memory.take<float>(channels * kTilePixels);
-    for (float** tile : {&slab, &parts}) *tile = memory.take<float>(members * kTilePixels);
+    u = memory.take<float>(channels * kTilePixels), dv = memory.take<float>(channels * kTilePixels);
+    w = memory.take<float>(channels * kTilePixels), du = memory.take<float>(channels * kTilePixels);
+    slab = memory.take<float>(members * kTilePixels), parts = memory.take<float>(members * kTilePixels);
     dy = memory.take<float>(stage.conv.outputs * kTilePixels);
     const int64_t widest = members < channels ? channels : members;
     transposed = memory.take<float>(round_up_to_lanes(widest) * kTilePixels);
