@@ -21,7 +21,10 @@
 namespace lkops {
 namespace {
 
-// Work items in runs that do not depend on the number of threads, at most kMost.
+// Tiles that a chunk sums before they join the others: long chains of float additions lose bits.
+constexpr int64_t kRunTiles = 16;
+
+// Work items in parts that do not depend on the number of threads, at most kMost.
 struct Chunks {
   static constexpr int64_t kMost = 16, kItems = 4;
 
@@ -107,7 +110,7 @@ struct MixBackwardRoom {
 };
 
 template <int kVectors, class T>
-LKOPS_INLINE void load_rows(const T* x, int64_t plane, const Place& place, int64_t rows, bool before_gelu, float* tile) {
+LKOPS_INLINE void load_tile(const T* x, int64_t plane, const Place& place, int64_t rows, bool before_gelu, float* tile) {
   for (int64_t r = 0; r < rows; ++r, x += plane, tile += kTilePixels)
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {
@@ -229,13 +232,13 @@ void mix_backward_tile(const MixStage<T>& stage, const MixBackwardRoom<T>& room,
   const MixWants& wants = stage.wants;
   const int64_t channels = mix.channels, members = mix.members(), rows = mix.rows(), stride = round_up_to_lanes(members);
   const int64_t offset = n * channels * stage.pixels + place.begin;
-  load_rows<kVectors>(stage.u + offset, stage.pixels, place, channels, stage.before_gelu, room.u);
+  load_tile<kVectors>(stage.u + offset, stage.pixels, place, channels, stage.before_gelu, room.u);
   if (const int64_t outputs = stage.conv.outputs) {
-    load_rows<kVectors>(stage.grad + n * outputs * stage.pixels + place.begin, stage.pixels, place, outputs, false,
+    load_tile<kVectors>(stage.grad + n * outputs * stage.pixels + place.begin, stage.pixels, place, outputs, false,
                         room.dy);
     multiply_tile(Weights<float>{stage.conv.weight, 1, channels}, channels, outputs, room.dy, kVectors, room.dv);
   } else {
-    load_rows<kVectors>(stage.grad + offset, stage.pixels, place, channels, false, room.dv);
+    load_tile<kVectors>(stage.grad + offset, stage.pixels, place, channels, false, room.dv);
   }
   for (int64_t i = 0; i < channels * kTilePixels; i += kLanes) store(room.du + i, Floats{});
   for (int64_t g = 0; g < mix.groups; ++g) {
@@ -276,15 +279,14 @@ inline void add_to(float* values, const float* more, int64_t count) {
 // Chunk i: fills sums (sums_floats) and, of all samples that it meets, parts + (n + i) * part_floats.
 template <class T>
 void mix_backward_chunk(const MixStage<T>& stage, const MixBackwardRoom<T>& room, int64_t i, float* sums, float* parts) {
-  constexpr int64_t kRun = 16;  // tiles that are summed before they join the others: a float can't take many more
   const Chunks chunks = stage.chunks();
   const Tiles tiles(stage.pixels);
   const int64_t first = chunks.begin(i), last = chunks.begin(i + 1);
   const int64_t products = stage.sums_floats(), part_floats = stage.part_floats();
   clear(room.lanes, part_floats * kLanes);
   for (int64_t item = first; item < last; ++item) {
-    const int64_t n = item / tiles.count, at_run = (item - first) % kRun;
-    float* const run = item - first < kRun ? sums : room.sums;  // the first run needs no adding
+    const int64_t n = item / tiles.count, at_run = (item - first) % kRunTiles;
+    float* const run = item - first < kRunTiles ? sums : room.sums;  // the first run needs no adding
     if (at_run == 0) {
       clear(run + stage.mix_bias_sums(), stage.mix.channels * kLanes);
       clear(run + stage.conv_bias_sums(), stage.conv.outputs * kLanes);
@@ -297,7 +299,7 @@ void mix_backward_chunk(const MixStage<T>& stage, const MixBackwardRoom<T>& room
       case 2: mix_backward_tile<2>(stage, room, n, place, run, at_run > 0); break;
       default: mix_backward_tile<3>(stage, room, n, place, run, at_run > 0);
     }
-    const bool is_first = item == first || item % tiles.count == 0, ends_run = at_run + 1 == kRun || item + 1 == last;
+    const bool is_first = item == first || item % tiles.count == 0, ends_run = at_run + 1 == kRunTiles || item + 1 == last;
     float* part = parts + (n + i) * part_floats;
     if (is_first) clear(part, part_floats);
     if (ends_run || (item + 1) % tiles.count == 0) {
