@@ -241,6 +241,6 @@ def runner(problem: Problem, name: str, mode: Mode, gradients: Tensors, backend:
     if name != "compile":
         raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {name!r}")
     torch.compiler.reset()
-    freezing = {"freezing": True} if mode == "forward" else {}
+    freezing: Any = {"freezing": True} if mode == "forward" else {}
     compiled: Any = torch.compile(module, fullgraph=True, dynamic=False, options=freezing)
     return TorchRunner(compiled, problem.activations, gradients, mode, quiet=torch.no_grad)
