@@ -263,9 +263,7 @@ def _network(
         return LKCANet(bands, scale, channels, blocks, groups, drop_path=0.0, **TORCH_BICUBIC)
 
     def make() -> Problem:
-        # a float64 reference of a large output takes more memory than there is
-        double = n * bands * h * w * scale**2 <= 1 << 24
-        return network_problem(model(), (n, bands, h, w), training=mode == "training", double=double)
+        return network_problem(model(), (n, bands, h, w), training=mode == "training")
 
     zeros = _padding((n, channels, h, w)) * blocks
     if mode == "training":

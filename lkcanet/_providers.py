@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -71,14 +72,17 @@ def plain_h_loss(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
     return l1 + 0.5 * sam + 0.1 * gradient
 
 
-def network_problem(model: LKCANet, shape: Sequence[int], *, training: bool = False, double: bool = True) -> Problem:
+LARGE = 1 << 24  # values of an output that is checked against eager float32: in float64 it would take gigabytes
+
+
+def network_problem(model: LKCANet, shape: Sequence[int], *, training: bool = False) -> Problem:
     """LKCA-Net on an image (N, B, H, W) of random numbers.
 
     Args:
         model: for inference it is folded; in training it keeps its weight normalisation and there is the H loss. Its
             upsampler is woken up: a fresh one returns the bicubic image.
-        double: see `Problem`.
     """
+    double = math.prod(shape) * model.scale**2 <= LARGE
     with torch.no_grad():
         model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
     lowres = torch.rand(*shape)

@@ -86,6 +86,12 @@ class Result:
         other, own = self.milliseconds(name), self.milliseconds(ours)
         return other / own if other and own else None
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with how many times faster than each other provider lkops is as `faster_than`."""
+        others = ["eager", *(name for name in self.providers if not name.startswith(("eager", "lkops")))]
+        ratios = {name: self.ratio(name) for name in others}
+        return {**asdict(self), "faster_than": {name: value for name, value in ratios.items() if value}}
+
 
 @contextmanager
 def _spy() -> Iterator[dict[str, str]]:
@@ -331,30 +337,24 @@ def network_benchmark(
     size: tuple[int, int],
     scale: int = 4,
     *,
+    mode: Mode = "forward",
     batch: int = 1,
     network: str = "lkca_lr",
-    modes: Sequence[Mode] = ("forward", "training"),
     providers: Sequence[str] = ("eager", CHANNELS_LAST, "lkops"),
     backend: str | None = None,
-    seconds: float = 25.0,
-    tell: Callable[[str], None] = lambda text: None,
+    seconds: float = 40.0,
     **options: Any,
-) -> dict[str, Any]:
-    """Time a whole network on an image of one's own size: forward, and a training step with H loss and Adam.
+) -> Result:
+    """Time a whole network on an image of one's own size: a forward, or a training step with H loss and Adam.
 
     Args:
         bands, size, scale, batch: of the low-resolution image, (batch, bands, *size), and its enlargement.
+        mode: "forward" or "training".
         network: "lkca_lr" or "lkca_net".
-        modes: "forward", "training" or both.
-        providers: of `PROVIDERS`; what is not installed is named in the result.
+        providers: of `PROVIDERS`; what can't run here has its reason in the result.
         backend: of lkops; None is the automatic choice.
-        seconds: of timing for each mode; checks and compilation come on top.
-        tell: hears what is going on.
+        seconds: of timing; checks and compilation come on top.
         options: of `LKCANet`.
-
-    Returns:
-        What `facts` gives, the shape, and for every mode a `Result` as a dict, with how many times faster than each
-        provider lkops is as `faster_than`.
 
     Raises:
         ValueError: a size or option that makes no network, or an unknown provider.
@@ -365,22 +365,10 @@ def network_benchmark(
             raise ValueError(f"{name} must be 1 or more, got {value}")
     if unknown := [name for name in providers if name not in PROVIDERS]:
         raise ValueError(f"providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
-    shape = (batch, bands, *size)
     # torch's own bicubic is one op of eager PyTorch: MATLAB's would have to be emulated there, slowly
     fixed: dict[str, Any] = {"drop_path": 0.0, "cubic_a": -0.75, "border": "replicate"}
-    # a float64 reference of a large image takes more memory than the image is worth
-    double = batch * bands * size[0] * size[1] * scale**2 <= 1 << 24
-    report: dict[str, Any] = {**facts(), "network": network, "shape": list(shape), "scale": scale, "modes": {}}
-    for mode in modes:
-        tell(f"{mode}: checking {', '.join(providers)}, then timing for {seconds:.0f} s")
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            model = getattr(models, network)(bands, scale, **fixed, **options)
-            problem = network_problem(model, shape, training=mode == "training", double=double)
-        result = measure(problem, mode, providers, seconds=seconds, backend=backend)
-        others = [name for name in providers if not name.startswith(("lkops", "eager "))]
-        ratios = {name: result.ratio(name) for name in others}
-        report["modes"][mode] = {**asdict(result), "faster_than": {k: v for k, v in ratios.items() if v}}
-        del problem, result
-        gc.collect()
-    return report
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = getattr(models, network)(bands, scale, **fixed, **options)
+        problem = network_problem(model, (batch, bands, *size), training=mode == "training")
+    return measure(problem, mode, providers, seconds=seconds, backend=backend)
