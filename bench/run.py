@@ -20,6 +20,7 @@ from typing import Any
 from bench.cpu_rows import EAGER, Row, rows
 from bench.environment import RECYCLED
 from lkcanet._files import atomic_path
+from lkcanet.benchmark import PROVIDERS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
@@ -71,7 +72,14 @@ def _results(own: list[Row], tunables: str | None, threads: int, extra: list[str
     return {entry["row"]: entry for entry in found}
 
 
-def run(chosen: list[Row], *, threads: int, tiny: bool = False, factor: float = 1.0) -> list[dict[str, Any]]:
+def run(
+    chosen: list[Row],
+    *,
+    threads: int,
+    tiny: bool = False,
+    factor: float = 1.0,
+    providers: Sequence[str] = PROVIDERS,
+) -> list[dict[str, Any]]:
     """Both runs, as they go into cpu.json: environment, limits and rows of each allocator."""
     runs = []
     common = ["--factor", str(factor), *(["--tiny"] if tiny else [])]
@@ -86,10 +94,10 @@ def run(chosen: list[Row], *, threads: int, tiny: bool = False, factor: float = 
         found: dict[str, dict[str, Any]] = {}
         for problem in _problems(own):
             start = time.perf_counter()
-            extra = [] if tunables else ["--providers", ",".join(DEFAULT_PROVIDERS)]
+            extra = ["--providers", ",".join(p for p in providers if tunables or p in DEFAULT_PROVIDERS)]
             found |= _results(problem, tunables, threads, common + extra)
             if tunables and (measured := [row for row in problem if row.memory]):
-                for name, entry in _results(measured, RETURNED, threads, ["--what", "memory", *common]).items():
+                for name, entry in _results(measured, RETURNED, threads, ["--what", "memory", *common, *extra]).items():
                     found[name]["peak_bytes" if "peak_bytes" in entry else "memory_failed"] = entry.get(
                         "peak_bytes", entry.get("failed")
                     )
@@ -136,6 +144,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every provider")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, for tests; writes nothing without --out")
     parser.add_argument("--factor", type=float, default=1.0, help="on the seconds of timing of every row")
+    parser.add_argument("--providers", default="", help=f"only these, separated by commas, of {', '.join(PROVIDERS)}")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     arguments = parser.parse_args()
     parts = arguments.k.split(",")
@@ -147,9 +156,13 @@ def main() -> None:
         raise SystemExit(f"no row's name holds {arguments.k!r}; --list prints them")
     if arguments.threads < 1 or not arguments.factor > 0:
         raise SystemExit("--threads must be 1 or more and --factor above 0")
+    providers = arguments.providers.split(",") if arguments.providers else PROVIDERS
+    if unknown := [name for name in providers if name not in PROVIDERS]:
+        raise SystemExit(f"--providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
     factor = 0.01 if arguments.quick else arguments.factor
-    runs = run(chosen, threads=arguments.threads, tiny=arguments.quick, factor=factor)
-    out = arguments.out or (RESULTS if not arguments.k and not arguments.quick and factor >= 1 else None)
+    runs = run(chosen, threads=arguments.threads, tiny=arguments.quick, factor=factor, providers=providers)
+    whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 1
+    out = arguments.out or (RESULTS if whole else None)
     print(write(runs, out) if out else markdown(runs, []))
     if out is None:
         print("Nothing was written: this was a part of the suite (--out FOLDER writes it).")

@@ -87,9 +87,10 @@ class Result:
         return other / own if other and own else None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON, with how many times faster than each other provider lkops is as `faster_than`."""
+        """For JSON, with how many times faster than each other provider lkops is as `faster_than`, bfloat16 against
+        bfloat16."""
         others = ["eager", *(name for name in self.providers if not name.startswith(("eager", "lkops")))]
-        ratios = {name: self.ratio(name) for name in others}
+        ratios = {name: self.ratio(name, "lkops bf16" if name.endswith("bf16") else "lkops") for name in others}
         return {**asdict(self), "faster_than": {name: value for name, value in ratios.items() if value}}
 
 

@@ -55,7 +55,11 @@ def bench(
         raise ValueError(f"--seconds must be above 0, got {seconds}")
     extra = {"compile": compiled, "openvino": openvino, "openvino bf16": openvino, "lkops bf16": bfloat16}
     wanted = ["eager", CHANNELS_LAST, "lkops", *(name for name, chosen in extra.items() if chosen)]
-    options = {"channels": channels, "blocks": blocks, **({} if groups is None else {"upsample_groups": groups})}
+    options: dict[str, Any] = {
+        "channels": channels,
+        "blocks": blocks,
+        **({} if groups is None else {"upsample_groups": groups}),
+    }
     environment, modes = facts(), dict[str, Any]()
     if environment["allocator"] != "recycled":
         shared.note("note: with the default allocator much of a time may be page faults; to keep memory, set")
@@ -109,7 +113,8 @@ def bench_table(report: Mapping[str, Any], mode: str) -> "Table":
     used = ", ".join(f"{operator}: {backend}" for operator, backend in result["backends"].items())
     title = (
         f"{name} x{report['scale']}, {'training step' if mode == 'training' else mode}, {shape}, "
-        f"{report['threads']} threads, {report['allocator']} memory; medians, results checked first\nlkops runs {used}"
+        f"{report['threads']} threads, {report['allocator']} memory; medians, results checked first\n"
+        f"lkops runs {used or 'nothing'}"
     )
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("Provider", no_wrap=True)
