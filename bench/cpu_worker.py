@@ -48,7 +48,7 @@ def memory(row: Row) -> dict[str, Any]:
     return {"row": row.name, "peak_bytes": {name: peak_memory(runners[name]) for name in list(runners)}}
 
 
-def main() -> None:
+def main(command: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", default="", help="names, separated by commas")
     parser.add_argument("--providers", default="", help="only these, separated by commas")
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--factor", type=float, default=1.0, help="on the seconds of timing")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(command)
     every = rows(tiny=arguments.tiny)
     found: Any
     if arguments.what == "limits":

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import lkops
-from bench import cpu_report, never_slower
+from bench import cpu_report, cpu_worker, never_slower
+from bench import run as bench_run
 from bench.cpu_rows import SPAN, TARGETS, rows
 from bench.limits import COPIES, limit_seconds, measure_limits
 from bench.work import Work
@@ -76,15 +77,53 @@ def test_limits() -> None:
     assert kind == "products"
 
 
+PART = ("depthwise_64 full", "gating_16 forward", "gating_16 full", "span_31_x4_g8_1x16x16 forward")
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
+    """A run as `python -m bench.run` makes it, but for its processes, each of which imports torch, and compilers."""
     out = tmp_path_factory.mktemp("bench")
-    command = [sys.executable, "-m", "bench.run", "--quick", "-k", "gating_16,depthwise_64 full,span_31_x4"]
-    command += ["--providers", "eager,eager channels_last,openvino,lkops"]  # no compiler: it takes long
-    done = subprocess.run([*command, "--threads", "1", "--out", str(out)], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Nothing was written" not in done.stdout
+
+    def worker(tunables: str | None, threads: int, arguments: list[str]) -> tuple[Any, str]:
+        patch.setenv("GLIBC_TUNABLES", tunables or "")
+        cpu_worker.main([*arguments, "--out", str(out / "found.json")])
+        return json.loads((out / "found.json").read_text()), ""
+
+    chosen = [row for row in rows(tiny=True) if row.name in PART]
+    providers = ("eager", "eager channels_last", "openvino", "lkops")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench_run, "_worker", worker)
+        bench_run.write(bench_run.run(chosen, threads=1, tiny=True, factor=0.01, providers=providers), out)
+    torch.set_num_threads(before)
     return out
+
+
+def test_processes_and_what_fails_in_them(tmp_path) -> None:
+    command = [sys.executable, "-m", "bench.run", "--quick", "-k", "gating_16 forward", "--threads", "1"]
+    command += ["--providers", "eager,lkops"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "cpu.json").read_text())[0]
+    assert run["environment"]["allocator"] == "recycled"
+    assert run["environment"]["threads"] == 1
+    assert set(run["rows"][0]["providers"]) == {"eager", "lkops"}
+    found, failed = bench_run._worker(None, 1, ["--what", "nothing"])
+    assert found is None
+    assert "ended with 2" in failed
+    assert "invalid choice" in failed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["-k", "warp"], "no row's name holds 'warp'"), (["--providers", "numpy"], "--providers must be of eager")],
+)
+def test_a_wrong_part_is_refused(arguments, said, monkeypatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench.run", *arguments])
+    with pytest.raises(SystemExit, match=said):
+        bench_run.main()
 
 
 def test_a_part_from_end_to_end(results) -> None:
@@ -95,11 +134,7 @@ def test_a_part_from_end_to_end(results) -> None:
         assert {"commit", "cpu", "threads", "torch", "openvino", "isa", "load"} <= found["environment"].keys()
         assert found["environment"]["threads"] == 1
         assert {"matrix", "peak", "copy"} == found["limits"].keys()
-    names = [row["row"] for row in recycled["rows"]]
-    assert names == [
-        *("depthwise_64 full", "gating_16 forward", "gating_16 full"),
-        *(row.name for row in ALL if "span_31_x4" in row.name),
-    ]
+    assert [row["row"] for row in recycled["rows"]] == list(PART)
     assert [row["row"] for row in default["rows"]] == ["depthwise_64 full"]
     for row in recycled["rows"]:
         assert row["providers"]["lkops"]["milliseconds"] > 0, row
