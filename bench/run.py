@@ -79,9 +79,11 @@ def run(
     tiny: bool = False,
     factor: float = 1.0,
     providers: Sequence[str] = PROVIDERS,
+    partial: Path | None = None,
 ) -> list[dict[str, Any]]:
-    """Both runs, as they go into cpu.json: environment, limits and rows of each allocator."""
-    runs = []
+    """Both runs, as they go into cpu.json: environment, limits and rows of each allocator. `partial` has what is known
+    so far, after every problem."""
+    runs: list[dict[str, Any]] = []
     common = ["--factor", str(factor), *(["--tiny"] if tiny else [])]
     for tunables in (RECYCLED, None):
         own = chosen if tunables else [row for row in chosen if row.default]
@@ -103,8 +105,12 @@ def run(
                     )
             taken = time.perf_counter() - start
             said = ", ".join(f"{row.mode} {_said(found[row.name])}" for row in problem)
+            known = {**about, "rows": [_described(row) | found[row.name] for row in own if row.name in found]}
+            if partial is not None:
+                with atomic_path(partial) as temporary:
+                    temporary.write_text(json.dumps([*runs, known]))
             print(f"{about['environment']['allocator']:9} {problem[0].problem:28} {taken:5.0f} s  {said}", flush=True)
-        runs.append({**about, "rows": [_described(row) | found[row.name] for row in own]})
+        runs.append(known)
     return runs
 
 
@@ -145,8 +151,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny shapes, for tests; writes nothing without --out")
     parser.add_argument("--factor", type=float, default=1.0, help="on the seconds of timing of every row")
     parser.add_argument("--providers", default="", help=f"only these, separated by commas, of {', '.join(PROVIDERS)}")
+    parser.add_argument(
+        "--report", action="store_true", help="write cpu.md and the plots again, from cpu.json of --out"
+    )
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     arguments = parser.parse_args()
+    if arguments.report:
+        folder = arguments.out or RESULTS
+        print(write(json.loads((folder / "cpu.json").read_text()), folder))
+        return
     parts = arguments.k.split(",")
     chosen = [row for row in rows(tiny=arguments.quick) if any(part.strip() in row.name for part in parts)]
     if arguments.list:
@@ -160,10 +173,20 @@ def main() -> None:
     if unknown := [name for name in providers if name not in PROVIDERS]:
         raise SystemExit(f"--providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
     factor = 0.01 if arguments.quick else arguments.factor
-    runs = run(chosen, threads=arguments.threads, tiny=arguments.quick, factor=factor, providers=providers)
     whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 1
-    out = arguments.out or (RESULTS if whole else None)
+    out: Path | None = arguments.out or (RESULTS if whole else None)
+    partial = None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / "cpu.partial.json"
+    start = time.perf_counter()
+    runs = run(
+        chosen, threads=arguments.threads, tiny=arguments.quick, factor=factor, providers=providers, partial=partial
+    )
     print(write(runs, out) if out else markdown(runs, []))
+    if partial is not None:
+        partial.unlink()
+    print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
     if out is None:
         print("Nothing was written: this was a part of the suite (--out FOLDER writes it).")
     if any("failed" in row for found in runs for row in found["rows"]):

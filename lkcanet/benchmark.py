@@ -26,20 +26,13 @@ import lkops
 from lkops import _extension, backends
 
 from . import models
+from ._checking import WrongOutput, compare
 from ._providers import CHANNELS_LAST, PROVIDERS, Mode, Problem, Runner, Tensors, Unavailable, network_problem, runner
 
 __all__ = ["PROVIDERS", "Measured", "Result", "WrongOutput", "facts", "measure", "network_benchmark"]
 
 # settings of glibc's allocator that keep memory: without them half of eager's time at 64 x 64 is page faults
 RECYCLED = "glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296"
-# times eager's error that a provider may have, beside four roundings; and what bfloat16's roundings may add up to
-ALLOWED = {"lkops": 2.0, "compile": 10.0, "openvino": 10.0}
-NETWORK_ALLOWED = {**ALLOWED, "lkops": 3.0}
-HALF, SINGLE = 0.05, 1e-4
-
-
-class WrongOutput(RuntimeError):
-    """A result differs from the reference by more than rounding."""
 
 
 @dataclass(frozen=True)
@@ -107,54 +100,6 @@ def _spy() -> Iterator[dict[str, str]]:
 
     with mock.patch.object(backends, "choose", spied):
         yield chosen
-
-
-def _error(difference: Tensor, problem: Problem) -> float:
-    if problem.network:
-        return float(difference.norm())
-    left_out = int(problem.kinks * difference.numel())
-    return float(difference.flatten().abs().topk(left_out + 1).values[-1])
-
-
-def compare(
-    problem: Problem, name: str, results: Sequence[Tensor], plain: Sequence[Tensor], exact: Sequence[Tensor]
-) -> float:
-    """Raise `WrongOutput` unless all results are right up to rounding; the largest error as a fraction of the allowed.
-
-    `exact` is float64; where it is the very list `plain`, eager float32 is all there is to compare with.
-    """
-    if len(results) != len(exact):
-        raise WrongOutput(f"{len(results)} results, expected {len(exact)}")
-    half, worst = name.endswith("bf16"), 0.0
-    if problem.network and len(exact) > 1 and exact is not plain:
-        # some gradients of a network nearly vanish, and their roundings with nothing to be small against: all count
-        # together; one that is missing is still seen, by its shape or its zeros
-        norm = float(torch.stack([right.norm() for right in exact]).norm())
-        floor = float(torch.stack([(a.double() - b).norm() for a, b in zip(plain, exact, strict=True)]).norm())
-    else:
-        norm = floor = 0.0
-    for i, (a, b, right) in enumerate(zip(results, plain, exact, strict=True)):
-        where = f"result {i} of shape {tuple(a.shape)}"
-        if a.shape != right.shape:
-            raise WrongOutput(f"{where}, expected {tuple(right.shape)}")
-        if right.numel() == 0:
-            continue
-        if not a.isfinite().all():
-            raise WrongOutput(f"{where} has values that are not finite")
-        size = float(right.norm()) if problem.network else float(right.abs().max())
-        if size > 0 and not a.abs().max() > 0:
-            raise WrongOutput(f"{where} is all zeros")
-        eager_error = 0.0 if exact is plain else _error(b.double() - right, problem)
-        if name.startswith("eager") or exact is plain or half:
-            allowed = (HALF if half else SINGLE) * size + (HALF if half else 1e-3) * norm
-        else:
-            times = (NETWORK_ALLOWED if problem.network else ALLOWED)[name]
-            allowed = times * max(eager_error, floor) + 4 * torch.finfo(torch.float32).eps * size
-        error = _error(a - right if exact is plain else a.double() - right, problem)
-        if not error <= allowed:
-            raise WrongOutput(f"{where}: error {error:.3g}, allowed {allowed:.3g}")
-        worst = max(worst, error / allowed if allowed else 0.0)
-    return worst
 
 
 def _turn(own: Runner, last: float) -> list[float]:

@@ -77,6 +77,7 @@ def test_limits() -> None:
     assert kind == "products"
 
 
+FILES = ["cpu.json", "cpu.md", "cpu_roofline.png", "cpu_speedup.png"]
 PART = ("depthwise_64 full", "gating_16 forward", "gating_16 full", "span_31_x4_g8_1x16x16 forward")
 
 
@@ -101,8 +102,8 @@ def results(tmp_path_factory) -> Path:
     return out
 
 
-def test_processes_and_what_fails_in_them(tmp_path) -> None:
-    command = [sys.executable, "-m", "bench.run", "--quick", "-k", "gating_16 forward", "--threads", "1"]
+def test_processes_and_what_fails_in_them(tmp_path, monkeypatch) -> None:
+    command = [sys.executable, "-m", "bench.run", "--quick", "-k", "attention_16 forward", "--threads", "1"]
     command += ["--providers", "eager,lkops"]
     done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -110,6 +111,11 @@ def test_processes_and_what_fails_in_them(tmp_path) -> None:
     assert run["environment"]["allocator"] == "recycled"
     assert run["environment"]["threads"] == 1
     assert set(run["rows"][0]["providers"]) == {"eager", "lkops"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    (tmp_path / "cpu.md").unlink()
+    monkeypatch.setattr(sys, "argv", ["bench.run", "--report", "--out", str(tmp_path)])
+    bench_run.main()
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
     found, failed = bench_run._worker(None, 1, ["--what", "nothing"])
     assert found is None
     assert "ended with 2" in failed
