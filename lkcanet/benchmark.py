@@ -266,6 +266,7 @@ def _version(package: str) -> str | None:
 def facts() -> dict[str, Any]:
     """Versions, CPU, threads and allocator: what a time says nothing without."""
     return {
+        "device": "cpu",
         "lkops": lkops.__version__,
         "torch": torch.__version__,
         "openvino": _version("openvino"),

@@ -102,6 +102,7 @@ def results(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow  # four processes that import torch
 def test_processes_and_what_fails_in_them(tmp_path, monkeypatch) -> None:
     command = [sys.executable, "-m", "bench.run", "--quick", "-k", "attention_16 forward", "--threads", "1"]
     command += ["--providers", "eager,lkops"]
@@ -194,6 +195,7 @@ def test_never_slower(tmp_path, results) -> None:
         assert subprocess.run(command, cwd=ROOT, capture_output=True).returncode == code
 
 
+@pytest.mark.slow
 def test_pytest_benchmark_runs_a_row() -> None:
     pytest.importorskip("pytest_benchmark", reason="pytest_benchmark is not installed")
     code = "import os, pytest, sys; os.environ['BENCH_TINY'] = '1'; sys.exit(pytest.main(sys.argv[1:]))"
