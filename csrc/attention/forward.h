@@ -29,10 +29,16 @@ inline int64_t grain_for(int64_t products_per_item) {
   return products_per_item < kProducts ? kProducts / (products_per_item < 1 ? 1 : products_per_item) : 1;
 }
 
+inline int64_t mix_products(const AttentionProblem& problem) {  // of a tile
+  return problem.channels * mix_of(problem).members() * kTilePixels;
+}
 inline int64_t plane_grain(const AttentionProblem& problem) {
   const int64_t taps = problem.rows1 * problem.columns1 + problem.rows2 * problem.columns2;
   return grain_for(pixels_of(problem) * taps / 4);  // at the border of an image, taps are skipped
 }
+
+// Whether threads take whole samples, whose maps then stay in their caches from stage to stage, or share each stage.
+inline bool by_sample(int64_t batch, int64_t slots) { return batch % slots == 0 || batch >= 8 * slots; }
 
 // The maps that the stages hand on, each (batch, channels) planes, and per channel of the concat its mean and scale.
 template <class T>
@@ -195,29 +201,50 @@ void attention_finish(const AttentionProblem& problem, const T* bias, const T* u
   }
 }
 
-template <class T>
-void attention_forward(const AttentionProblem& problem, const AttentionForward<T>& tensors, const Parallel& parallel,
-                       void* scratch) {
+// Both stages for some samples, the first of which the tensors begin with. `run(count, grain, body)` is a for_ranges.
+template <class T, class Run>
+void attention_stages(const AttentionProblem& problem, const AttentionForward<T>& tensors, const Gate& gate,
+                      const AttentionSpace<T>& space, int64_t samples, const Run& run) {
   using E = Element<T>;
-  Workspace memory(scratch);
-  const AttentionSpace<T> space(problem, parallel.slots, memory);
   const AttentionParameters<T>& parameters = tensors.parameters;
   const AttentionMaps<T> maps{tensors.u, tensors.a1, tensors.a2, tensors.mean, tensors.scale};
-  const int64_t pixels = pixels_of(problem), tiles = Tiles(pixels).count;
-  const Gate gate = make_gate(space.gate, 3 * problem.channels, problem.hidden, parameters.reduce_weight,
-                              parameters.reduce_bias, parameters.expand_weight, parameters.expand_bias);
-  for_ranges(parallel, problem.batch * problem.channels, plane_grain(problem),
-             [&](int64_t slot, int64_t first, int64_t last) {
-               attention_planes(problem, parameters, maps, space.slot(slot), first, last);
-             });
-  const int64_t products = problem.channels * mix_of(problem).members() * kTilePixels;
-  for_ranges(parallel, problem.batch * tiles, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+  run(samples * problem.channels, plane_grain(problem), [&](int64_t slot, int64_t first, int64_t last) {
+    attention_planes(problem, parameters, maps, space.slot(slot), first, last);
+  });
+  const int64_t tiles = Tiles(pixels_of(problem)).count;
+  run(samples * tiles, grain_for(mix_products(problem)), [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot = space.slot(slot);
     const MixRoom<T, E> room(problem, of_slot);
     attention_tiles(problem, gate, parameters.mix_weight, maps, room, first, last,
                     [&](int64_t n, const Place& place, const float* v) {
                       attention_finish(problem, parameters.mix_bias, maps.u, n, place, v, tensors.y);
                     });
+  });
+}
+
+template <class T>
+void attention_forward(const AttentionProblem& problem, const AttentionForward<T>& tensors, const Parallel& parallel,
+                       void* scratch) {
+  Workspace memory(scratch);
+  const AttentionSpace<T> space(problem, parallel.slots, memory);
+  const AttentionParameters<T>& parameters = tensors.parameters;
+  const Gate gate = make_gate(space.gate, 3 * problem.channels, problem.hidden, parameters.reduce_weight,
+                              parameters.reduce_bias, parameters.expand_weight, parameters.expand_bias);
+  if (!by_sample(problem.batch, parallel.slots))
+    return attention_stages(problem, tensors, gate, space, problem.batch,
+                            [&](int64_t count, int64_t grain, const auto& body) {
+                              for_ranges(parallel, count, grain, body);
+                            });
+  const int64_t map = problem.channels * pixels_of(problem), gates = 3 * problem.channels;
+  const int64_t products = mix_products(problem) / kTilePixels * pixels_of(problem);
+  for_ranges(parallel, problem.batch, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      AttentionForward<T> sample = tensors;
+      sample.u += n * map, sample.y += n * map, sample.a1 += n * map, sample.a2 += n * map;
+      sample.mean += n * gates, sample.scale += n * gates;
+      attention_stages(problem, sample, gate, space, 1,
+                       [&](int64_t count, int64_t, const auto& body) { body(slot, int64_t{0}, count); });
+    }
   });
 }
 

@@ -22,22 +22,22 @@ void run(Bytes bytes, Kernel kernel, const AttentionProblem& problem, const Tens
   const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
   const auto& [y, a1, a2, mean, scale] = results;
   kernel(problem,
-         AttentionForward<T>{data_of<T>(u), parameters, mutable_data_of<T>(y), mutable_data_of<T>(a1),
-                             mutable_data_of<T>(a2), mutable_data_of<float>(mean), mutable_data_of<float>(scale)},
+         AttentionForward<T>{pointer<T>(u), parameters, mutable_pointer<T>(y), mutable_pointer<T>(a1),
+                             mutable_pointer<T>(a2), mutable_pointer<float>(mean), mutable_pointer<float>(scale)},
          threads, scratch.get());
 }
 
-Results attention_forward(const Tensor& u, const Tensor& dw1_weight, const Maybe& dw1_bias, const Tensor& dw2_weight,
-                          const Maybe& dw2_bias, const Tensor& reduce_weight, const Maybe& reduce_bias,
-                          const Tensor& expand_weight, const Maybe& expand_bias, const Tensor& mix_weight,
-                          const Maybe& mix_bias, int64_t dilation1, int64_t dilation2, bool interleave) {
+Results attention_forward(const Tensor& u, const Tensor& dw1_weight, const Optional& dw1_bias, const Tensor& dw2_weight,
+                          const Optional& dw2_bias, const Tensor& reduce_weight, const Optional& reduce_bias,
+                          const Tensor& expand_weight, const Optional& expand_bias, const Tensor& mix_weight,
+                          const Optional& mix_bias, int64_t dilation1, int64_t dilation2, bool interleave) {
   check_image("u", u);
   const AttentionTensors tensors{dw1_weight,  dw1_bias,      dw2_weight,  dw2_bias,   reduce_weight,
                                  reduce_bias, expand_weight, expand_bias, mix_weight, mix_bias};
   const AttentionProblem problem = tensors.problem(u.size(0), u.size(1), u.size(2), u.size(3), u.scalar_type(),
                                                    dilation1, dilation2, interleave);
-  const auto map = [&] { return empty_like(u, {u.size(0), u.size(1), u.size(2), u.size(3)}); };
-  const auto gate = [&] { return empty_like(u, {u.size(0), 3 * u.size(1)}, ScalarType::Float); };
+  const auto map = [&] { return new_tensor(u, {u.size(0), u.size(1), u.size(2), u.size(3)}); };
+  const auto gate = [&] { return new_tensor(u, {u.size(0), 3 * u.size(1)}, ScalarType::Float); };
   const Results results{map(), map(), map(), gate(), gate()};
   if (problem.batch == 0) return results;
   if (u.scalar_type() == ScalarType::Float)

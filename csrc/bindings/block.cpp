@@ -21,20 +21,20 @@ void run(Bytes bytes, Kernel kernel, const BlockProblem& problem, const Tensor& 
   const Parallel threads = torch_threads();
   const Scratch scratch = allocate_scratch(bytes(problem, saving, threads.slots));
   const auto& [y, t, a1, a2, mean, scale] = results;
-  BlockForward<T> tensors{data_of<T>(x), parameters, mutable_data_of<T>(y), nullptr, nullptr, nullptr, nullptr, nullptr};
+  BlockForward<T> tensors{pointer<T>(x), parameters, mutable_pointer<T>(y), nullptr, nullptr, nullptr, nullptr, nullptr};
   if (saving) {
-    tensors.t = mutable_data_of<T>(t);
-    tensors.a1 = mutable_data_of<T>(a1), tensors.a2 = mutable_data_of<T>(a2);
-    tensors.mean = mutable_data_of<float>(mean), tensors.scale = mutable_data_of<float>(scale);
+    tensors.t = mutable_pointer<T>(t);
+    tensors.a1 = mutable_pointer<T>(a1), tensors.a2 = mutable_pointer<T>(a2);
+    tensors.mean = mutable_pointer<float>(mean), tensors.scale = mutable_pointer<float>(scale);
   }
   kernel(problem, tensors, threads, scratch.get());
 }
 
 Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias, const Tensor& in_weight,
-                      const Maybe& in_bias, const Tensor& dw1_weight, const Maybe& dw1_bias, const Tensor& dw2_weight,
-                      const Maybe& dw2_bias, const Tensor& reduce_weight, const Maybe& reduce_bias,
-                      const Tensor& expand_weight, const Maybe& expand_bias, const Tensor& mix_weight,
-                      const Maybe& mix_bias, const Tensor& out_weight, const Maybe& out_bias, const Maybe& keep,
+                      const Optional& in_bias, const Tensor& dw1_weight, const Optional& dw1_bias, const Tensor& dw2_weight,
+                      const Optional& dw2_bias, const Tensor& reduce_weight, const Optional& reduce_bias,
+                      const Tensor& expand_weight, const Optional& expand_bias, const Tensor& mix_weight,
+                      const Optional& mix_bias, const Tensor& out_weight, const Optional& out_bias, const Optional& keep,
                       int64_t dilation1, int64_t dilation2, bool interleave, double eps, bool saving) {
   check_image("x", x);
   const BlockTensors tensors{
@@ -45,12 +45,12 @@ Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& 
   const BlockProblem problem = tensors.problem(x, dilation1, dilation2, interleave, eps);
   const int64_t batch = x.size(0), width = problem.attention.channels;
   const auto map = [&] {
-    return saving ? empty_like(x, {batch, width, x.size(2), x.size(3)}) : empty_like(x, {0});
+    return saving ? new_tensor(x, {batch, width, x.size(2), x.size(3)}) : new_tensor(x, {0});
   };
   const auto gate = [&] {
-    return saving ? empty_like(x, {batch, 3 * width}, ScalarType::Float) : empty_like(x, {0}, ScalarType::Float);
+    return saving ? new_tensor(x, {batch, 3 * width}, ScalarType::Float) : new_tensor(x, {0}, ScalarType::Float);
   };
-  const Results results{empty_like(x, {batch, x.size(1), x.size(2), x.size(3)}), map(), map(), map(), gate(), gate()};
+  const Results results{new_tensor(x, {batch, x.size(1), x.size(2), x.size(3)}), map(), map(), map(), gate(), gate()};
   if (batch == 0) return results;
   if (x.scalar_type() == ScalarType::Float)
     run<float>(kernels().forward_bytes_f32, kernels().forward_f32, problem, x, tensors.pointers<float>(), saving,

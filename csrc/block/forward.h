@@ -68,17 +68,18 @@ struct BlockSpace {
 
   BlockSpace(const BlockProblem& problem, bool saving, int64_t slots, Workspace& memory) {
     const AttentionProblem& inner = problem.attention;
-    const int64_t map = inner.batch * inner.channels * pixels_of(inner), gates = inner.batch * 3 * inner.channels;
+    const int64_t samples = by_sample(inner.batch, slots) ? slots : inner.batch;
     gate = memory.take<float>(gate_floats(3 * inner.channels, inner.hidden));
     gamma = memory.take<float>(problem.channels), beta = memory.take<float>(problem.channels);
     in_bias = memory.take<float>(inner.channels);
     in_weights = memory.take<E>(weights_elements<T, E>(inner.channels, problem.channels));
     out_weights = memory.take<E>(weights_elements<T, E>(problem.channels, inner.channels));
-    u = memory.take<T>(map);
-    if (!saving) {
-      a1 = memory.take<T>(map), a2 = memory.take<T>(map);
-      mean = memory.take<float>(gates), scale = memory.take<float>(gates);
-    }
+    map = inner.channels * pixels_of(inner), gates = 3 * inner.channels;
+    maps.u = u = memory.take<T>(samples * map);
+    maps.a1 = saving ? nullptr : memory.take<T>(samples * map);
+    maps.a2 = saving ? nullptr : memory.take<T>(samples * map);
+    maps.mean = saving ? nullptr : memory.take<float>(samples * gates);
+    maps.scale = saving ? nullptr : memory.take<float>(samples * gates);
     Workspace first, planes, last;
     ProjectionRoom<T, E>(problem, first);
     PlaneRoom(inner, planes);
@@ -91,8 +92,9 @@ struct BlockSpace {
 
   float *gate, *gamma, *beta, *in_bias;
   E *in_weights, *out_weights;
-  T *u, *a1 = nullptr, *a2 = nullptr;
-  float *mean = nullptr, *scale = nullptr;
+  int64_t map, gates;      // elements of a sample
+  T* u;                    // maps.u, to be written
+  AttentionMaps<T> maps;   // those that are not results: of all samples, or of one per thread
   int64_t slot_bytes;
   char* slot_memory;
 };
@@ -149,57 +151,105 @@ void residual_tile(const Weights<E>& weights, const T* bias, float keep, int64_t
 
 // ---- the operator ---------------------------------------------------------------------------------------------------
 
+// The parameters as the stages take them.
 template <class T>
-void block_forward(const BlockProblem& problem, const BlockForward<T>& tensors, const Parallel& parallel,
-                   void* scratch) {
+struct BlockOperands {
   using E = Element<T>;
-  const bool saving = tensors.a1 != nullptr;
-  Workspace memory(scratch);
-  const BlockSpace<T> space(problem, saving, parallel.slots, memory);
+
+  BlockOperands(const BlockProblem& problem, const BlockParameters<T>& parameters, const BlockSpace<T>& space)
+      : gamma(as_floats(parameters.norm_weight, problem.channels, space.gamma)),
+        beta(as_floats(parameters.norm_bias, problem.channels, space.beta)),
+        in_bias(as_floats(parameters.in_bias, problem.attention.channels, space.in_bias)),
+        in_weights(weights_of(parameters.in_weight, problem.attention.channels, problem.channels, space.in_weights)),
+        out_weights(weights_of(parameters.out_weight, problem.channels, problem.attention.channels, space.out_weights)),
+        gate(make_gate(space.gate, 3 * problem.attention.channels, problem.attention.hidden,
+                       parameters.attention.reduce_weight, parameters.attention.reduce_bias,
+                       parameters.attention.expand_weight, parameters.attention.expand_bias)) {}
+
+  const float *gamma, *beta, *in_bias;
+  Weights<E> in_weights, out_weights;
+  Gate gate;
+};
+
+// All stages for some samples, the first of which the tensors and maps begin with; `u` is maps.u. `run(count, grain,
+// body)` is a for_ranges.
+template <class T, class Run>
+void block_stages(const BlockProblem& problem, const BlockForward<T>& tensors, const AttentionMaps<T>& maps, T* u,
+                  const BlockOperands<T>& operands, const BlockSpace<T>& space, int64_t samples, const Run& run) {
+  using E = Element<T>;
   const AttentionProblem& inner = problem.attention;
   const BlockParameters<T>& parameters = tensors.parameters;
   const AttentionParameters<T>& attention = parameters.attention;
-  const AttentionMaps<T> maps{space.u, saving ? tensors.a1 : space.a1, saving ? tensors.a2 : space.a2,
-                              saving ? tensors.mean : space.mean, saving ? tensors.scale : space.scale};
   const int64_t pixels = pixels_of(inner), outer = problem.channels, width = inner.channels;
   const Tiles tiles(pixels);
-
-  const Gate gate = make_gate(space.gate, 3 * width, inner.hidden, attention.reduce_weight, attention.reduce_bias,
-                              attention.expand_weight, attention.expand_bias);
-  const float* gamma = as_floats(parameters.norm_weight, outer, space.gamma);
-  const float* beta = as_floats(parameters.norm_bias, outer, space.beta);
-  const float* in_bias = as_floats(parameters.in_bias, width, space.in_bias);
-  const Weights<E> in_weights = weights_of(parameters.in_weight, width, outer, space.in_weights);
-  const Weights<E> out_weights = weights_of(parameters.out_weight, outer, width, space.out_weights);
-
-  for_ranges(parallel, inner.batch * tiles.count, grain_for(outer * width * kTilePixels),
-             [&](int64_t slot, int64_t first, int64_t last) {
-               Workspace of_slot = space.slot(slot);
-               const ProjectionRoom<T, E> room(problem, of_slot);
-               for (int64_t item = first; item < last; ++item) {
-                 const int64_t n = item / tiles.count, map = n * width * pixels;
-                 const Place place(tiles, item % tiles.count);
-                 load_normalised(tensors.x + n * outer * pixels, pixels, place, outer, problem.eps, gamma, beta,
-                                 room.centred, room.slab);
-                 project_rows(in_weights, in_bias, width, depth_of<E>(outer), room.slab, place, pixels, room.product,
-                              space.u + map, tensors.t == nullptr ? nullptr : tensors.t + map);
-               }
-             });
-  for_ranges(parallel, inner.batch * width, plane_grain(inner), [&](int64_t slot, int64_t first, int64_t last) {
+  run(samples * tiles.count, grain_for(outer * width * kTilePixels), [&](int64_t slot, int64_t first, int64_t last) {
+    Workspace of_slot = space.slot(slot);
+    const ProjectionRoom<T, E> room(problem, of_slot);
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t n = item / tiles.count, map = n * width * pixels;
+      const Place place(tiles, item % tiles.count);
+      load_normalised(tensors.x + n * outer * pixels, pixels, place, outer, problem.eps, operands.gamma, operands.beta,
+                      room.centred, room.slab);
+      project_rows(operands.in_weights, operands.in_bias, width, depth_of<E>(outer), room.slab, place, pixels,
+                   room.product, u + map, tensors.t == nullptr ? nullptr : tensors.t + map);
+    }
+  });
+  run(samples * width, plane_grain(inner), [&](int64_t slot, int64_t first, int64_t last) {
     attention_planes(inner, attention, maps, space.slot(slot), first, last);
   });
-  const int64_t products = width * (mix_of(inner).members() + outer) * kTilePixels;
-  for_ranges(parallel, inner.batch * tiles.count, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+  const int64_t products = mix_products(inner) + outer * width * kTilePixels;
+  run(samples * tiles.count, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot = space.slot(slot);
     const OutputRoom<T, E> room(problem, of_slot);
-    attention_tiles(inner, gate, attention.mix_weight, maps, room.mix, first, last,
+    attention_tiles(inner, operands.gate, attention.mix_weight, maps, room.mix, first, last,
                     [&](int64_t n, const Place& place, float* v) {
                       E* w = reinterpret_cast<E*>(v);
-                      times_u(inner, attention.mix_bias, space.u + n * width * pixels, place, v, w);
+                      times_u(inner, attention.mix_bias, maps.u + n * width * pixels, place, v, w);
                       const float keep = parameters.keep == nullptr ? 1.0f : bias_at(parameters.keep, n);
-                      residual_tile(out_weights, parameters.out_bias, keep, outer, depth_of<E>(width), w, place, pixels,
-                                    room.product, tensors.x + n * outer * pixels, tensors.y + n * outer * pixels);
+                      residual_tile(operands.out_weights, parameters.out_bias, keep, outer, depth_of<E>(width), w, place,
+                                    pixels, room.product, tensors.x + n * outer * pixels,
+                                    tensors.y + n * outer * pixels);
                     });
+  });
+}
+
+template <class T>
+void block_forward(const BlockProblem& problem, const BlockForward<T>& tensors, const Parallel& parallel,
+                   void* scratch) {
+  const bool saving = tensors.a1 != nullptr;
+  const int64_t batch = problem.attention.batch;
+  Workspace memory(scratch);
+  const BlockSpace<T> space(problem, saving, parallel.slots, memory);
+  const BlockOperands<T> operands(problem, tensors.parameters, space);
+  const auto maps_of = [&](const BlockForward<T>& of) {
+    return saving ? AttentionMaps<T>{space.u, of.a1, of.a2, of.mean, of.scale} : space.maps;
+  };
+  if (!by_sample(batch, parallel.slots))
+    return block_stages(problem, tensors, maps_of(tensors), space.u, operands, space, batch,
+                        [&](int64_t count, int64_t grain, const auto& body) {
+                          for_ranges(parallel, count, grain, body);
+                        });
+  const int64_t pixels = pixels_of(problem.attention), outer = problem.channels * pixels;
+  const int64_t products = problem.channels * problem.attention.channels * pixels;
+  for_ranges(parallel, batch, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+    for (int64_t n = first; n < last; ++n) {
+      BlockForward<T> sample = tensors;
+      sample.x += n * outer, sample.y += n * outer;
+      if (sample.parameters.keep != nullptr) sample.parameters.keep += n;
+      if (saving) {
+        sample.t += n * space.map, sample.a1 += n * space.map, sample.a2 += n * space.map;
+        sample.mean += n * space.gates, sample.scale += n * space.gates;
+      }
+      AttentionMaps<T> maps = maps_of(sample);
+      T* u = space.u + slot * space.map;
+      maps.u = u;
+      if (!saving) {
+        maps.a1 += slot * space.map, maps.a2 += slot * space.map;
+        maps.mean += slot * space.gates, maps.scale += slot * space.gates;
+      }
+      block_stages(problem, sample, maps, u, operands, space, 1,
+                   [&](int64_t count, int64_t, const auto& body) { body(slot, int64_t{0}, count); });
+    }
   });
 }
 

@@ -139,8 +139,16 @@ LKOPS_INLINE void put(float* x, int64_t x_stride, Floats even, Floats odd, bool 
 }
 
 LKOPS_INLINE void put(Pair* x, int64_t, Floats even, Floats odd, bool) {
+#if defined(__AVX512BF16__)
+  // the conversion flushes denormals to zero, as the products would
+  alignas(64) static constexpr uint16_t kPairs[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+  const __m512i pairs = _mm512_maskz_permutexvar_epi16(~__mmask32{}, _mm512_load_si512(kPairs), halves);
+#else
   const Words low = __builtin_convertvector(narrow(even), Words), high = __builtin_convertvector(narrow(odd), Words);
   const Words pairs = low | (high << 16);
+#endif
   __builtin_memcpy(x, &pairs, sizeof pairs);
 }
 
