@@ -247,7 +247,8 @@ CascadeStage<T> cascade_stage(const AttentionProblem& problem, const MixStage<T>
 // ---- the stages, each in parallel; slot(i) is a thread's memory -----------------------------------------------------
 
 template <class T, class Slot>
-void run_mix(const MixStage<T>& stage, const AttentionBackwardSpace& space, const Parallel& parallel, const Slot& slot) {
+void run_mix(const MixStage<T>& stage, const AttentionBackwardSpace& space, const Parallel& parallel,
+             const Slot& slot) {
   for_ranges(parallel, stage.chunks().count, 1, [&](int64_t i, int64_t first, int64_t last) {
     Workspace memory = slot(i);
     const MixBackwardRoom<T> room(stage, memory);
