@@ -15,7 +15,7 @@
 // Backward of one tile, from du (float rows in cache, zeros beyond the end):
 //
 //     load_xhat(x, plane, place, channels, eps, xhat, rstd);
-//     times_gelu_slope(t, plane, place, outputs, du, bias_sums);                  du becomes dt; sums of dt for db
+//     times_gelu_slope(t + place.begin, plane, place, outputs, du, bias_sums);      du becomes dt; sums of dt for db
 //     transpose_tile(xhat, kTilePixels, channels, place.vectors, transposed, round_up_to_lanes(channels));
 //     add_outer(du, outputs, place.vectors, transposed, channels, sums, ..., accumulate);           Q += dt xhat^T
 //     multiply_tile(Weights<float>{w, 1, channels}, channels, outputs, du, place.vectors, dz);         dz = W^T dt
@@ -51,6 +51,14 @@ inline const float* as_floats(const BFloat16* values, int64_t count, float* room
   if (values == nullptr) return nullptr;
   for (int64_t i = 0; i < count; ++i) room[i] = widen(values[i]);
   return room;
+}
+
+// The rows of a tile from its planes, zeros beyond the end. `from` is the first row, at place.begin.
+template <class T>
+void load_rows(const T* from, int64_t plane, const Place& place, int64_t rows, float* to) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int v = 0; v < place.vectors; ++v)
+      store(to + r * kTilePixels + v * kLanes, load_lanes(from + r * plane + v * kLanes, place.lanes_of(v)));
 }
 
 // ---- layer norm -----------------------------------------------------------------------------------------------------
@@ -240,14 +248,17 @@ void project_rows(const Weights<E>& w, const float* bias, int64_t outputs, int64
 }
 
 // du becomes dt = du gelu'(t); bias_sums (rows x kLanes, may be null) gets the sums of dt, lane by lane, added. t is the
-// first row: of a plane (at place.begin already) or of a tile, t_stride apart.
+// first row: of a plane (at place.begin already) or of a tile, t_stride apart; `bias`, if not null, is added to t.
 template <class T>
-void times_gelu_slope(const T* t, int64_t t_stride, const Place& place, int64_t rows, float* du, float* bias_sums) {
+void times_gelu_slope(const T* t, int64_t t_stride, const Place& place, int64_t rows, float* du, float* bias_sums,
+                      const float* bias = nullptr) {
   for (int64_t r = 0; r < rows; ++r) {
+    const Floats shift = broadcast(bias == nullptr ? 0.0f : bias[r]);
     Floats sum{};
     for (int v = 0; v < place.vectors; ++v) {
       float* at = du + r * kTilePixels + v * kLanes;
-      const Floats dt = load(at) * gelu_slope(load_lanes(t + r * t_stride + v * kLanes, place.lanes_of(v)));
+      const Floats from = load_lanes(t + r * t_stride + v * kLanes, place.lanes_of(v));
+      const Floats dt = load(at) * gelu_slope(from + shift);
       store(at, dt);
       sum += dt;
     }
