@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kGatheredRows = 144;   // channels times taps that an item works on, about; twice where there are many
 constexpr int64_t kGradientRows = 128;   // output channels whose gradient is in L1 together
-constexpr int64_t kFeatureTiles = 4;     // tiles that a block of weights is used for
+constexpr int64_t kFeatureTiles = 6;     // tiles that a block of weights is used for
 constexpr int64_t kBlockOutputs = 256;   // output channels of an item of the weights' gradient
 constexpr int64_t kBlockTiles = 3;       // tiles that are summed before they are added to the rest
 constexpr int64_t kBlockPixels = kBlockTiles * kTilePixels;
@@ -30,7 +30,9 @@ struct Parts {
 template <class E>
 struct FeaturesPlan {
   explicit FeaturesPlan(const UpsampleProblem& problem)
-      : taps(taps_of(problem)), channels(problem.inputs, most(1, kGatheredRows * (problem.n * problem.groups >= 8 ? 2 : 1) / taps)), tiles(pixels_of(problem)) {
+      : taps(taps_of(problem)),
+        channels(problem.inputs, most(1, kGatheredRows * (problem.n * problem.groups >= 8 ? 2 : 1) / taps)),
+        tiles(pixels_of(problem)) {
     margin = round_up_to_lanes(problem.kernel_width - 1);
     stride = kTilePixels + margin;
     guard = round_up_to_lanes(problem.kernel_height / 2 * problem.width + kTilePixels + margin + kLanes);

@@ -25,13 +25,14 @@ struct ForwardPlan {
     units = aligned ? problem.groups : 1;
     unit_bands = problem.bands / units;
     chunk_bands = ceil_div(kChunkRows, phases);
-    while (phases < kChunkRows && chunk_bands * phases % kProductRows != 0) ++chunk_bands;  // whole blocks of a product
+    while (phases < kChunkRows && chunk_bands * phases % kProductRows != 0) ++chunk_bands;  // whole blocks of rows
     chunk_bands = least(chunk_bands, unit_bands);
     const int64_t slab = depth * kTilePixels * static_cast<int64_t>(sizeof(E));
     block_tiles = aligned ? most(1, least(least(tiles.count, 4), kSlabBytes / slab)) : 1;
     if (slab <= (32 << 10)) block_tiles = 1;  // it stays in L1, and the weights of a group in L2
     blocks = ceil_div(tiles.count, block_tiles);
-    const int64_t wanted = aligned ? ceil_div(32, problem.n * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
+    const int64_t wanted =
+        aligned ? ceil_div(32, problem.n * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
     split_bands = ceil_div(ceil_div(unit_bands, most(1, wanted)), chunk_bands) * chunk_bands;
     splits = ceil_div(unit_bands, split_bands);
   }
@@ -284,9 +285,12 @@ void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* 
   if constexpr (__is_same(T, float)) {
     weights = weight;
   } else {
-    const int64_t depth = depth_of(problem);
-    for_ranges(parallel, problem.groups * problem.outputs, ceil_div(1 << 16, depth), [&](int64_t, int64_t m, int64_t last) {
-      prepare(weight + m * depth, depth, 1, last - m, depth, nullptr, memory.weight + m * plan.depth);
+    const int64_t depth = depth_of(problem), rows = problem.groups * problem.outputs;
+    for_ranges(parallel, rows, ceil_div(1 << 16, depth), [&](int64_t, int64_t m, int64_t last) {
+      if (!__is_same(E, float) && depth % 2 == 0)  // pairs as they lie
+        __builtin_memcpy(memory.weight + m * plan.depth, weight + m * depth, (last - m) * depth * sizeof(T));
+      else
+        prepare(weight + m * depth, depth, 1, last - m, depth, nullptr, memory.weight + m * plan.depth);
     });
     weights = memory.weight;
   }
