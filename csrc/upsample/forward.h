@@ -167,10 +167,11 @@ void finish_bands(const UpsampleProblem& problem, const Phase* phases, int64_t b
     for (int64_t b = 0; b < bands && low != nullptr; ++b)
       image_rows<kScale>(problem, phases, low + b * pixels, row, column, length, image + b * scale * kImageStride);
     for (int64_t p = 0; p < bands * scale; ++p) {
-      const int64_t b = p / scale;
+      const int64_t b = p / scale, row_of_image = row * scale + p % scale;
       finish_row<kScale>(problem, phases, z + p * scale * kTilePixels + offset,
-                         bias == nullptr ? nullptr : bias + p * scale, low == nullptr ? nullptr : image + p * kImageStride,
-                         length, out + b * pixels * scale * scale + ((row * scale + p - b * scale) * width + column) * scale);
+                         bias == nullptr ? nullptr : bias + p * scale,
+                         low == nullptr ? nullptr : image + p * kImageStride, length,
+                         out + b * pixels * scale * scale + (row_of_image * width + column) * scale);
     }
   });
 }
@@ -242,7 +243,8 @@ class Forward {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t k = part * plan_.depth / parts, next = (part + 1) * plan_.depth / parts;
         multiply(Weights<E>{weight_ + row * plan_.depth + k, plan_.depth, 1}, end - row, next - k,
-                 slab + k * kTilePixels, kTilePixels, vectors, slot.z + (row - first) * kTilePixels, kTilePixels, part > 0);
+                 slab + k * kTilePixels, kTilePixels, vectors, slot.z + (row - first) * kTilePixels, kTilePixels,
+                 part > 0);
       }
       row = end;
     }
