@@ -62,16 +62,13 @@ LKOPS_INLINE void write(T* p, Floats v, int64_t n) {
 
 LKOPS_INLINE Floats absolute(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Words>(x) & 0x7fffffffu); }
 
-using Doubles = double __attribute__((vector_size(8 * kLanes)));
-
-LKOPS_INLINE Doubles widened(Floats v) { return __builtin_convertvector(v, Doubles); }
+using Doubles = double __attribute__((vector_size(8 * kLanes)));  // not as arguments: gcc warns of their ABI
 
 // x * y + sum, rounded once also in the portable build, where fma rounds twice: small angles are all cancellation.
 LKOPS_INLINE Floats add_product(Floats x, Floats y, Floats sum) {
-  if constexpr (kLanes > 4)
-    return fma(x, y, sum);
-  else
-    return __builtin_convertvector(widened(x) * widened(y) + widened(sum), Floats);
+  if constexpr (kLanes > 4) return fma(x, y, sum);
+  const Doubles exact = __builtin_convertvector(x, Doubles) * __builtin_convertvector(y, Doubles);
+  return __builtin_convertvector(exact + __builtin_convertvector(sum, Doubles), Floats);
 }
 
 struct Differences {
@@ -105,8 +102,10 @@ LKOPS_INLINE Cosine cosine_of(Floats pp, Floats tt, Floats pt) {
 // from there to 1 / (|p| |t|) in double.
 LKOPS_INLINE Floats cosine_distance(Floats pp, Floats tt, Floats pt, const Cosine& found) {
   const Floats norms = found.p_norm * found.t_norm;
-  const Doubles q = widened(pp) * widened(tt), inverse = widened(1.0f / norms);
-  const Doubles distance = 1.0 - widened(pt) * (inverse * (1.5 - 0.5 * q * inverse * inverse));
+  const Doubles q = __builtin_convertvector(pp, Doubles) * __builtin_convertvector(tt, Doubles);
+  const Doubles rough = __builtin_convertvector(1.0f / norms, Doubles);
+  const Doubles inverse = rough * (1.5 - 0.5 * q * rough * rough);
+  const Doubles distance = 1.0 - __builtin_convertvector(pt, Doubles) * inverse;
   const Ints finite = norms < __builtin_inff();
   return choose(found.valid & finite, __builtin_convertvector(distance, Floats), 1.0f - found.cosine);
 }
