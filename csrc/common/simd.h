@@ -33,7 +33,8 @@ using Halves = uint16_t __attribute__((vector_size(2 * kLanes)));
 
 LKOPS_INLINE int64_t round_up_to_lanes(int64_t n) { return (n + kLanes - 1) / kLanes * kLanes; }
 
-LKOPS_INLINE Floats broadcast(float value) { return Floats{} + value; }
+// `value - 0` is value, and the compiler knows; `value + 0` is not for -0, and would be an addition.
+LKOPS_INLINE Floats broadcast(float value) { return value - Floats{}; }
 
 // a * b + c: one rounding where the instruction set has it, two in the portable build (-ffp-contract=off: the compiler
 // never decides).

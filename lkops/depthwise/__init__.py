@@ -24,7 +24,10 @@ def _fake_backward(
 _operator.register(
     "depthwise_conv2d",
     reference.depthwise_conv2d,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward="(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor",
     backward="(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int dilation, bool[] needs)"
     " -> (Tensor, Tensor, Tensor)",

@@ -26,7 +26,10 @@ def _fake_backward(grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
 _operator.register(
     "channel_attention",
     reference.channel_attention,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward=f"(Tensor x, {_PARAMETERS}) -> (Tensor, Tensor)",
     backward=f"(Tensor grad, Tensor x, {_PARAMETERS}, Tensor mean, bool[] needs)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
