@@ -11,6 +11,19 @@ LKOPS_INLINE Floats choose(Ints condition, Floats a, Floats b) {
   return reinterpret_cast<Floats>((condition & reinterpret_cast<Ints>(a)) | (~condition & reinterpret_cast<Ints>(b)));
 }
 
+LKOPS_INLINE Floats square_root(Floats x) {
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+  return _mm512_maskz_sqrt_ps(0xffff, x);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_sqrt_ps(x);
+#elif defined(__SSE2__)
+  return _mm_sqrt_ps(x);
+#else
+  for (int i = 0; i < kLanes; ++i) x[i] = __builtin_sqrtf(x[i]);
+  return x;
+#endif
+}
+
 // e^x within 2 eps relative; NaN stays NaN, results below 2^-126 are 0.
 LKOPS_INLINE Floats exp(Floats x) {
   constexpr float kLog2E = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.12194440e-4f;

@@ -26,7 +26,10 @@ def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
 _operator.register(
     "norm_conv1x1_gelu",
     reference.norm_conv1x1_gelu,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward=f"({_TENSORS}, float eps) -> Tensor",
     backward=f"(Tensor grad, {_TENSORS}, float eps, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     fake_forward=_fake_forward,
