@@ -35,7 +35,10 @@ def _fake_backward(*arguments: Any) -> list[Tensor]:
 _operator.register(
     "spectral_losses",
     reference.spectral_losses,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward="(Tensor prediction, Tensor target) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     backward="(Tensor l1, Tensor sam, Tensor cosine, Tensor gradient, Tensor prediction, Tensor target,"
     " Tensor spectra, bool[] needs) -> (Tensor, Tensor)",
@@ -43,7 +46,7 @@ _operator.register(
     fake_backward=_fake_backward,
     saves=(0, 1, 6),
     outputs=4,
-    mixed=("triton",),
+    mixed=("cpu", "triton"),
 )
 
 
