@@ -62,13 +62,20 @@ LKOPS_INLINE Floats permute(Floats v, Ints index) {
 #endif
 }
 
-// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves.
+// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves; and back: the lanes of even index of a and
+// then of b, and those of odd index.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
 }
 LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+LKOPS_INLINE Floats even_lanes(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+}
+LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
 }
 #elif defined(__AVX2__) && defined(__FMA__)
 LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
@@ -77,9 +84,17 @@ LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
 LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 }
+LKOPS_INLINE Floats even_lanes(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
+}
+LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) {
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+}
 #else
 LKOPS_INLINE Floats interleave_low(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
 LKOPS_INLINE Floats interleave_high(Floats a, Floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
+LKOPS_INLINE Floats even_lanes(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
+LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
 #endif
 
 // The sum of all lanes, by halves.

@@ -45,13 +45,16 @@ def _fake_backward(
 _operator.register(
     "upsample_add",
     reference.upsample_add,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward=f"({_TENSORS}, {_OPTIONS}) -> Tensor",
     backward=f"(Tensor grad, {_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
     saves=(0, 1, 2, 3),
-    mixed=("triton",),
+    mixed=("cpu", "triton"),
 )
 
 

@@ -1,0 +1,19 @@
+// How the kernels work is told in forward.h and backward.h; tile.h is what both need.
+#include "upsample/cpu.h"
+
+#include "upsample/backward.h"
+#include "upsample/forward.h"
+
+namespace lkops {
+namespace {
+
+template <class T, class G>
+constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T, G>, forward<T, G>, backward_scratch<T, G>, backward<T, G>};
+
+}  // namespace
+
+#define LKOPS_TABLE_NAME(isa) kUpsample##isa
+#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
+extern const UpsampleKernels LKOPS_TABLE(LKOPS_ISA) = {kOf<float, float>, kOf<BFloat16, BFloat16>, kOf<BFloat16, float>};
+
+}  // namespace lkops

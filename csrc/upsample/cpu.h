@@ -1,0 +1,47 @@
+// Grouped conv, PixelShuffle and the bicubic image of a small one, in one kernel. No torch, no std.
+//
+//     z = conv(features)                                     (n, bands scale^2, height, width), zeros outside
+//     out[b, scale i + p, scale j + q] = z[b scale^2 + scale p + q, i, j] + enlarged(lowres)[b, scale i + p, scale j + q]
+#pragma once
+
+#include <cstdint>
+
+#include "common/parallel.h"
+#include "common/types.h"
+
+namespace lkops {
+
+struct UpsampleProblem {
+  int64_t n, height, width;  // of the small images
+  int64_t groups, inputs;    // conv: groups, and input channels of one
+  int64_t outputs;           // output channels of one group: groups * outputs = bands * scale^2
+  int64_t kernel_height, kernel_width;  // odd
+  int64_t scale, bands;
+  double cubic_a;
+  bool symmetric;
+  bool lowres_is_bf16;
+};
+
+// Pointers of features' type T are those of features, weight, bias and their gradients; of G, out and grad. What is
+// null is left out: bias, lowres, and in `backward` the gradients that nobody needs.
+//
+// `scratch` belongs to one call, aligned to cache lines.
+template <class T, class G>
+struct UpsampleKernelsOf {
+  int64_t (*forward_scratch)(const UpsampleProblem& problem, int64_t slots);
+  void (*forward)(const UpsampleProblem& problem, const Parallel& parallel, const T* features, const T* weight,
+                  const T* bias, const void* lowres, G* out, void* scratch);
+  int64_t (*backward_scratch)(const UpsampleProblem& problem, int64_t slots);
+  void (*backward)(const UpsampleProblem& problem, const Parallel& parallel, const G* grad, const T* features,
+                   const T* weight, T* dfeatures, T* dweight, T* dbias, void* scratch);
+};
+
+struct UpsampleKernels {
+  UpsampleKernelsOf<float, float> f32;
+  UpsampleKernelsOf<BFloat16, BFloat16> bf16;
+  UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
+};
+
+extern const UpsampleKernels kUpsamplePortable, kUpsampleAvx2, kUpsampleAvx512, kUpsampleAvx512Bf16;
+
+}  // namespace lkops
