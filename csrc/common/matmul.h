@@ -13,6 +13,7 @@
 #pragma once
 
 #include "common/simd.h"
+#include "common/sums.h"
 
 namespace lkops {
 namespace {
@@ -225,20 +226,6 @@ struct Tiles {
 
   int64_t pixels, vectors, count;
 };
-
-// A vector of a plane of which `lanes` lanes exist, zeros beyond them.
-template <class T>
-LKOPS_INLINE Floats load_lanes(const T* p, int64_t lanes) {
-  return lanes == kLanes ? load(p) : load_partial(p, lanes);
-}
-
-template <class T>
-LKOPS_INLINE void store_lanes(T* p, Floats v, int64_t lanes) {
-  if (lanes == kLanes)
-    store(p, v);
-  else
-    store_partial(p, v, lanes);
-}
 
 }  // namespace
 }  // namespace lkops

@@ -1,0 +1,13 @@
+#include "attention/cpu.h"
+
+#include "attention/forward.h"
+
+namespace lkops {
+
+#define LKOPS_TABLE_NAME(isa) kAttention##isa
+#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
+extern const AttentionKernels LKOPS_TABLE(LKOPS_ISA) = {
+    attention_forward_bytes<float>, attention_forward_bytes<BFloat16>, attention_forward<float>,
+    attention_forward<BFloat16>};
+
+}  // namespace lkops
