@@ -1,5 +1,6 @@
 #include "attention/cpu.h"
 
+#include "attention/backward.h"
 #include "attention/forward.h"
 
 namespace lkops {
@@ -8,6 +9,7 @@ namespace lkops {
 #define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
 extern const AttentionKernels LKOPS_TABLE(LKOPS_ISA) = {
     attention_forward_bytes<float>, attention_forward_bytes<BFloat16>, attention_forward<float>,
-    attention_forward<BFloat16>};
+    attention_forward<BFloat16>,      attention_backward_bytes<float>,   attention_backward_bytes<BFloat16>,
+    attention_backward<float>,        attention_backward<BFloat16>};
 
 }  // namespace lkops

@@ -33,6 +33,23 @@ struct BlockForward {
   float *mean, *scale;  // (batch, 3 attention.channels)
 };
 
+// Where to write gradients; null: not wanted. The attention's gradient of u has no place here: it stays inside.
+template <class T>
+struct BlockGradients {
+  T *x, *norm_weight, *norm_bias, *in_weight, *in_bias;
+  AttentionGradients<T> attention;
+  T *out_weight, *out_bias, *keep;
+};
+
+template <class T>
+struct BlockBackward {
+  const T *grad, *x;
+  BlockParameters<T> parameters;
+  const T *t, *a1, *a2;  // these five as forward wrote them
+  const float *mean, *scale;
+  BlockGradients<T> gradients;
+};
+
 // `scratch`: as many bytes as the function beside says, on a cache line; `slots` is the Parallel's, `saving` whether
 // t and the others are not null.
 struct BlockKernels {
@@ -42,6 +59,13 @@ struct BlockKernels {
                       void* scratch);
   void (*forward_bf16)(const BlockProblem& problem, const BlockForward<BFloat16>& tensors, const Parallel& parallel,
                        void* scratch);
+
+  int64_t (*backward_bytes_f32)(const BlockProblem& problem, int64_t slots);
+  int64_t (*backward_bytes_bf16)(const BlockProblem& problem, int64_t slots);
+  void (*backward_f32)(const BlockProblem& problem, const BlockBackward<float>& tensors, const Parallel& parallel,
+                       void* scratch);
+  void (*backward_bf16)(const BlockProblem& problem, const BlockBackward<BFloat16>& tensors, const Parallel& parallel,
+                        void* scratch);
 };
 
 extern const BlockKernels kBlockPortable, kBlockAvx2, kBlockAvx512, kBlockAvx512Bf16;

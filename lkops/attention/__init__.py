@@ -31,7 +31,10 @@ def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
 _operator.register(
     "large_kernel_channel_attention",
     reference.large_kernel_channel_attention,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward=f"({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     backward=f"(Tensor grad, {_TENSORS}, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, bool[] needs)"
     f" -> ({', '.join(['Tensor'] * 11)})",

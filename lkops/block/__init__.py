@@ -39,7 +39,10 @@ def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
 _operator.register(
     "lk_block",
     reference.lk_block,
-    kernels={"triton": (torch.float32, torch.bfloat16, torch.float16)},
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
     forward=f"({_TENSORS}, {_OPTIONS}, bool saving) -> ({', '.join(['Tensor'] * 6)})",
     backward=f"(Tensor grad, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
     f"bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
