@@ -32,12 +32,16 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
     for (int64_t q = first_column; q < last_column; ++q) {
       float* column = sums + (q * strip.window.rows + strip.tap) * kLanes;
       Floats sum[kSets][kTaps];
-#pragma GCC unroll 8
-      for (int t = 0; t < kTaps; ++t) sum[kSets - 1][t] = Floats{}, sum[0][t] = load(column + t * kLanes);
+#pragma GCC unroll 16
+      for (int i = 0; i < kSets * kTaps; ++i) sum[i / kTaps][i % kTaps] = Floats{};
       for (int64_t chain = 0; chain < strip.chains; ++chain) {
         const float* from = dy.pixels + (strip.row + chain) * dy.stride + j;
         Floats grad[kRows];
-        load_rows(from, dy_step, lanes, grad);
+        if (lanes == kLanes) {
+          for (int o = 0; o < kRows; ++o, from += dy_step) grad[o] = load(from);
+        } else {
+          for (int o = 0; o < kRows; ++o, from += dy_step) grad[o] = load_partial(from, lanes);
+        }
         int64_t offset = (first_input + chain) * x.stride + j + (q - arms) * d;
 #pragma GCC unroll 32
         for (int s = 0; s < kRows + kTaps - 1; ++s, offset += x_step) {
@@ -49,17 +53,20 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
         }
       }
 #pragma GCC unroll 8
-      for (int t = 0; t < kTaps; ++t)
-        store(column + t * kLanes, kSets == 1 ? sum[0][t] : sum[0][t] + sum[kSets - 1][t]);
+      for (int t = 0; t < kTaps; ++t) {
+        const Floats all = kSets == 1 ? sum[0][t] : sum[0][t] + sum[kSets - 1][t];
+        store(column + t * kLanes, load(column + t * kLanes) + all);
+      }
     }
   }
 }
 
 // dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)].
-// `scratch`: gradient_floats. Chains of sums longer than about 500 products a lane are added up in double.
+// `scratch`: gradient_floats. Sums have three levels, lest errors grow with the plane: the rows of a strip in registers,
+// up to about 64 of those a lane in memory, and double.
 inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
                             float* scratch, float* dw) {
-  constexpr int64_t kLongest = 256;
+  constexpr int64_t kLongest = 64;
   const int64_t count = window.rows * window.columns, vectors = (size.width + kLanes - 1) / kLanes;
   double* totals = reinterpret_cast<double*>(scratch);
   float* sums = scratch + 2 * count;
@@ -80,8 +87,8 @@ inline void weight_gradient(const PlaneSize& size, const Window& window, const P
     with_sizes(taps, rows, is_whole, [&](auto t, auto r, auto whole) {
       gradient_strip<decltype(t)::value, decltype(r)::value, decltype(whole)::value>(strip, x, dy, sums);
     });
-    length += strip.chains * rows * vectors;
-    if (length >= kLongest) flush(), length = 0;
+    length += vectors;
+    if (length > kLongest) flush(), length = 0;
   });
   flush();
   for (int64_t i = 0; i < count; ++i) dw[i] = static_cast<float>(totals[i]);

@@ -226,16 +226,6 @@ LKOPS_INLINE bool is_inside(const Strip& strip, int s) {
   return static_cast<uint64_t>(s - strip.first) < static_cast<uint64_t>(strip.last - strip.first);
 }
 
-// rows[o] = the vector at p + o * step, or its first lanes.
-template <int kRows>
-LKOPS_INLINE void load_rows(const float* p, int64_t step, int64_t lanes, Floats (&rows)[kRows]) {
-  if (lanes == kLanes) {
-    for (int o = 0; o < kRows; ++o, p += step) rows[o] = load(p);
-  } else {
-    for (int o = 0; o < kRows; ++o, p += step) rows[o] = load_partial(p, lanes);
-  }
-}
-
 // ---- correlation ----------------------------------------------------------------------------------------------------
 
 template <int kTaps, int kRows, bool kWhole>
@@ -251,13 +241,7 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
     narrow_columns(strip, j, j + lanes, first_column, last_column);
     for (int64_t chain = 0; chain < strip.chains; ++chain) {
       Floats sum[kRows];
-      if (base == nullptr) {
-        for (int o = 0; o < kRows; ++o) sum[o] = broadcast(bias);
-      } else {
-        const float* from = base->pixels + (strip.row + chain) * base->stride + j;
-        load_rows(from, base_step, lanes, sum);
-        for (int o = 0; o < kRows; ++o) sum[o] += bias;
-      }
+      for (int o = 0; o < kRows; ++o) sum[o] = broadcast(bias);
       const float* tap = taps + first_column * weights.column;
       for (int64_t q = first_column; q < last_column; ++q, tap += weights.column) {
         __asm__("" : "+r"(tap));  // else gcc compiles the loop twice, once for weights.column == 1
@@ -272,6 +256,14 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
 #pragma GCC unroll 8
           for (int t = 0; t < kTaps; ++t)
             if (s - t >= 0 && s - t < kRows) sum[s - t] = fma(weight[t], input, sum[s - t]);
+        }
+      }
+      if (base != nullptr) {  // last: a pass's own sum is the more exact
+        const float* from = base->pixels + (strip.row + chain) * base->stride + j;
+        if (lanes == kLanes) {
+          for (int o = 0; o < kRows; ++o, from += base_step) sum[o] += load(from);
+        } else {
+          for (int o = 0; o < kRows; ++o, from += base_step) sum[o] += load_partial(from, lanes);
         }
       }
       float* to = out.pixels + (strip.row + chain) * out.stride + j;

@@ -1,17 +1,13 @@
 """The C++ kernels of bicubic_upsample, against matrices built from the formula in float64."""
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import lkops
-from lkops._extension import cpu_facts, extension_error
+from lkops._extension import extension_error
 
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
@@ -171,35 +167,3 @@ def test_arguments_that_do_not_fit(op: torch._ops.OpOverloadPacket, tensor: Tens
 def test_scale_that_does_not_divide() -> None:
     with pytest.raises(RuntimeError, match=r"scale = 3 divides, got \(1, 1, 6, 8\)"):
         transpose(torch.zeros(1, 1, 6, 8), 3, -0.5, True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("isa", ["portable", "avx2", "avx512", "avx512_bf16"])
-def test_every_instruction_set(isa: str) -> None:
-    """This file and the contract of all C++ kernels again in a process of its own, since the choice is made once."""
-    facts = cpu_facts()
-    if facts["isa"] == isa or "LKOPS_CPU_ISA" in os.environ:
-        pytest.skip("the other tests run with it, or this is such a process already")
-    if isa not in facts["compiled_in"] or isa not in facts["cpu_supports"]:
-        pytest.skip(f"{isa}: compiled in {facts['compiled_in']}, CPU supports {facts['cpu_supports']}")
-    contract = str(Path(__file__).with_name("test_contract.py"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            "-p",
-            "no:cacheprovider",
-            __file__,
-            contract,
-            "-k",
-            "not reference and not triton",
-        ],
-        env={**os.environ, "LKOPS_CPU_ISA": isa},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
