@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up everything on a fresh machine and do not repeat what is done.
 #
 #   make test PYTHON=python3 VENV=     use an existing Python that has torch; installs with --no-deps
+#   make bench BENCH="-k attention"    a part of the benchmarks: printed, not written (BENCH=--list names the rows)
 #   make gpu PYTHON=python3 VENV=      the same; GPU="--only bench" for a piece, GPU=--dry-run without a GPU
 
 VENV ?= .venv
@@ -39,7 +40,7 @@ lint: $(READY)
 	@if $(PY) -c "import mypy" 2>/dev/null; then $(PY) -m mypy; else echo "lint: mypy is not installed, skipped"; fi
 
 bench: $(READY)
-	$(PY) -m bench.run
+	$(PY) -m bench.run $(BENCH)
 
 # compiles new and changed Triton launches for four GPUs into bench/results/triton_ahead_of_time.*; needs none
 ahead-of-time: $(READY)

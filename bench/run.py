@@ -1,4 +1,9 @@
-"""`python -m bench.run`: all benchmarks, with recycled and default memory, into bench/results/cpu.json and cpu.md."""
+"""`python -m bench.run`: the CPU benchmarks, into bench/results/cpu.json, cpu.md and two plots. About 20 minutes.
+
+Every problem runs in a process of its own, first with recycled memory (where the targets hold), then its main rows with
+the default allocator. `-k` runs some rows and writes nothing unless `--out` says where: results of several commits are
+never mixed.
+"""
 
 import argparse
 import json
@@ -6,82 +11,186 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from bench.environment import RECYCLED, environment
+from bench.cpu_rows import EAGER, Row, rows
+from bench.environment import RECYCLED
 from lkcanet._files import atomic_path
+from lkcanet.benchmark import PROVIDERS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "bench" / "results"
+# gives freed memory back at once, or the resident memory says nothing of what lives
+RETURNED = "glibc.malloc.mmap_threshold=65536:glibc.malloc.trim_threshold=65536"
+TIMEOUT = 900
+# without torch.compile: its times depend on the allocator as those of eager do, and it compiles for long
+DEFAULT_PROVIDERS = (*EAGER, "openvino", "openvino bf16", "lkops", "lkops bf16")
 
 
-def measure(tunables: str | None, selection: list[str]) -> dict[str, Any]:
-    """One run of the suite in a process of its own: the allocator reads its settings at start."""
-    env = {k: v for k, v in os.environ.items() if k != "GLIBC_TUNABLES"} | (
-        {"GLIBC_TUNABLES": tunables} if tunables else {}
-    )
+def _worker(tunables: str | None, threads: int, arguments: Sequence[str]) -> tuple[Any, str]:
+    """What a worker found, or None and the end of what it said."""
+    env = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    env |= {"OMP_NUM_THREADS": str(threads)} | ({"GLIBC_TUNABLES": tunables} if tunables else {})
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "benchmark.json"
-        suite = ["bench/test_operators.py", "bench/test_bicubic.py", f"--benchmark-json={file}", *selection]
-        subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", *suite], env=env, check=True, cwd=ROOT)
-        code = "import json; from bench.environment import environment; print(json.dumps(environment()))"
-        said = subprocess.run(
-            [sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True, cwd=ROOT
-        )
-        rows = [
-            {
-                "name": row["group"],
-                "provider": row["params"]["provider"],
-                "backend": row["extra_info"].get("backend", ""),
-                "median_ms": 1e3 * row["stats"]["median"],
-                "least_ms": 1e3 * row["stats"]["min"],
-                "iqr_ms": 1e3 * row["stats"]["iqr"],
-                "rounds": row["stats"]["rounds"],
-            }
-            for row in json.loads(file.read_text())["benchmarks"]
-        ]
-    return {"environment": json.loads(said.stdout), "rows": rows}
+        file = Path(folder) / "found.json"
+        command = [sys.executable, "-m", "bench.cpu_worker", "--out", str(file), *arguments]
+        try:
+            done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            return None, f"not done after {TIMEOUT} s"
+        if done.returncode or not file.exists():
+            return None, f"ended with {done.returncode}: {' '.join((done.stdout + done.stderr).split())[-400:]}"
+        return json.loads(file.read_text()), ""
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: one line a benchmark, for both allocators the median milliseconds of eager in its faster memory format
-    and of lkops, and their ratio."""
-    head = "| what | backend | " + " | ".join(
-        f"eager, {r['environment']['allocator']} (ms) | lkops (ms) | ratio" for r in runs
-    )
-    lines = [head + " |", "|---|---|" + "---:|" * (3 * len(runs))]
-    for name in dict.fromkeys(row["name"] for row in runs[0]["rows"]):
-        rows = [[row for row in run["rows"] if row["name"] == name] for run in runs]
-        cells = [name, rows[0][0]["backend"]]
-        for same in rows:
-            eager = min(row["median_ms"] for row in same if row["provider"] != "lkops")
-            ours = min(row["median_ms"] for row in same if row["provider"] == "lkops")
-            cells += [f"{eager:.2f}", f"{ours:.2f}", f"{eager / ours:.2f}x"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def _described(row: Row) -> dict[str, Any]:
+    return {
+        "row": row.name,
+        "title": row.title,
+        "mode": row.mode,
+        "kind": row.kind,
+        "targets": dict(row.targets),
+        "memory_target": row.memory_target,
+        "work": {"bytes": row.work.bytes, "matrix": row.work.matrix, "vector": row.work.vector},
+        "product": row.product,
+    }
+
+
+def _problems(chosen: Iterable[Row]) -> list[list[Row]]:
+    return [list(own) for _, own in groupby(chosen, key=lambda row: row.problem)]
+
+
+def _results(own: list[Row], tunables: str | None, threads: int, extra: list[str]) -> dict[str, dict[str, Any]]:
+    names = ",".join(row.name for row in own)
+    found, failed = _worker(tunables, threads, ["--rows", names, *extra])
+    if found is None:
+        return {row.name: {"row": row.name, "failed": failed} for row in own}
+    return {entry["row"]: entry for entry in found}
+
+
+def run(
+    chosen: list[Row],
+    *,
+    threads: int,
+    tiny: bool = False,
+    factor: float = 1.0,
+    providers: Sequence[str] = PROVIDERS,
+    partial: Path | None = None,
+) -> list[dict[str, Any]]:
+    """Both runs, as they go into cpu.json: environment, limits and rows of each allocator. `partial` has what is known
+    so far, after every problem."""
+    runs: list[dict[str, Any]] = []
+    common = ["--factor", str(factor), *(["--tiny"] if tiny else [])]
+    for tunables in (RECYCLED, None):
+        own = chosen if tunables else [row for row in chosen if row.default]
+        if not own:
+            continue
+        about, failed = _worker(tunables, threads, ["--what", "limits", *common])
+        if about is None:
+            raise SystemExit(f"the limits of the machine could not be measured: {failed}")
+        about["environment"]["load"] = os.getloadavg()[0]
+        found: dict[str, dict[str, Any]] = {}
+        for problem in _problems(own):
+            start = time.perf_counter()
+            extra = ["--providers", ",".join(p for p in providers if tunables or p in DEFAULT_PROVIDERS)]
+            found |= _results(problem, tunables, threads, common + extra)
+            if tunables and (measured := [row for row in problem if row.memory]):
+                for name, entry in _results(measured, RETURNED, threads, ["--what", "memory", *common, *extra]).items():
+                    found[name]["peak_bytes" if "peak_bytes" in entry else "memory_failed"] = entry.get(
+                        "peak_bytes", entry.get("failed")
+                    )
+            taken = time.perf_counter() - start
+            said = ", ".join(f"{row.mode} {_said(found[row.name])}" for row in problem)
+            known = {**about, "rows": [_described(row) | found[row.name] for row in own if row.name in found]}
+            if partial is not None:
+                with atomic_path(partial) as temporary:
+                    temporary.write_text(json.dumps([*runs, known]))
+            print(f"{about['environment']['allocator']:9} {problem[0].problem:28} {taken:5.0f} s  {said}", flush=True)
+        runs.append(known)
+    return runs
+
+
+def _said(entry: dict[str, Any]) -> str:
+    if "failed" in entry:
+        return f"FAILED ({entry['failed'][:200]})"
+    ours = entry["providers"].get("lkops", {})
+    eager = [entry["providers"][name]["milliseconds"] for name in EAGER if name in entry["providers"]]
+    known = [ms for ms in eager if ms]
+    if not ours.get("milliseconds") or not known:
+        return f"FAILED ({ours.get('reason') or 'eager has no time'})"
+    return f"{min(known) / ours['milliseconds']:.2f}x"
+
+
+def write(runs: list[dict[str, Any]], out: Path) -> str:
+    """cpu.json, cpu.md and the plots; returns the text of cpu.md."""
+    from bench.cpu_report import markdown, plots
+
+    out.mkdir(parents=True, exist_ok=True)
+    drawn = plots(runs)
+    text = markdown(runs, list(drawn))
+    for name, content in {"cpu.json": json.dumps(runs, indent=1) + "\n", "cpu.md": text}.items():
+        with atomic_path(out / name) as temporary:
+            temporary.write_text(content)
+    for name, figure in drawn.items():
+        with atomic_path(out / name) as temporary:
+            figure.savefig(temporary, dpi=125)
+    return text
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-k", default="", help="only benchmarks whose name holds this")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of cpu.json and cpu.md")
-    arguments = parser.parse_args()
-    selection = ["-k", arguments.k] if arguments.k else []
-    runs = [measure(tunables, selection) for tunables in (RECYCLED, None)]
-    facts = environment()
-    commit = facts["commit"][:12] + ("" if facts["clean"] else " with changes")
-    text = (
-        f"Medians, 1x128x64x64 float32 unless named otherwise; {facts['cpu']}, {facts['threads']} threads, "
-        f"{facts['isa']}, torch {facts['torch']}, commit {commit}. "
-        "Eager is the faster of contiguous and channels_last. "
-        f"Recycled and default are settings of the memory allocator.\n\n{table(runs)}\n"
+    from bench.cpu_report import markdown
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-k", default="", help="only rows whose name holds one of these, separated by commas")
+    parser.add_argument("--out", type=Path, help="folder of the results; bench/results for a whole run")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every provider")
+    parser.add_argument("--quick", action="store_true", help="tiny shapes, for tests; writes nothing without --out")
+    parser.add_argument("--factor", type=float, default=1.0, help="on the seconds of timing of every row")
+    parser.add_argument("--providers", default="", help=f"only these, separated by commas, of {', '.join(PROVIDERS)}")
+    parser.add_argument(
+        "--report", action="store_true", help="write cpu.md and the plots again, from cpu.json of --out"
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("cpu.json", json.dumps(runs, indent=1) + "\n"), ("cpu.md", text)):
-        with atomic_path(arguments.out / name) as temporary:
-            temporary.write_text(content)
-    print(text)
+    parser.add_argument("--list", action="store_true", help="print the names of the rows")
+    arguments = parser.parse_args()
+    if arguments.report:
+        folder = arguments.out or RESULTS
+        print(write(json.loads((folder / "cpu.json").read_text()), folder))
+        return
+    parts = arguments.k.split(",")
+    chosen = [row for row in rows(tiny=arguments.quick) if any(part.strip() in row.name for part in parts)]
+    if arguments.list:
+        print("\n".join(f"{row.name:40} {row.title}" for row in chosen))
+        return
+    if not chosen:
+        raise SystemExit(f"no row's name holds {arguments.k!r}; --list prints them")
+    if arguments.threads < 1 or not arguments.factor > 0:
+        raise SystemExit("--threads must be 1 or more and --factor above 0")
+    providers = arguments.providers.split(",") if arguments.providers else PROVIDERS
+    if unknown := [name for name in providers if name not in PROVIDERS]:
+        raise SystemExit(f"--providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
+    factor = 0.01 if arguments.quick else arguments.factor
+    whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 1
+    out: Path | None = arguments.out or (RESULTS if whole else None)
+    partial = None
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        partial = out / "cpu.partial.json"
+    start = time.perf_counter()
+    runs = run(
+        chosen, threads=arguments.threads, tiny=arguments.quick, factor=factor, providers=providers, partial=partial
+    )
+    print(write(runs, out) if out else markdown(runs, []))
+    if partial is not None:
+        partial.unlink()
+    print(f"{(time.perf_counter() - start) / 60:.1f} minutes")
+    if out is None:
+        print("Nothing was written: this was a part of the suite (--out FOLDER writes it).")
+    if any("failed" in row for found in runs for row in found["rows"]):
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

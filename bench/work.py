@@ -84,11 +84,13 @@ def head(n: int, bands: int, c: int, h: int, w: int, size: int) -> Work:
     return Work(pixels * (4 * bands + size * c) + 4 * weights, pixels * weights)
 
 
-def network(n: int, h: int, w: int, size: int, *, bands: int, channels: int, blocks: int, scale: int) -> Work:
-    """LKCA-LR, forward: its parts one after the other, features moved between them."""
+def network(
+    n: int, h: int, w: int, size: int, *, bands: int, channels: int, blocks: int, scale: int, groups: int = 8
+) -> Work:
+    """LKCA-LR (with one group LKCA-Net), forward: its parts one after the other, features moved between them."""
     image = (n, channels, h, w, size)
     body = block(*image) * blocks
-    return head(n, bands, channels, h, w, size) + body + upsample_add(*image, bands=bands, scale=scale, groups=8)
+    return head(n, bands, channels, h, w, size) + body + upsample_add(*image, bands=bands, scale=scale, groups=groups)
 
 
 def with_backward(forward: Work, outputs: float) -> Work:

@@ -93,10 +93,13 @@ const T* pointer_to(const Optional& tensor) {
   return tensor.has_value() ? pointer_to<T>(*tensor) : nullptr;
 }
 
+constexpr int64_t kStreamed = 16 << 20;  // bytes of a result from which on caches hold little of it
+
 template <class T, class G>
-void run_forward(const UpsampleKernelsOf<T, G>& kernels, const UpsampleProblem& problem, const Tensor& features,
+void run_forward(const UpsampleKernelsOf<T, G>& kernels, UpsampleProblem problem, const Tensor& features,
                  const Tensor& weight, const Optional& bias, const Optional& lowres, Tensor& out) {
   const Parallel threads = torch_threads();
+  problem.streams = out.numel() * static_cast<int64_t>(sizeof(G)) >= kStreamed;
   const Scratch scratch = allocate_scratch(kernels.forward_scratch(problem, threads.slots));
   kernels.forward(problem, threads, pointer_to<T>(features), pointer_to<T>(weight), pointer_to<T>(bias), pointer_to<void>(lowres),
                   static_cast<G*>(out.mutable_data_ptr()), scratch.get());

@@ -1,6 +1,7 @@
 // Elementary functions of vectors of floats. Errors are stated in units of eps = 2^-23 of the largest value.
 #pragma once
 
+#include "common/math_tables.h"
 #include "common/simd.h"
 
 namespace lkops {
@@ -58,6 +59,40 @@ LKOPS_INLINE Floats erf(Floats x) {
   return x * p / q;
 }
 
+LKOPS_INLINE Floats sign_of(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & INT32_MIN); }
+LKOPS_INLINE Floats magnitude_of(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Ints>(x) & INT32_MAX); }
+
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+
+// The function of a table at a >= 0, 1/2 from the table's end on; NaN stays NaN.
+LKOPS_INLINE Floats look_up(const float (&table)[kTableDegree + 1][kTableRanges], Floats a) {
+  constexpr float kShift = 12582912.0f;  // as in exp
+  constexpr float kLast = kTableRanges - 1;
+  const Floats position = _mm512_maskz_min_ps(0xffff, broadcast(kLast), a * (1.0f / kTableStep));  // the second if NaN
+  const Floats shifted = position + kShift;
+  const Floats r = position - (shifted - kShift);
+  const Ints range = reinterpret_cast<Ints>(shifted);  // permute takes the low four bits
+  Floats sum = permute(load(table[kTableDegree]), range);
+#pragma GCC unroll 8
+  for (int k = kTableDegree - 1; k >= 0; --k) sum = fma(sum, r, permute(load(table[k]), range));
+  return sum;
+}
+
+// t Phi(t) = t (1 + erf(t / sqrt 2)) / 2
+LKOPS_INLINE Floats gelu(Floats t) {
+  const Floats a = magnitude_of(t);
+  return fma(a, look_up(kPhiTable, a), t * 0.5f);
+}
+
+// The derivative of gelu: Phi(t) + t phi(t); NaN where t is infinite, as t phi(t) is for torch.
+LKOPS_INLINE Floats gelu_slope(Floats t) {
+  const Floats odd = look_up(kSlopeTable, magnitude_of(t));
+  return fma(t, Floats{}, broadcast(0.5f)) + reinterpret_cast<Floats>(reinterpret_cast<Ints>(odd) ^
+                                                                      reinterpret_cast<Ints>(sign_of(t)));
+}
+
+#else
+
 // t (1 + erf(t / sqrt 2)) / 2
 LKOPS_INLINE Floats gelu(Floats t) {
   const Floats half = t * 0.5f;
@@ -68,6 +103,8 @@ LKOPS_INLINE Floats gelu(Floats t) {
 LKOPS_INLINE Floats gelu_slope(Floats t) {
   return fma(t * 0.39894228f, exp(t * t * -0.5f), fma(broadcast(0.5f), erf(t * 0.70710678f), broadcast(0.5f)));
 }
+
+#endif
 
 }  // namespace
 }  // namespace lkops

@@ -5,8 +5,9 @@
 //
 // A tile holds up to kTileVectors vectors of pixels in a row; rows are `stride` elements apart. The lanes are pixels;
 // weights are broadcast from where they lie, so row-major weights need no packing, and Weights{w, 1, width} is the
-// transposed matrix. All sums of a call stay in registers until its end. Keep the tile x within half of the first-level
-// cache: split longer sums over k and accumulate.
+// transposed matrix. All sums of a call stay in registers until its end, where `accumulate` adds them to y: so a sum over
+// many calls loses bits by calls and not by products. Keep the tile x within half of the first-level cache: split longer
+// sums over k and accumulate.
 //
 // Elements are floats or, on a CPU with AVX512-BF16 (kBf16Products), `Pair`s of bfloat16: k and k + 1 of a pixel or of
 // a weight side by side, depth and strides counted in pairs. Products of pairs are exact and summed in float32.
@@ -88,7 +89,7 @@ LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, 
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? load(y + r * y_stride + v * kLanes) : Floats{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Floats{};
   const E* weights = w.data;
   for (int64_t k = 0; k < depth; ++k, weights += w.depth, x += x_stride) {
     decltype(load(x)) pixels[kVectors];
@@ -104,7 +105,10 @@ LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, 
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) store(y + r * y_stride + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = y + r * y_stride + v * kLanes;
+      store(to, accumulate ? load(to) + sum[r][v] : sum[r][v]);
+    }
 }
 
 template <int kVectors, class E>
@@ -139,8 +143,16 @@ LKOPS_INLINE void put(float* x, int64_t x_stride, Floats even, Floats odd, bool 
 }
 
 LKOPS_INLINE void put(Pair* x, int64_t, Floats even, Floats odd, bool) {
+#if defined(__AVX512BF16__)
+  // the conversion flushes denormals to zero, as the products would
+  alignas(64) static constexpr uint16_t kPairs[] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                                    8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
+  const __m512i pairs = _mm512_maskz_permutexvar_epi16(~__mmask32{}, _mm512_load_si512(kPairs), halves);
+#else
   const Words low = __builtin_convertvector(narrow(even), Words), high = __builtin_convertvector(narrow(odd), Words);
   const Words pairs = low | (high << 16);
+#endif
   __builtin_memcpy(x, &pairs, sizeof pairs);
 }
 

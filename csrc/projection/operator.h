@@ -115,6 +115,9 @@ void projection_forward(const ProjectionProblem& problem, const ProjectionParame
 // problem, not the number of threads, says.
 inline int64_t projection_chunks(int64_t items) { return items < 1 ? 1 : items < 16 ? items : 16; }
 
+// Tiles whose sums are added one by one; a chunk of more adds such partial sums.
+constexpr int64_t kTilesOfSum = 64;
+
 template <class E>
 struct BackwardRoom {
   BackwardRoom(const ProjectionProblem& problem, Workspace& memory)
@@ -122,7 +125,8 @@ struct BackwardRoom {
         dt(memory.take<float>(problem.outputs * kTilePixels)),
         slab(memory.take<char>(round_up_to_lanes(problem.channels) * kTilePixels * 4)),
         product(memory.take<float>(kProductBlock * kTilePixels)),
-        rstd(memory.take<float>(kTilePixels)) {}
+        rstd(memory.take<float>(kTilePixels)),
+        partial(memory.take<float>(sums_floats(problem.outputs, problem.channels))) {}
 
   E* normalised() const { return reinterpret_cast<E*>(slab); }
   float* transposed() const { return reinterpret_cast<float*>(slab); }
@@ -130,7 +134,7 @@ struct BackwardRoom {
 
   float *xhat, *dt;
   char* slab;
-  float *product, *rstd;
+  float *product, *rstd, *partial;
 };
 
 // The floats in which chunks sum, and the weight widened for the product with its transpose.
@@ -211,14 +215,20 @@ void projection_backward(const ProjectionProblem& problem, const ProjectionParam
     const BackwardRoom<E> room(problem, of_slot);
     for (int64_t chunk = first; chunk < last; ++chunk) {
       const int64_t begin = chunk * items / chunks, end = (chunk + 1) * items / chunks;
-      float* sums = sums_wanted ? sums_space.sums + chunk * step : nullptr;
-      if (sums_wanted) {
-        float* bias_sums = bias_sums_of(sums, outputs, channels);
-        for (int64_t i = 0; i < outputs * kLanes; ++i) bias_sums[i] = 0.0f;
-        if (begin == end)
-          for (int64_t i = 0; i < outputs * round_up_to_lanes(channels); ++i) sums[i] = 0.0f;
+      if (!sums_wanted) {
+        for (int64_t item = begin; item < end; ++item) run_tile(room, item, nullptr, false);
+        continue;
       }
-      for (int64_t item = begin; item < end; ++item) run_tile(room, item, sums, item == begin);
+      float* sums = sums_space.sums + chunk * step;
+      for (int64_t i = 0; i < step && begin == end; ++i) sums[i] = 0.0f;
+      for (int64_t part = begin; part < end; part += kTilesOfSum) {
+        float* to = part == begin ? sums : room.partial;
+        float* bias_sums = bias_sums_of(to, outputs, channels);
+        for (int64_t i = 0; i < outputs * kLanes; ++i) bias_sums[i] = 0.0f;
+        for (int64_t item = part; item < end && item < part + kTilesOfSum; ++item)
+          run_tile(room, item, to, item == part);
+        for (int64_t i = 0; i < step && to != sums; ++i) sums[i] += to[i];
+      }
     }
   });
   if (!sums_wanted) return;

@@ -9,7 +9,7 @@
 namespace lkops {
 namespace {
 
-constexpr int64_t kGatheredRows = 144;   // channels times taps that an item works on, about
+constexpr int64_t kGatheredRows = 144;   // channels times taps that an item works on, about; twice where there are many
 constexpr int64_t kGradientRows = 128;   // output channels whose gradient is in L1 together
 constexpr int64_t kFeatureTiles = 4;     // tiles that a block of weights is used for
 constexpr int64_t kBlockOutputs = 256;   // output channels of an item of the weights' gradient
@@ -30,7 +30,7 @@ struct Parts {
 template <class E>
 struct FeaturesPlan {
   explicit FeaturesPlan(const UpsampleProblem& problem)
-      : taps(taps_of(problem)), channels(problem.inputs, most(1, kGatheredRows / taps)), tiles(pixels_of(problem)) {
+      : taps(taps_of(problem)), channels(problem.inputs, most(1, kGatheredRows * (problem.n * problem.groups >= 8 ? 2 : 1) / taps)), tiles(pixels_of(problem)) {
     margin = round_up_to_lanes(problem.kernel_width - 1);
     stride = kTilePixels + margin;
     guard = round_up_to_lanes(problem.kernel_height / 2 * problem.width + kTilePixels + margin + kLanes);
@@ -49,12 +49,14 @@ struct FeaturesSlot {
   FeaturesSlot(Workspace& space, const UpsampleProblem& problem, const FeaturesPlan<E>& plan) {
     grad = space.take<float>(kGradientRows * kTilePixels);
     pairs = space.take<E>(__is_same(E, float) ? 0 : depth_of<E>(kGradientRows) * kTilePixels);
+    weights = space.take<E>(depth_of<E>(kGradientRows) * plan.channels.longest() * plan.taps);
     masks = space.take<int32_t>(problem.kernel_width * kTilePixels);
     product = space.take<float>(plan.margin + plan.block_tiles * plan.channels.longest() * plan.taps * plan.stride);
     sums = space.take<float>(plan.channels.longest() * plan.plane);
   }
   float* grad;
   E* pairs;
+  E* weights;
   int32_t* masks;
   float* product;  // of each tile, with `margin` zeros before and after every row
   float* sums;     // the gradient of some channels, each between rows that stand for the padding
@@ -81,9 +83,18 @@ class FeaturesGradient {
     const int64_t blocks = ceil_div(plan_.tiles.count, plan_.block_tiles);
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t first = block * plan_.tiles.count / blocks, last = (block + 1) * plan_.tiles.count / blocks;
-      for (int64_t m = 0; m < problem_.outputs; m += kGradientRows)
-        for (int64_t tile = first; tile < last; ++tile)
-          multiply_tile(sample, group, channel, rows, m, tile, product + (tile - first) * rows * plan_.stride, slot);
+      for (int64_t m = 0; m < problem_.outputs; m += kGradientRows) {
+        const Weights<E> weights = weights_of(group, channel, rows, m, slot);
+        for (int64_t tile = first; tile < last; ++tile) {
+          if (tile + 1 < last)
+            prefetch(sample, group, m, tile + 1);
+          else if (m + kGradientRows < problem_.outputs)
+            prefetch(sample, group, m + kGradientRows, first);
+          else if (last < plan_.tiles.count)
+            prefetch(sample, group, 0, last);
+          multiply_tile(sample, group, m, tile, weights, rows, product + (tile - first) * rows * plan_.stride, slot);
+        }
+      }
       for (int64_t tile = first; tile < last; ++tile)
         add_tile(channels, tile, product + (tile - first) * rows * plan_.stride, slot);
     }
@@ -94,16 +105,33 @@ class FeaturesGradient {
   }
 
  private:
+  const G* gradient_of(int64_t sample) const {
+    return grad_ + sample * problem_.bands * pixels_of(problem_) * problem_.scale * problem_.scale;
+  }
+
+  void prefetch(int64_t sample, int64_t group, int64_t m, int64_t tile) const {
+    prefetch_shuffled(problem_, gradient_of(sample), group * problem_.outputs + m,
+                      least(kGradientRows, problem_.outputs - m), plan_.tiles.begin(tile), plan_.tiles.vectors_of(tile));
+  }
+
+  // Those of kGradientRows output channels, transposed. Where they are a small part of a long row they are copied: else
+  // each would lie in a page of its own.
+  Weights<E> weights_of(int64_t group, int64_t channel, int64_t rows, int64_t m, const FeaturesSlot<E>& slot) const {
+    const int64_t depth = depth_of(problem_), count = depth_of<E>(least(kGradientRows, problem_.outputs - m));
+    const E* from = weight_ + (group * depth_of<E>(problem_.outputs) + depth_of<E>(m)) * depth + channel * plan_.taps;
+    if (rows == depth) return {from, 1, depth};
+    for (int64_t i = 0; i < count; ++i) __builtin_memcpy(slot.weights + i * rows, from + i * depth, rows * sizeof(E));
+    return {slot.weights, 1, rows};
+  }
+
   // product[c, tap][i] += sum over output channels from m on of weight[m][c, tap] grad[m][i]
-  void multiply_tile(int64_t sample, int64_t group, int64_t channel, int64_t rows, int64_t m, int64_t tile,
+  void multiply_tile(int64_t sample, int64_t group, int64_t m, int64_t tile, const Weights<E>& weights, int64_t rows,
                      float* product, const FeaturesSlot<E>& slot) const {
     const int vectors = plan_.tiles.vectors_of(tile);
-    const int64_t count = least(kGradientRows, problem_.outputs - m), depth = depth_of(problem_);
-    const G* grad = grad_ + sample * problem_.bands * pixels_of(problem_) * problem_.scale * problem_.scale;
+    const int64_t count = least(kGradientRows, problem_.outputs - m);
+    const G* grad = gradient_of(sample);
     unshuffle(problem_, grad, group * problem_.outputs + m, count, plan_.tiles.begin(tile), vectors, slot.grad,
               kTilePixels);
-    const int64_t first_row = group * depth_of<E>(problem_.outputs) + depth_of<E>(m);
-    const Weights<E> weight{weight_ + first_row * depth + channel * plan_.taps, 1, depth};
     const E* x;
     if constexpr (__is_same(E, float)) {
       x = slot.grad;
@@ -116,7 +144,7 @@ class FeaturesGradient {
               i + 1 < count ? load(from + kTilePixels) : Floats{}, true);
         }
     }
-    multiply(weight, rows, depth_of<E>(count), x, kTilePixels, vectors, product, plan_.stride, m > 0);
+    multiply(weights, rows, depth_of<E>(count), x, kTilePixels, vectors, product, plan_.stride, m > 0);
   }
 
   // sums[c][pixel + tap] += product[c, tap][pixel], for the taps of one row of the kernel at once.
@@ -156,7 +184,7 @@ class FeaturesGradient {
 struct WeightPlan {
   explicit WeightPlan(const UpsampleProblem& problem)
       : taps(taps_of(problem)),
-        channels(problem.inputs, most(1, kGatheredRows / taps)),
+        channels(problem.inputs, most(1, 2 * kGatheredRows / taps)),
         outputs(problem.outputs, kBlockOutputs),
         tiles(pixels_of(problem)) {
     weights = problem.groups * problem.outputs * depth_of(problem);
@@ -273,6 +301,7 @@ class WeightGradient {
       const int64_t width = least(kTilePixels, at.inputs - k);
       for (int64_t m = 0; m < at.outputs; m += Slot::kChunkOutputs) {
         const int64_t count = least(Slot::kChunkOutputs, at.outputs - m);
+        if (panel == 0 && block + 1 < problem_.n * plan_.sample_blocks) prefetch(at, block + 1, m, count);
         multiply(Weights<E>{slot.grad + m * Slot::kRow, Slot::kRow, 1}, count, rows,
                  slot.transposed + panel * Slot::kRow * kTilePixels, kTilePixels,
                  static_cast<int>(ceil_div(width, kLanes)), slot.sum, kTilePixels);
@@ -283,6 +312,19 @@ class WeightGradient {
           }
       }
     }
+  }
+
+  const G* gradient_of(int64_t sample) const {
+    return grad_ + sample * problem_.bands * pixels_of(problem_) * problem_.scale * problem_.scale;
+  }
+
+  void prefetch(const Item& at, int64_t block, int64_t m, int64_t count) const {
+    const int64_t sample = block / plan_.sample_blocks, place = block % plan_.sample_blocks;
+    const int64_t first = place * plan_.tiles.count / plan_.sample_blocks;
+    const int64_t last = (place + 1) * plan_.tiles.count / plan_.sample_blocks;
+    for (int64_t tile = first; tile < last; ++tile)
+      prefetch_shuffled(problem_, gradient_of(sample), at.output + m, count, plan_.tiles.begin(tile),
+                        plan_.tiles.vectors_of(tile));
   }
 
   // x[k][i] for the pixels i of a tile
@@ -299,7 +341,7 @@ class WeightGradient {
 
   // grad[m][i] for the pixels from `first` on, and their sums
   void gradient_rows(const Item& at, int64_t sample, int64_t first, int64_t offset, int vectors, const Slot& slot) const {
-    const G* grad = grad_ + sample * problem_.bands * pixels_of(problem_) * problem_.scale * problem_.scale;
+    const G* grad = gradient_of(sample);
     for (int64_t m = 0; m < at.outputs; m += Slot::kChunkOutputs) {
       const int64_t count = least(Slot::kChunkOutputs, at.outputs - m);
       float* rows = slot.rows;

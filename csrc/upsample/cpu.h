@@ -20,6 +20,7 @@ struct UpsampleProblem {
   double cubic_a;
   bool symmetric;
   bool lowres_is_bf16;
+  bool streams;  // out is too large to stay in cache
 };
 
 // Pointers of features' type T are those of features, weight, bias and their gradients; of G, out and grad. What is

@@ -46,7 +46,7 @@ struct ForwardSlot {
     slab = space.take<E>(plan.block_tiles * plan.depth * kTilePixels);
     masks = space.take<int32_t>(problem.kernel_width * kTilePixels);
     z = space.take<float>(plan.chunk_bands * plan.phases * kTilePixels + kLanes);
-    image = space.take<float>(problem.scale * kImageStride);
+    image = space.take<float>(plan.chunk_bands * problem.scale * kImageStride);
   }
   E* slab;
   int32_t* masks;
@@ -77,12 +77,19 @@ int64_t forward_scratch(const UpsampleProblem& problem, int64_t slots) {
   return space.bytes();
 }
 
+// The phases before the middle of a pixel read one row or column less far: known to the compiler where the scale is.
+template <int kScale>
+LKOPS_INLINE int64_t first_of(const Phase* phases, int64_t phase) {
+  if constexpr (kScale > 0) return 2 * phase + 1 < kScale ? 0 : 1;
+  return phases[phase].first;
+}
+
 // The rows of the enlarged image at one row of `low`, each phase p a row of kImageStride, still as wide as the small
 // image: columns column - kBorder .. column + length + kBorder - 1 from index 0.
-template <class L>
+template <int kScale, class L>
 LKOPS_INLINE void image_rows(const UpsampleProblem& problem, const Phase* phases, const L* low, int64_t row,
                              int64_t column, int64_t length, float* image) {
-  const int64_t width = problem.width;
+  const int64_t scale = kScale > 0 ? kScale : problem.scale, width = problem.width;
   const L* rows[kWindow];
   for (int k = 0; k < kWindow; ++k)
     rows[k] = low + inside(row - kBorder + k, problem.height, problem.symmetric) * width;
@@ -91,80 +98,91 @@ LKOPS_INLINE void image_rows(const UpsampleProblem& problem, const Phase* phases
   for (int64_t c = begin; c < end; c += kLanes) {
     Floats window[kWindow];
     for (int k = 0; k < kWindow; ++k) window[k] = load_some(rows[k] + c, end - c);
-    for (int64_t p = 0; p < problem.scale; ++p) {
-      const Phase& phase = phases[p];
-      const Floats* from = window + phase.first;
-      Floats sum = broadcast(phase.weights[0]) * from[0];
-      for (int k = 1; k < kTaps; ++k) sum = fma(broadcast(phase.weights[k]), from[k], sum);
+#pragma GCC unroll 8
+    for (int64_t p = 0; p < scale; ++p) {
+      const Floats* from = window + first_of<kScale>(phases, p);
+      Floats sum = broadcast(phases[p].weights[0]) * from[0];
+      for (int k = 1; k < kTaps; ++k) sum = fma(broadcast(phases[p].weights[k]), from[k], sum);
       store(at_zero + p * kImageStride + c, sum);
     }
   }
-  for (int64_t p = 0; p < problem.scale; ++p)
-    for (int64_t t = 1; t <= kBorder; ++t) {
-      float* zero = at_zero + p * kImageStride;
-      if (column + t <= kBorder) zero[-t] = zero[inside(-t, width, problem.symmetric)];
-      if (column + length + kBorder > width - 1 + t)
-        zero[width - 1 + t] = zero[inside(width - 1 + t, width, problem.symmetric)];
-    }
+  for (int64_t t = 1; t <= kBorder; ++t) {
+    if (column + t <= kBorder)
+      for (int64_t p = 0, from = inside(-t, width, problem.symmetric); p < scale; ++p)
+        at_zero[p * kImageStride - t] = at_zero[p * kImageStride + from];
+    if (column + length + kBorder > width - 1 + t)
+      for (int64_t p = 0, from = inside(width - 1 + t, width, problem.symmetric); p < scale; ++p)
+        at_zero[p * kImageStride + width - 1 + t] = at_zero[p * kImageStride + from];
+  }
 }
 
 // One row of the image at part of a row of pixels: out[j scale + q] = z[q][j] + bias[q] + the bicubic image.
 template <int kScale, class T, class G>
 LKOPS_INLINE void finish_row(const UpsampleProblem& problem, const Phase* phases, const float* z, const T* bias,
                              const float* image, int64_t length, G* out) {
+  constexpr uint64_t kAlignment = kLanes * sizeof(G);
+  const bool streams = problem.streams && length % kLanes == 0 && reinterpret_cast<uint64_t>(out) % kAlignment == 0;
   const int64_t scale = kScale > 0 ? kScale : problem.scale;
-  const auto value = [&](int64_t q, int64_t j) {
-    Floats sum = load(z + q * kTilePixels + j);
-    if (bias != nullptr) sum += broadcast(widen(bias[q]));
-    if (image == nullptr) return sum;
-    const Phase& phase = phases[q];
-    const float* from = image + j + phase.first;
-    for (int k = 0; k < kTaps; ++k) sum = fma(broadcast(phase.weights[k]), load(from + k), sum);
-    return sum;
-  };
   for (int64_t j = 0; j < length; j += kLanes) {
+    Floats window[kWindow];
+    if (image != nullptr)
+      for (int k = 0; k < kWindow; ++k) window[k] = load(image + j + k);
+    const auto value = [&](int64_t q) {
+      Floats sum = load(z + q * kTilePixels + j);
+      if (bias != nullptr) sum += broadcast(widen(bias[q]));
+      if (image == nullptr) return sum;
+      const Floats* from = window + first_of<kScale>(phases, q);
+      for (int k = 0; k < kTaps; ++k) sum = fma(broadcast(phases[q].weights[k]), from[k], sum);
+      return sum;
+    };
     if constexpr (kScale > 0) {
       Floats values[kScale];
-      for (int q = 0; q < kScale; ++q) values[q] = value(q, j);
+#pragma GCC unroll 8
+      for (int q = 0; q < kScale; ++q) values[q] = value(q);
       interleave<kScale>(values);
+      if (streams) {
+        for (int q = 0; q < kScale; ++q) stream(out + j * kScale + q * kLanes, values[q]);
+        continue;
+      }
       for (int q = 0; q < kScale; ++q)
         store_some(out + j * kScale + q * kLanes, values[q], (length - j) * kScale - q * kLanes);
     } else {
       for (int64_t q = 0; q < scale; ++q) {
         G lanes[kLanes];
-        store(lanes, value(q, j));
+        store(lanes, value(q));
         for (int64_t i = 0; i < least(kLanes, length - j); ++i) out[(j + i) * scale + q] = lanes[i];
       }
     }
   }
 }
 
-// The image of one band at a tile: z are the products of its phases, out its plane.
-template <int kScale, class T, class G>
-void finish_band(const UpsampleProblem& problem, const Phase* phases, const float* z, const T* bias, const void* low,
-                 int64_t first, int64_t count, float* image, G* out) {
-  const int64_t scale = kScale > 0 ? kScale : problem.scale, width = problem.width;
+// Some bands at a tile of `count` pixels: z are the products of all their phases, low and out their planes. All rows of
+// the bicubic image come first: read right after they were written in pieces, they would wait for the stores.
+template <int kScale, class T, class L, class G>
+void finish_bands(const UpsampleProblem& problem, const Phase* phases, int64_t bands, const float* z, const T* bias,
+                  const L* low, int64_t first, int64_t count, float* image, G* out) {
+  const int64_t scale = kScale > 0 ? kScale : problem.scale, width = problem.width, pixels = pixels_of(problem);
   for_row_parts(width, first, count, [&](int64_t row, int64_t column, int64_t length, int64_t offset) {
-    if (low != nullptr && problem.lowres_is_bf16)
-      image_rows(problem, phases, static_cast<const BFloat16*>(low), row, column, length, image);
-    else if (low != nullptr)
-      image_rows(problem, phases, static_cast<const float*>(low), row, column, length, image);
-    for (int64_t p = 0; p < scale; ++p)
+    for (int64_t b = 0; b < bands && low != nullptr; ++b)
+      image_rows<kScale>(problem, phases, low + b * pixels, row, column, length, image + b * scale * kImageStride);
+    for (int64_t p = 0; p < bands * scale; ++p) {
+      const int64_t b = p / scale;
       finish_row<kScale>(problem, phases, z + p * scale * kTilePixels + offset,
                          bias == nullptr ? nullptr : bias + p * scale, low == nullptr ? nullptr : image + p * kImageStride,
-                         length, out + ((row * scale + p) * width + column) * scale);
+                         length, out + b * pixels * scale * scale + ((row * scale + p - b * scale) * width + column) * scale);
+    }
   });
 }
 
-template <class T, class G>
-void finish(const UpsampleProblem& problem, const Phase* phases, const float* z, const T* bias, const void* low,
-            int64_t first, int64_t count, float* image, G* out) {
+template <class T, class L, class G>
+void finish(const UpsampleProblem& problem, const Phase* phases, int64_t bands, const float* z, const T* bias,
+            const L* low, int64_t first, int64_t count, float* image, G* out) {
   switch (problem.scale) {
-    case 1: return finish_band<1>(problem, phases, z, bias, low, first, count, image, out);
-    case 2: return finish_band<2>(problem, phases, z, bias, low, first, count, image, out);
-    case 4: return finish_band<4>(problem, phases, z, bias, low, first, count, image, out);
-    case 8: return finish_band<8>(problem, phases, z, bias, low, first, count, image, out);
-    default: return finish_band<0>(problem, phases, z, bias, low, first, count, image, out);
+    case 1: return finish_bands<1>(problem, phases, bands, z, bias, low, first, count, image, out);
+    case 2: return finish_bands<2>(problem, phases, bands, z, bias, low, first, count, image, out);
+    case 4: return finish_bands<4>(problem, phases, bands, z, bias, low, first, count, image, out);
+    case 8: return finish_bands<8>(problem, phases, bands, z, bias, low, first, count, image, out);
+    default: return finish_bands<0>(problem, phases, bands, z, bias, low, first, count, image, out);
   }
 }
 
@@ -232,14 +250,16 @@ class Forward {
   void images(int64_t sample, int64_t tile, int64_t band, int64_t bands, const ForwardSlot<E>& slot) const {
     const int64_t first = plan_.tiles.begin(tile), pixels = pixels_of(problem_);
     const int64_t count = least(plan_.tiles.vectors_of(tile) * kLanes, pixels - first);
-    const int64_t size = problem_.lowres_is_bf16 ? 2 : 4;
-    for (int64_t b = 0; b < bands; ++b) {
-      const int64_t plane = sample * problem_.bands + band + b;
-      finish(problem_, phases_, slot.z + b * plan_.phases * kTilePixels,
-             bias_ == nullptr ? nullptr : bias_ + (band + b) * plan_.phases,
-             lowres_ == nullptr ? nullptr : static_cast<const char*>(lowres_) + plane * pixels * size, first, count,
-             slot.image, out_ + plane * pixels * plan_.phases);
-    }
+    const int64_t plane = (sample * problem_.bands + band) * pixels;
+    const T* bias = bias_ == nullptr ? nullptr : bias_ + band * plan_.phases;
+    const auto run = [&](const auto* lowres) {
+      finish(problem_, phases_, bands, slot.z, bias, lowres == nullptr ? nullptr : lowres + plane, first, count,
+             slot.image, out_ + plane * plan_.phases);
+    };
+    if (problem_.lowres_is_bf16)
+      run(static_cast<const BFloat16*>(lowres_));
+    else
+      run(static_cast<const float*>(lowres_));
   }
 
   const UpsampleProblem& problem_;
@@ -275,6 +295,7 @@ void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* 
     Workspace own(static_cast<char*>(scratch) + memory.first + slot * memory.slot_bytes);
     const ForwardSlot<E> mine(own, problem, plan);
     for (int64_t item = first; item < last; ++item) work.run(item, mine);
+    stream_end();
   });
 }
 

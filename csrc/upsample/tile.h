@@ -155,6 +155,22 @@ LKOPS_INLINE void store_some(T* p, Floats v, int64_t n) {
     store_partial(p, v, n);
 }
 
+// Asks for what unshuffle() will read, which is too scattered for the CPU to foresee.
+template <class G>
+void prefetch_shuffled(const UpsampleProblem& problem, const G* grad, int64_t first_m, int64_t count, int64_t first,
+                       int vectors) {
+  constexpr int64_t kLine = 64 / sizeof(G);
+  const int64_t scale = problem.scale, width = problem.width;
+  const int64_t lanes = least(vectors * kLanes, pixels_of(problem) - first);
+  for (int64_t row_of_phases = first_m / scale; row_of_phases * scale < first_m + count; ++row_of_phases) {
+    const G* rows = grad + (row_of_phases / scale * problem.height * scale + row_of_phases % scale) * width * scale;
+    for_row_parts(width, first, lanes, [&](int64_t row, int64_t column, int64_t length, int64_t) {
+      const G* from = rows + (row * scale * width + column) * scale;
+      for (int64_t i = 0; i < length * scale; i += kLine) __builtin_prefetch(from + i, 0, 2);
+    });
+  }
+}
+
 // z[m][i] = the gradient of output channel `first_m` + m of all, at pixel `first` + i: kTilePixels floats a row of z,
 // zeros where the plane has no pixel. `grad` is the sample's (bands, scale height, scale width).
 template <int kScale, class G>

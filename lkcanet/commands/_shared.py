@@ -144,6 +144,14 @@ def print_json(value: Any) -> None:
     print(json.dumps(_plain(value), indent=2, allow_nan=False))
 
 
+def write_json(path: Path, value: Any) -> None:
+    """What `print_json` prints, to a file that is whole or untouched."""
+    from lkcanet._files import atomic_path
+
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(entry) for key, entry in value.items()}

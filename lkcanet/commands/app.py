@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import degrade, demo, evaluate, info, show, super_resolve, train
+from . import bench, degrade, demo, evaluate, info, show, super_resolve, train
 
 _debug = False
 
@@ -90,6 +90,7 @@ def build() -> typer.Typer:
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
         "demo": demo.demo,
+        "bench": bench.bench,
     }
     for name, command in commands.items():
         app.command(name)(command)

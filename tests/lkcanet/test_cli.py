@@ -72,7 +72,7 @@ def folder(tmp_path_factory) -> Path:
 def test_every_command_has_an_example_and_the_help_is_quick() -> None:
     result = lkca("--help")
     assert result.exit_code == 0
-    commands = ["info", "degrade", "train", "evaluate", "super-resolve", "show", "demo"]
+    commands = ["info", "degrade", "train", "evaluate", "super-resolve", "show", "demo", "bench"]
     assert all(command in result.stdout for command in commands)
     assert lkca().stdout == result.stdout
     for command in commands:
@@ -368,3 +368,26 @@ def test_default_stride_meets_every_phase_of_the_grid() -> None:
         22,
         1,
     ]
+
+
+def test_bench(tmp_path: Path) -> None:
+    small = ["--bands", 8, "--size", "6,5", "--train-size", "4", "--train-batch", 2, "--scale", 2, "--seconds", 0.01]
+    small += ["--channels", 16, "--blocks", 1]
+    result = lkca("bench", *small, "--json", "--out", tmp_path / "bench.json", "--groups", 2)
+    report = json.loads(result.stdout)
+    assert json.loads((tmp_path / "bench.json").read_text()) == report
+    assert report["modes"]["forward"]["shape"] == [1, 8, 6, 5]
+    assert report["modes"]["training"]["shape"] == [2, 8, 4, 4]
+    assert {"cpu", "threads", "torch", "allocator"} <= report.keys()
+    for mode in report["modes"].values():
+        assert mode["faster_than"]["eager"] > 0
+        assert mode["backends"]["lk_block"]
+    table = lkca("bench", *small, "--what", "forward", "--backend", "reference").stdout
+    assert "LKCA-LR x2, forward, 1x8x6x5" in table
+    assert "lk_block: reference" in table
+    assert "--seconds must be above 0" in fails("bench", *small[:-4], "--seconds", 0)
+    assert "--size must be two whole numbers" in fails("bench", "--size", "x")
+    assert "does not exist" in fails("bench", "--out", tmp_path / "none" / "bench.json")
+    failed = lkca("bench", *small, "--what", "forward", "--backend", "cuda")
+    assert failed.exit_code == 1
+    assert "lkops was not timed" in failed.stderr

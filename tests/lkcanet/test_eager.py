@@ -5,7 +5,6 @@ import torch
 
 import lkops
 import lkops.nn
-from bench.test_operators import check
 from lkcanet import eager
 from lkcanet.models import LKCANet
 
@@ -39,17 +38,6 @@ def test_eager_losses_are_the_losses() -> None:
     a, b = torch.rand(2, 5, 6, 7, dtype=torch.float64), torch.rand(2, 5, 6, 7, dtype=torch.float64)
     for ours, theirs in zip(lkops.spectral_losses(a, b), eager.spectral_losses(a, b), strict=True):
         torch.testing.assert_close(theirs, ours)
-
-
-def test_the_benchmarks_check_refuses_wrong_outputs_and_zeros() -> None:
-    x = torch.rand(3, requires_grad=True)
-    check(lambda: 2 * x, lambda: x + x, [x])
-    wrong = (lambda: 2.1 * x, lambda: 0 * x, lambda: x / 0, lambda: 2 * x.detach() + 0 * x)
-    for ours in wrong:
-        with pytest.raises(AssertionError, match="results differ"):
-            check(ours, lambda: x + x, [x])
-    with pytest.raises(AssertionError, match="results differ"):
-        check(lambda: 0 * x, lambda: 0 * x, [x])
 
 
 @pytest.mark.parametrize("option", [{"dilations": (2, 3)}, {"interleave": True}, {"eps": 1e-5}])

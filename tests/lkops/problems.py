@@ -233,7 +233,7 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
         ),
     ),
 }
-_DRAWING = {"groups", "kernels", "side", "bands", "mean", "empty_spectra"}
+_DRAWING = {"groups", "kernels", "outputs", "side", "bands", "mean", "empty_spectra"}
 
 
 def arguments(operator: str, case: Case) -> tuple[Arguments, dict[str, Any]]:
