@@ -42,15 +42,14 @@ struct CascadeRoom {
     weights = memory.take<float>(larger(taps1, taps2));
     gradient = memory.take<float>(
         larger(gradient_floats(first_window(problem)), gradient_floats(second_window(problem))));
-    scale = memory.take<float>(across), dscale = memory.take<float>(across);
-    dz = memory.take<float>(across), dmean = memory.take<float>(across);
+    scale = memory.take<float>(across), dz = memory.take<float>(across), dmean = memory.take<float>(across);
     hidden = memory.take<float>(problem.hidden), dhidden = memory.take<float>(problem.hidden);
   }
 
   int64_t margin;
   float *x, *da1, *da2;  // padded planes
   float *weights, *gradient;
-  float *scale, *dscale, *dz, *dmean, *hidden, *dhidden;
+  float *scale, *dz, *dmean, *hidden, *dhidden;
 };
 
 // The gate of sample n: dmean over pixels into the room, what its parameters' gradients need besides where `keeps`.
@@ -62,12 +61,15 @@ void gate_of_sample(const CascadeStage<T>& stage, const CascadeRoom& room, int64
   for (int64_t c = 0; c < across; c += kLanes) {
     const int64_t lanes = across - c;
     const Floats scale = load_lanes(stage.mix->scale + n * across + c, lanes);
-    const Floats product = sum_of_rows(stage.mix_parts + first * step + c, step, count, lanes);
-    store_lanes(room.dscale + c, choose(scale == 0.0f, Floats{}, product / scale), lanes);  // it gets times scale again
+    const Floats product = sum_of_rows(stage.mix_parts + first * step + c, step, count, lanes);  // s ds
+    store_lanes(room.dz + c, product * (1.0f - scale), lanes);
   }
-  gate_backward(stage.gate, room.hidden, stage.mix->scale + n * across, room.dscale, room.dz, room.dhidden, room.dmean);
+  // the rest of gate_backward, which would divide by the scale and multiply with it again
+  gate_dots(stage.gate, stage.gate.w2, room.dz, room.dhidden);
+  for (int64_t r = 0; r < hidden; ++r) room.dhidden[r] = room.hidden[r] <= 0 ? 0 : room.dhidden[r];
   const float inverse = 1.0f / static_cast<float>(stage.mix->pixels);
-  for (int64_t c = 0; c < across; ++c) room.dmean[c] *= inverse;
+  for (int64_t c = 0; c < across; c += kLanes)
+    store_lanes(room.dmean + c, gate_sum(stage.gate, stage.gate.w1, room.dhidden, Floats{}, c) * inverse, across - c);
   if (!keeps) return;
   for (int64_t c = 0; c < across; ++c) stage.dz[n * across + c] = room.dz[c];
   for (int64_t r = 0; r < hidden; ++r) stage.hidden[n * hidden + r] = room.hidden[r];
@@ -245,7 +247,8 @@ CascadeStage<T> cascade_stage(const AttentionProblem& problem, const MixStage<T>
 // ---- the stages, each in parallel; slot(i) is a thread's memory -----------------------------------------------------
 
 template <class T, class Slot>
-void run_mix(const MixStage<T>& stage, const AttentionBackwardSpace& space, const Parallel& parallel, const Slot& slot) {
+void run_mix(const MixStage<T>& stage, const AttentionBackwardSpace& space, const Parallel& parallel,
+             const Slot& slot) {
   for_ranges(parallel, stage.chunks().count, 1, [&](int64_t i, int64_t first, int64_t last) {
     Workspace memory = slot(i);
     const MixBackwardRoom<T> room(stage, memory);

@@ -1,5 +1,5 @@
-// Backward of what follows the maps u, a1, a2: the grouped 1x1 conv of the scaled concat, the product with u and, in the
-// block, the output conv. Tile by tile, everything from the maps and the incoming gradient:
+// Backward of what follows the maps u, a1, a2: the grouped 1x1 conv of the scaled concat, the product with u and, in
+// the block, the output conv. Tile by tile, everything from the maps and the incoming gradient:
 //
 //     v = Wm (s c) + bm,   w = v u,   branch = Wo w + bo,   y = x + keep branch        (attention: y = w)
 //
@@ -110,7 +110,8 @@ struct MixBackwardRoom {
 };
 
 template <int kVectors, class T>
-LKOPS_INLINE void load_tile(const T* x, int64_t plane, const Place& place, int64_t rows, bool before_gelu, float* tile) {
+LKOPS_INLINE void load_tile(const T* x, int64_t plane, const Place& place, int64_t rows, bool before_gelu,
+                            float* tile) {
   for (int64_t r = 0; r < rows; ++r, x += plane, tile += kTilePixels)
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {
@@ -230,7 +231,8 @@ void mix_backward_tile(const MixStage<T>& stage, const MixBackwardRoom<T>& room,
                        float* sums, bool accumulate) {
   const Mix& mix = stage.mix;
   const MixWants& wants = stage.wants;
-  const int64_t channels = mix.channels, members = mix.members(), rows = mix.rows(), stride = round_up_to_lanes(members);
+  const int64_t channels = mix.channels, members = mix.members(), rows = mix.rows();
+  const int64_t stride = round_up_to_lanes(members);
   const int64_t offset = n * channels * stage.pixels + place.begin;
   load_tile<kVectors>(stage.u + offset, stage.pixels, place, channels, stage.before_gelu, room.u);
   if (const int64_t outputs = stage.conv.outputs) {
@@ -278,7 +280,8 @@ inline void add_to(float* values, const float* more, int64_t count) {
 
 // Chunk i: fills sums (sums_floats) and, of all samples that it meets, parts + (n + i) * part_floats.
 template <class T>
-void mix_backward_chunk(const MixStage<T>& stage, const MixBackwardRoom<T>& room, int64_t i, float* sums, float* parts) {
+void mix_backward_chunk(const MixStage<T>& stage, const MixBackwardRoom<T>& room, int64_t i, float* sums,
+                        float* parts) {
   const Chunks chunks = stage.chunks();
   const Tiles tiles(stage.pixels);
   const int64_t first = chunks.begin(i), last = chunks.begin(i + 1);
@@ -299,7 +302,8 @@ void mix_backward_chunk(const MixStage<T>& stage, const MixBackwardRoom<T>& room
       case 2: mix_backward_tile<2>(stage, room, n, place, run, at_run > 0); break;
       default: mix_backward_tile<3>(stage, room, n, place, run, at_run > 0);
     }
-    const bool is_first = item == first || item % tiles.count == 0, ends_run = at_run + 1 == kRunTiles || item + 1 == last;
+    const bool is_first = item == first || item % tiles.count == 0;
+    const bool ends_run = at_run + 1 == kRunTiles || item + 1 == last;
     float* part = parts + (n + i) * part_floats;
     if (is_first) clear(part, part_floats);
     if (ends_run || (item + 1) % tiles.count == 0) {

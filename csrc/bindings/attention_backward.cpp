@@ -1,8 +1,6 @@
 // large_kernel_channel_attention, backward: tensors in, pointers out.
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "bindings/attention.h"
@@ -27,30 +25,30 @@ void run(Bytes bytes, Kernel kernel, const AttentionProblem& problem, const Atte
   const Parallel threads = torch_threads();
   const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
   kernel(problem,
-         AttentionBackward<T>{data_of<T>(saved.grad), data_of<T>(saved.u), tensors.pointers<T>(), data_of<T>(saved.a1),
-                              data_of<T>(saved.a2), data_of<float>(saved.mean), data_of<float>(saved.scale),
+         AttentionBackward<T>{pointer<T>(saved.grad), pointer<T>(saved.u), tensors.pointers<T>(), pointer<T>(saved.a1),
+                              pointer<T>(saved.a2), pointer<float>(saved.mean), pointer<float>(saved.scale),
                               attention_gradients<T>(gradients, gradients.pointer<T>(0), 1)},
          threads, scratch.get());
 }
 
-auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_weight, const Maybe& dw1_bias,
-                        const Tensor& dw2_weight, const Maybe& dw2_bias, const Tensor& reduce_weight,
-                        const Maybe& reduce_bias, const Tensor& expand_weight, const Maybe& expand_bias,
-                        const Tensor& mix_weight, const Maybe& mix_bias, const Tensor& a1, const Tensor& a2,
+auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_weight, const Optional& dw1_bias,
+                        const Tensor& dw2_weight, const Optional& dw2_bias, const Tensor& reduce_weight,
+                        const Optional& reduce_bias, const Tensor& expand_weight, const Optional& expand_bias,
+                        const Tensor& mix_weight, const Optional& mix_bias, const Tensor& a1, const Tensor& a2,
                         const Tensor& mean, const Tensor& scale, int64_t dilation1, int64_t dilation2, bool interleave,
                         const std::vector<bool>& needs) {
   check_image("u", u);
-  check_needs(needs.size(), kTensors);
+  check_needs(needs, kTensors);
   const ScalarType dtype = u.scalar_type();
   const AttentionTensors tensors{dw1_weight,  dw1_bias,      dw2_weight,  dw2_bias,   reduce_weight,
                                  reduce_bias, expand_weight, expand_bias, mix_weight, mix_bias};
   const AttentionProblem problem =
       tensors.problem(u.size(0), u.size(1), u.size(2), u.size(3), dtype, dilation1, dilation2, interleave);
-  check_tensor("grad", grad, dtype, {u.size(0), u.size(1), u.size(2), u.size(3)});
-  check_tensor("a1", a1, dtype, {u.size(0), u.size(1), u.size(2), u.size(3)});
-  check_tensor("a2", a2, dtype, {u.size(0), u.size(1), u.size(2), u.size(3)});
-  check_tensor("mean", mean, ScalarType::Float, {u.size(0), 3 * u.size(1)});
-  check_tensor("scale", scale, ScalarType::Float, {u.size(0), 3 * u.size(1)});
+  check_tensor("grad", grad, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
+  check_tensor("a1", a1, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
+  check_tensor("a2", a2, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
+  check_tensor("mean", mean, {u.size(0), 3 * u.size(1)}, ScalarType::Float);
+  check_tensor("scale", scale, {u.size(0), 3 * u.size(1)}, ScalarType::Float);
 
   Gradients gradients(u, needs, problem.batch == 0);
   gradients.add(u);

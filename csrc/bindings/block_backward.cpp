@@ -1,8 +1,6 @@
 // lk_block, backward: tensors in, pointers out.
 #include <torch/csrc/stable/library.h>
 
-#include <tuple>
-#include <utility>
 #include <vector>
 
 #include "bindings/block.h"
@@ -28,29 +26,29 @@ void run(Bytes bytes, Kernel kernel, const BlockProblem& problem, const BlockTen
   const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
   const auto at = [&](size_t i) { return gradients.pointer<T>(i); };
   kernel(problem,
-         BlockBackward<T>{data_of<T>(saved.grad),
-                          data_of<T>(saved.x),
+         BlockBackward<T>{pointer<T>(saved.grad),
+                          pointer<T>(saved.x),
                           tensors.pointers<T>(),
-                          data_of<T>(saved.t),
-                          data_of<T>(saved.a1),
-                          data_of<T>(saved.a2),
-                          data_of<float>(saved.mean),
-                          data_of<float>(saved.scale),
+                          pointer<T>(saved.t),
+                          pointer<T>(saved.a1),
+                          pointer<T>(saved.a2),
+                          pointer<float>(saved.mean),
+                          pointer<float>(saved.scale),
                           {at(0), at(1), at(2), at(3), at(4),
                            attention_gradients<T>(gradients, static_cast<T*>(nullptr), 5), at(15), at(16), at(17)}},
          threads, scratch.get());
 }
 
 auto block_backward(const Tensor& grad, const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias,
-                    const Tensor& in_weight, const Maybe& in_bias, const Tensor& dw1_weight, const Maybe& dw1_bias,
-                    const Tensor& dw2_weight, const Maybe& dw2_bias, const Tensor& reduce_weight,
-                    const Maybe& reduce_bias, const Tensor& expand_weight, const Maybe& expand_bias,
-                    const Tensor& mix_weight, const Maybe& mix_bias, const Tensor& out_weight, const Maybe& out_bias,
-                    const Maybe& keep, const Tensor& t, const Tensor& a1, const Tensor& a2, const Tensor& mean,
-                    const Tensor& scale, int64_t dilation1, int64_t dilation2, bool interleave, double eps,
-                    const std::vector<bool>& needs) {
+                    const Tensor& in_weight, const Optional& in_bias, const Tensor& dw1_weight,
+                    const Optional& dw1_bias, const Tensor& dw2_weight, const Optional& dw2_bias,
+                    const Tensor& reduce_weight, const Optional& reduce_bias, const Tensor& expand_weight,
+                    const Optional& expand_bias, const Tensor& mix_weight, const Optional& mix_bias,
+                    const Tensor& out_weight, const Optional& out_bias, const Optional& keep, const Tensor& t,
+                    const Tensor& a1, const Tensor& a2, const Tensor& mean, const Tensor& scale, int64_t dilation1,
+                    int64_t dilation2, bool interleave, double eps, const std::vector<bool>& needs) {
   check_image("x", x);
-  check_needs(needs.size(), kTensors);
+  check_needs(needs, kTensors);
   const ScalarType dtype = x.scalar_type();
   const BlockTensors tensors{
       norm_weight, norm_bias,  in_weight, in_bias,
@@ -59,12 +57,12 @@ auto block_backward(const Tensor& grad, const Tensor& x, const Tensor& norm_weig
       out_weight, out_bias, keep};
   const BlockProblem problem = tensors.problem(x, dilation1, dilation2, interleave, eps);
   const int64_t batch = x.size(0), width = problem.attention.channels;
-  check_tensor("grad", grad, dtype, {batch, x.size(1), x.size(2), x.size(3)});
-  check_tensor("t", t, dtype, {batch, width, x.size(2), x.size(3)});
-  check_tensor("a1", a1, dtype, {batch, width, x.size(2), x.size(3)});
-  check_tensor("a2", a2, dtype, {batch, width, x.size(2), x.size(3)});
-  check_tensor("mean", mean, ScalarType::Float, {batch, 3 * width});
-  check_tensor("scale", scale, ScalarType::Float, {batch, 3 * width});
+  check_tensor("grad", grad, {batch, x.size(1), x.size(2), x.size(3)}, dtype);
+  check_tensor("t", t, {batch, width, x.size(2), x.size(3)}, dtype);
+  check_tensor("a1", a1, {batch, width, x.size(2), x.size(3)}, dtype);
+  check_tensor("a2", a2, {batch, width, x.size(2), x.size(3)}, dtype);
+  check_tensor("mean", mean, {batch, 3 * width}, ScalarType::Float);
+  check_tensor("scale", scale, {batch, 3 * width}, ScalarType::Float);
 
   Gradients gradients(x, needs, batch == 0);
   gradients.add(x), gradients.add(norm_weight), gradients.add(norm_bias);
