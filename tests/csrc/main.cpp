@@ -162,6 +162,11 @@ std::vector<Result> Run::results() const {
   return all;
 }
 
+bool is_wanted(Isa isa) {
+  const char* asked = std::getenv("LKOPS_CPU_ISA");
+  return cpu_supports(isa) && (asked == nullptr || *asked == '\0' || std::strcmp(asked, name_of(isa)) == 0);
+}
+
 void begin_case(const std::string& name) {
   ++cases;
   current_case = name;

@@ -197,11 +197,14 @@ struct Table {
 #define LKOPS_TABLES(name) {{Isa::kPortable, &name##Portable}}
 #endif
 
-// call(name of the instruction set, kernels) for those that the CPU supports.
+// Whether the CPU supports it and LKOPS_CPU_ISA, if set, names it.
+bool is_wanted(Isa isa);
+
+// call(name of the instruction set, kernels) for those that are wanted.
 template <class Kernels, class Call>
 void for_tables(const std::vector<Table<Kernels>>& tables, const Call& call) {
   for (const Table<Kernels>& table : tables)
-    if (cpu_supports(table.isa)) call(std::string(name_of(table.isa)), *table.kernels);
+    if (is_wanted(table.isa)) call(std::string(name_of(table.isa)), *table.kernels);
 }
 
 // Each test_*.cpp has one of these at its end.
