@@ -27,7 +27,7 @@ void test_dtype(const Shape& s) {
   const Gated gated = gate(size, vx, s.hidden, vw1, vb1, vw2, vb2);
   tape.run_back(gated.y, grad);
   constexpr bool kSingle = sizeof(T) == sizeof(float);
-  const double tolerance = kSingle ? 5e-6 : 6e-3;
+  const double tolerance = kSingle ? 2e-6 : 6e-3;
   const std::vector<Expected> expected{{"y", values_of(gated.y), tolerance},      {"mean", values_of(gated.mean), 1e-6},
                                        {"dx", tape.slopes(vx), tolerance},        {"dw1", tape.slopes(vw1), tolerance},
                                        {"db1", tape.slopes(vb1), tolerance},      {"dw2", tape.slopes(vw2), tolerance},

@@ -12,7 +12,8 @@ struct Shape {
 
 const Shape kShapes[] = {{{1, 1, 1, 1}, false}, {{0, 3, 4, 5}, false},  {{2, 3, 1, 7}, false},  {{1, 5, 6, 1}, true},
                          {{2, 2, 2, 2}, false}, {{1, 31, 7, 5}, true},  {{1, 4, 17, 33}, true}, {{3, 3, 5, 16}, false},
-                         {{1, 17, 3, 15}, false}, {{1, 2, 67, 31}, false}, {{1, 37, 4, 19}, true}};
+                         {{1, 17, 3, 15}, false}, {{1, 2, 67, 31}, false}, {{1, 37, 4, 19}, true},
+                         {{1, 3, 67, 65}, true}};
 
 
 Vars losses(const LossesSize& size, const Vars& p, const Vars& t) {

@@ -13,7 +13,7 @@ struct Shape {
 // Tiles are 48, 24 or 12 pixels; slabs 160 rows.
 const Shape kShapes[] = {{1, 2, 1, 1, false},   {0, 3, 2, 4, true},   {2, 3, 5, 7, true},  {1, 31, 17, 47, true},
                          {1, 17, 33, 49, true}, {3, 5, 7, 97, true},  {1, 8, 16, 48, true}, {1, 33, 31, 15, false},
-                         {2, 16, 16, 16, true}, {1, 163, 7, 25, true}, {1, 7, 165, 13, true}, {1, 2, 3, 211, true}};
+                         {2, 16, 16, 16, true}, {1, 163, 7, 25, true}, {1, 7, 165, 13, true}, {2, 2, 3, 1013, true}};
 
 template <class T>
 void test_dtype(const Shape& s) {
@@ -29,7 +29,7 @@ void test_dtype(const Shape& s) {
   Vars u = project(size, vx, vgamma, vbeta, vweight, vbias, s.outputs, kEps);
   for (Var& value : u) value = gelu(value);
   tape.run_back(u, du);
-  const double tolerance = sizeof(T) == sizeof(float) ? 1e-5 : 2e-2;
+  const double tolerance = sizeof(T) == sizeof(float) ? 1e-5 : 2.5e-2;
   const std::vector<Expected> expected{{"u", values_of(u), tolerance},
                                        {"dx", tape.slopes(vx), tolerance},
                                        {"dgamma", tape.slopes(vgamma), tolerance},

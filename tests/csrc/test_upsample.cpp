@@ -16,7 +16,9 @@ const Shape kShapes[] = {
     {1, 5, 17, 2, 5, 16, 3, 3, 4, true, true, true}, {3, 4, 15, 1, 3, 8, 5, 1, 2, false, true, true},
     {1, 3, 49, 2, 7, 4, 3, 3, 2, true, true, true},  {1, 2, 33, 1, 3, 64, 3, 3, 8, true, true, false},
     {1, 3, 5, 1, 19, 68, 3, 3, 2, true, true, true}, {1, 2, 3, 1, 2, 25, 7, 7, 5, true, true, true},
-    {1, 3, 4, 1, 161, 4, 1, 1, 2, true, true, true}, {2, 9, 11, 4, 4, 4, 3, 3, 1, true, true, true}};
+    {1, 3, 4, 1, 161, 4, 1, 1, 2, true, true, true}, {2, 9, 11, 4, 4, 4, 3, 3, 1, true, true, true},
+    {1, 2, 3, 1, 2, 272, 1, 1, 4, true, true, true}, {1, 14, 17, 1, 2, 4, 3, 3, 2, true, true, true},
+    {0, 3, 5, 1, 2, 4, 3, 3, 2, true, true, true}};
 
 // features of type T, out of type G, lowres of type L.
 template <class T, class G, class L>
