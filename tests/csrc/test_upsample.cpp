@@ -66,8 +66,9 @@ void test_dtypes(const Shape& s, UpsampleKernelsOf<T, G> UpsampleKernels::*membe
       G* pout = run.output<G>("out", grad.size());
       T *dx = run.gradient<T>(0, "dx", x), *dweight = run.gradient<T>(1, "dweight", weight);
       T* dbias = run.gradient<T>(2, "dbias", bias);
-      kernels.forward(way, run.parallel, px, pweight, pbias, plowres, pout,
-                      run.scratch(kernels.forward_scratch(way, slots)));
+      if (s.n > 0)  // the binding asks for nothing of an empty batch but gradients
+        kernels.forward(way, run.parallel, px, pweight, pbias, plowres, pout,
+                        run.scratch(kernels.forward_scratch(way, slots)));
       if (dx != nullptr || dweight != nullptr || dbias != nullptr)
         kernels.backward(problem, run.parallel, pgrad, px, pweight, dx, dweight, dbias,
                          run.scratch(kernels.backward_scratch(problem, slots)));
