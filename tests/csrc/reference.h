@@ -67,7 +67,7 @@ inline Gated gate(const ImageSize& size, const Vars& x, int64_t hidden, const Va
   return result;
 }
 
-// gelu(before) is norm_conv1x1_gelu.
+// norm_conv1x1_gelu without the GELU.
 inline Vars project(const ImageSize& size, const Vars& x, const Vars& gamma, const Vars& beta, const Vars& weight,
                     const Vars& bias, int64_t outputs, double eps) {
   Vars normed(x.size());
@@ -91,11 +91,11 @@ struct AttentionSizes {
   bool interleave;
 };
 
-// dw1 weight and bias, dw2's, reduce's, expand's, mix's.
 struct Attended {
   Vars a1, a2, mean, scale, y;
 };
 
+// `parameters`: dw1's weight and bias, dw2's, reduce's, expand's, mix's.
 inline Attended attend(const ImageSize& size, const AttentionSizes& sizes, const Vars& u, const Vars* parameters) {
   Attended result;
   const int64_t groups = sizes.groups, part = size.channels, each = part / groups, pixels = size.pixels();
@@ -120,13 +120,14 @@ inline Attended attend(const ImageSize& size, const AttentionSizes& sizes, const
   return result;
 }
 
-// Rows (width 1) or columns of planes, by Keys' cubic: `count` lines of `length` numbers, `step` apart.
+// Keys' cubic.
 inline double keys(double t, double a) {
   t = std::fabs(t);
   if (t <= 1) return ((a + 2) * t - (a + 3)) * t * t + 1;
   return t < 2 ? ((a * t - 5 * a) * t + 8 * a) * t - 4 * a : 0;
 }
 
+// Bicubic upsampling, with all sixteen taps of a pixel at once.
 inline Vars enlarge(const ImageSize& size, const Vars& x, int64_t scale, double a, bool symmetric) {
   const auto inside = [&](int64_t i, int64_t length) {
     if (symmetric) i = (i % (2 * length) + 2 * length) % (2 * length), i = i < length ? i : 2 * length - 1 - i;
@@ -137,7 +138,8 @@ inline Vars enlarge(const ImageSize& size, const Vars& x, int64_t scale, double 
   for (int64_t plane = 0; plane < size.batch * size.channels; ++plane)
     for (int64_t i = 0; i < size.height * scale; ++i)
       for (int64_t j = 0; j < size.width * scale; ++j) {
-        const auto row = static_cast<int64_t>(std::floor(place(i))), column = static_cast<int64_t>(std::floor(place(j)));
+        const int64_t row = static_cast<int64_t>(std::floor(place(i)));
+        const int64_t column = static_cast<int64_t>(std::floor(place(j)));
         Var sum;
         for (int64_t k = row - 1; k <= row + 2; ++k)
           for (int64_t l = column - 1; l <= column + 2; ++l) {

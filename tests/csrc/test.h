@@ -65,8 +65,8 @@ class Random {
   uint64_t state_;
 };
 
-// Blocks of exactly as many bytes as asked for, between two pages that nobody may touch. Kernels use masked loads, which
-// AddressSanitizer does not see: the pages do. What is left of the last page on the other side is poisoned for it.
+// Blocks of exactly as many bytes as asked for, next to a page that nobody may touch: kernels use masked loads, which
+// AddressSanitizer does not see, but the page does. What is left of the pages on the other side is poisoned for it.
 class Memory {
  public:
   enum class Place { kBeforeGuard, kBehindGuard, kOffByOne };  // off by one element

@@ -34,7 +34,8 @@ void test_dtype(const Shape& shape) {
   tape.clear();
   const Vars vx = tape.variables(x), vgamma = tape.variables(gamma), vbeta = tape.variables(beta);
   const Vars vin_weight = tape.variables(in_weight), vin_bias = tape.variables(in_bias);
-  const Vars vout_weight = tape.variables(out_weight), vout_bias = tape.variables(out_bias), vkeep = tape.variables(keep);
+  const Vars vout_weight = tape.variables(out_weight), vout_bias = tape.variables(out_bias);
+  const Vars vkeep = tape.variables(keep);
   AttentionValues values;
   values.fill<T>(random, shape.inside, shape.sizes, shape.biases);
   constexpr double kEps = 1e-2;
@@ -64,9 +65,10 @@ void test_dtype(const Shape& shape) {
     check_case(name, expected, 8 + kAttentionTensors, [&](Run& run) {
       const int64_t slots = run.parallel.slots;
       const T *px = run.input<T>(x), *pgrad = run.input<T>(grad);
-      const BlockParameters<T> parameters{run.input<T>(gamma),        run.input<T>(beta),       run.input<T>(in_weight),
-                                          run.optional<T>(in_bias),   values.inputs<T>(run),    run.input<T>(out_weight),
-                                          run.optional<T>(out_bias),  run.optional<T>(keep)};
+      const BlockParameters<T> parameters{run.input<T>(gamma),       run.input<T>(beta),
+                                          run.input<T>(in_weight),   run.optional<T>(in_bias),
+                                          values.inputs<T>(run),     run.input<T>(out_weight),
+                                          run.optional<T>(out_bias), run.optional<T>(keep)};
       const size_t map = t.size(), gates = attended.mean.size();
       const BlockForward<T> plain{px, parameters, run.output<T>("y", x.size()), nullptr, nullptr, nullptr, nullptr,
                                   nullptr};

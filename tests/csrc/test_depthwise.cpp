@@ -36,9 +36,9 @@ void test_dtype(const Shape& s) {
                                        {"dbias", tape.slopes(vbias), tolerance}};
   const DepthwiseProblem problem{s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation};
   for_tables<DepthwiseKernels>(LKOPS_TABLES(kDepthwise), [&](const std::string& isa, const DepthwiseKernels& kernels) {
-    const auto name = "depthwise " + isa + ' ' + dtype_name<T>() + " batch, channels, height, width, rows, columns, "
-                      "dilation, bias" + sizes_of(s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation,
-                                                  s.bias);
+    const std::string name = "depthwise " + isa + ' ' + dtype_name<T>() +
+                             " batch, channels, height, width, rows, columns, dilation, bias" +
+                             sizes_of(s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation, s.bias);
     check_case(name, expected, 3, [&](Run& run) {
       const int64_t slots = run.parallel.slots;
       const T *px = run.input<T>(x), *pweight = run.input<T>(weight), *pbias = run.optional<T>(bias);

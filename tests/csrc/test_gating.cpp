@@ -45,7 +45,8 @@ void test_dtype(const Shape& s) {
       const GatingGradients<T> out{run.gradient<T>(0, "dx", x), run.gradient<T>(1, "dw1", w1),
                                    run.gradient<T>(2, "db1", b1), run.gradient<T>(3, "dw2", w2),
                                    run.gradient<T>(4, "db2", b2)};
-      void *forward = run.scratch(kernels.forward_bytes(problem)), *backward = run.scratch(kernels.backward_bytes(problem));
+      void* forward = run.scratch(kernels.forward_bytes(problem));
+      void* backward = run.scratch(kernels.backward_bytes(problem));
       if constexpr (kSingle) {
         kernels.forward_f32(problem, in, y, mean, run.parallel, forward);
         kernels.backward_f32(problem, pgrad, in, mean, out, run.parallel, backward);

@@ -45,7 +45,8 @@ Vars losses(const LossesSize& size, const Vars& p, const Vars& t) {
           };
           gradient = gradient + magnitude(of(p) - of(t));
         }
-  const int64_t pixels = size.batch * plane, voxels = size.batch * (size.channels - 1) * (size.height - 1) * (size.width - 1);
+  const int64_t pixels = size.batch * plane;
+  const int64_t voxels = size.batch * (size.channels - 1) * (size.height - 1) * (size.width - 1);
   return {mean(l1, pixels * size.channels), mean(sam, pixels), mean(cosine, pixels), mean(gradient, voxels)};
 }
 

@@ -38,7 +38,8 @@ void test_dtypes(const Shape& s, UpsampleKernelsOf<T, G> UpsampleKernels::*membe
   Vars out = s.lowres ? enlarge(small, low, s.scale, -0.5, s.symmetric) : Vars(grad.size());
   for (size_t i = 0; i < z.size(); ++i) {  // pixel shuffle
     const int64_t k = static_cast<int64_t>(i), column = k % s.width, row = k / s.width % s.height;
-    const int64_t plane = k / (s.width * s.height), band = plane / area, p = plane % area / s.scale, q = plane % s.scale;
+    const int64_t plane = k / (s.width * s.height), band = plane / area;
+    const int64_t p = plane % area / s.scale, q = plane % s.scale;
     const int64_t to = (band * s.height * s.scale + row * s.scale + p) * wide + column * s.scale + q;
     out[static_cast<size_t>(to)] = out[static_cast<size_t>(to)] + z[i];
   }
