@@ -249,7 +249,7 @@ def _bars(axes: Any, rows: Sequence[Entry]) -> None:
 def _roofline(axes: Any, rows: Sequence[Entry], limits: Mapping[str, Any]) -> None:
     peak, memory = limits["peak"] / 1e9, limits["copy"][max(limits["copy"], key=int)] / 1e9
     cache = max(limits["copy"].values()) / 1e9
-    left, right = 0.05, 200.0
+    left, right = 0.3, 200.0
     for rate, style, name in ((memory, "-", "memory"), (cache, "--", "cache")):
         knee = peak / rate
         label = f"copy in {name} {rate:.0f} GB/s"

@@ -30,7 +30,7 @@ def _problem(row: Row) -> Any:
 def times(row: Row, providers: Sequence[str], factor: float) -> dict[str, Any]:
     """Check and time one row."""
     start = time.perf_counter()
-    result = measure(_problem(row), row.mode, providers, seconds=factor * row.seconds, least=5 if factor >= 1 else 1)
+    result = measure(_problem(row), row.mode, providers, seconds=factor * row.seconds, least=5 if factor >= 0.5 else 1)
     return {
         "row": row.name,
         "providers": {name: asdict(measured) for name, measured in result.providers.items()},

@@ -173,7 +173,7 @@ def main() -> None:
     if unknown := [name for name in providers if name not in PROVIDERS]:
         raise SystemExit(f"--providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
     factor = 0.01 if arguments.quick else arguments.factor
-    whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 1
+    whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 0.5
     out: Path | None = arguments.out or (RESULTS if whole else None)
     partial = None
     if out is not None:
