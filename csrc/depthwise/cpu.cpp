@@ -94,7 +94,8 @@ void forward(const DepthwiseProblem& problem, const T* x, const T* weight, const
   const PlaneSize size = size_of(problem);
   const Window window = window_of(problem);
   const int64_t pixels = size.height * size.width, taps = taps_of(problem);
-  for_ranges(parallel, problem.batch * problem.channels, grain_of(problem), [&](int64_t s, int64_t first, int64_t last) {
+  const int64_t planes = problem.batch * problem.channels;
+  for_ranges(parallel, planes, grain_of(problem), [&](int64_t s, int64_t first, int64_t last) {
     const Slot slot = layout.slot(s);
     const PaddedPlane padded = make_padded(slot.padded, size, margin_of(size, window));
     for (int64_t p = first; p < last; ++p) {

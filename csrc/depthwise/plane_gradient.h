@@ -11,8 +11,8 @@ inline int64_t gradient_floats(const Window& window) {
   return window.rows * window.columns * (kLanes + 2);  // vectors of sums, and doubles
 }
 
-// Sums of each tap that go on at the same time: an input is added to as many sums as there are taps, three to seven, too
-// few to hide the latency of fma.
+// Sums of each tap that go on at the same time: an input is added to as many sums as there are taps, three to seven,
+// too few to hide the latency of fma.
 #if defined(__AVX512F__)
 constexpr int kSets = 2;  // 14 sums, 13 rows and an input of 32 registers
 #else
@@ -62,8 +62,8 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
 }
 
 // dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)].
-// `scratch`: gradient_floats. Sums have three levels, lest errors grow with the plane: the rows of a strip in registers,
-// up to about 64 of those a lane in memory, and double.
+// `scratch`: gradient_floats. Sums have three levels, lest errors grow with the plane: the rows of a strip in
+// registers, about 64 of those a lane in memory, and double.
 inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
                             float* scratch, float* dw) {
   constexpr int64_t kLongest = 64;

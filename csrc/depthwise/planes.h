@@ -13,11 +13,13 @@
 //     correlate(size, second, flipped(weights, second), dy, 0, &more, view_of(dx));      // dx = more + conv^T(dy)
 //     weight_gradient(size, second, x, view_of(dy), scratch, dw);            // dw = sum over pixels of dy x
 //
-// A conv's input lies in a PaddedPlane, whose rows have zeros between them, so that taps in the columns beyond the image
-// need no masks. A conv may write straight into the interior of another PaddedPlane (view_of): it leaves the zeros alone.
-// Rows beyond the image are skipped, and so are columns of taps that fall beyond it for a whole vector.
+// A conv's input lies in a PaddedPlane, whose rows have zeros between them, so that taps in the columns beyond the
+// image need no masks. A conv may write straight into the interior of another PaddedPlane (view_of): it leaves the
+// zeros alone. Rows beyond the image are skipped, and so are columns of taps that fall beyond it for a whole vector.
 //
-// The bits of the results depend on sizes and values only. No function allocates, and none keeps anything.
+// The bits of the results depend on sizes and values only. No function allocates, and none keeps anything. What is NaN
+// or infinite in x reaches the outputs that have a tap on it, as in torch; in x or dy it may reach gradients of weights
+// that have none, and infinite weights the columns near the image's edge (infinity times a zero beyond it).
 #pragma once
 
 #include "common/simd.h"
@@ -277,8 +279,8 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
 }
 
 // out = conv(x) + bias, or *base + conv(x) + bias; `out` may be `*base`, but must not overlap x.
-inline void correlate(const PlaneSize& size, const Window& window, const Taps& weights, const PaddedPlane& x, float bias,
-                      const PlaneView* base, const PlaneView& out) {
+inline void correlate(const PlaneSize& size, const Window& window, const Taps& weights, const PaddedPlane& x,
+                      float bias, const PlaneView* base, const PlaneView& out) {
   for_strips(size, window, [&](const Strip& strip, int64_t taps, int64_t rows, bool is_whole, bool is_first) {
     with_sizes(taps, rows, is_whole, [&](auto t, auto r, auto whole) {
       correlate_strip<decltype(t)::value, decltype(r)::value, decltype(whole)::value>(

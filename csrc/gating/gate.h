@@ -40,8 +40,8 @@ inline void widen_row(const T* from, int64_t count, float* to) {
 inline float widen_one(const float* p) { return *p; }
 inline float widen_one(const BFloat16* p) { return load_partial(p, 1)[0]; }
 
-// The gate's parameters in `memory`, gate_floats long. w1 is (hidden, channels), w2 (channels, hidden), b1 and b2 may be
-// null.
+// The gate's parameters in `memory`, gate_floats long. w1 is (hidden, channels), w2 (channels, hidden); b1 and b2 may
+// be null.
 template <class T>
 inline Gate make_gate(float* memory, int64_t channels, int64_t hidden, const T* w1, const T* b1, const T* w2,
                       const T* b2) {
