@@ -89,7 +89,14 @@ def norm_conv1x1_gelu(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-B (LN - Conv1x1 - GELU) and fig. 3.
     """
+    tensors: Sequence[Any] = (x, norm_weight, norm_bias, weight, bias)
+
+    def options() -> tuple[Any, ...]:
+        return (float(eps),)
+
+    if (y := _operator.unchecked("norm_conv1x1_gelu", backend, tensors, options)) is not None:
+        return y
     _checks.image("x", x)
-    tensors = _operator.autocast(x, norm_weight, norm_bias, weight, bias)
+    tensors = _operator.autocast(*tensors)
     check(tensors[0], eps, "", *tensors[1:])
-    return _operator.call("norm_conv1x1_gelu", backend, tensors, (float(eps),))
+    return _operator.call("norm_conv1x1_gelu", backend, tensors, options())
