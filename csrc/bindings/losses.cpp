@@ -5,11 +5,12 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <initializer_list>
 #include <tuple>
-#include <utility>
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
@@ -96,6 +97,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& l1, const Tensor& sam, const T
   const auto gradient_of = [&](const Tensor& cube, const Tensor& other, bool exchanged) {
     const int64_t sizes[] = {size.batch, size.channels, size.height, size.width};
     Tensor result = torch::stable::new_empty(cube, {sizes, 4});
+    prefer_huge_pages(result);
     dispatch(cube, other, [&](const auto& pair, auto p, auto t) {
       using P = decltype(p);
       pair.backward(threads, size, weights, data<P>(cube), data<decltype(t)>(other), data<float>(spectra), exchanged,

@@ -1,14 +1,15 @@
 // The gradient of one cube: every voxel gathers what its neighbours owe it.
 //
-// The gradient loss has a voxel wherever there is one before, above and to the left. With the differences d of p and the
-// squares q of both magnitudes there,
+// The gradient loss has a voxel wherever there is one before, above and to the left. With the squares q of both
+// magnitudes there,
 //
 //     e = sign(q(p) - q(t)) / sqrt(q(p)) * weight
 //
-// is what every difference is multiplied with: dp gets e (bands + rows + columns) of its own voxel, -e bands of the one
-// behind it, -e rows of the one below and -e columns of the one to the right. Pixels are walked over backwards, so that
-// the one below has left its product in a ring of a little more than a row, and the one to the right in a register; dp
-// of a band is complete, and stored, one band later. So every magnitude is computed once, but at the borders of chunks.
+// is what every difference of p is multiplied with: dp gets e (bands + rows + columns) of its own voxel, -e bands of
+// the one behind it, -e rows of the one below and -e columns of the one to the right. Pixels are walked over backwards,
+// so that the one below has left its product in a ring of a little more than a row, and the one to the right in a
+// register; dp of a band is complete, and stored, one band later. So every magnitude is computed once, but at the
+// borders of chunks.
 #pragma once
 
 #include "losses/pixels.h"
@@ -16,9 +17,10 @@
 namespace lkops {
 namespace {
 
-constexpr int kBackwardBands = 4;
+constexpr int kBackwardBands = 2;
 constexpr int64_t kBackwardChunk = 4096;
 constexpr int64_t kLeastBands = 16;  // of a part: each computes one band more than it has
+constexpr int64_t kStreamed = 16 << 20;  // bytes of dp from which on it is stored past the caches
 
 struct BackwardScratch {  // of one slot
   // For each pixel of a chunk and of the row below it. The angle's part of dp is a (t - x p).
@@ -100,6 +102,7 @@ struct Cubes {
   P* dp;
   int64_t plane, width;  // pixels between bands and rows
   float l1, gradient;    // weights
+  bool streamed;         // whether dp is stored past the caches
 };
 
 struct Products {
@@ -111,8 +114,8 @@ LKOPS_INLINE Products products(Floats here, Floats before, const P* p, Floats ot
                                int64_t width, float weight, Ints voxel, int64_t n) {
   const Differences of_p = differences<kPartial>(here, before, p, width, n);
   const Floats q = of_p.square, q_other = differences<kPartial>(other, other_before, t, width, n).square;
-  const Floats signed_weight = choose(q > q_other, broadcast(weight), choose(q < q_other, broadcast(-weight), Floats{}));
-  const Floats e = signed_weight / square_root(q);
+  const Floats less = choose(q < q_other, broadcast(-weight), Floats{});
+  const Floats e = choose(q > q_other, broadcast(weight), less) / square_root(q);
   // not e alone: differences to pixels that are no neighbours may be infinite
   return {choose(voxel, e * of_p.bands, Floats{}), choose(voxel, e * of_p.rows, Floats{}),
           choose(voxel, e * of_p.columns, Floats{})};
@@ -123,11 +126,12 @@ struct RingPlace {
   int64_t stride, write, read;
 };
 
-// One vector of n pixels in kBands bands. p, t and dp point to it in the first, a, x, voxel and pending of scratch to
-// its part; dp of the band before the first is completed too. right: the products of columns of the vector to the right.
+// One vector of n pixels in kBands bands. p, t and dp point to it in the first; a, x, voxel and pending of scratch, to
+// its place there; dp of the band before the first is completed too. right: products of columns, of the vector to the
+// right.
 template <int kBands, Start kStart, bool kPartial, class P, class T>
-LKOPS_INLINE void gather_bands(const Cubes<P, T>& cubes, const P* p, const T* t, P* dp, int64_t dp_plane, int64_t n,
-                               const BackwardScratch& scratch, const RingPlace& place, Floats* right) {
+LKOPS_INLINE void gather_bands(const Cubes<P, T>& cubes, const P* p, const T* t, P* dp, int64_t dp_plane, bool streamed,
+                               int64_t n, const BackwardScratch& scratch, const RingPlace& place, Floats* right) {
   const int64_t plane = cubes.plane;
   const Floats a = load(scratch.a), x = load(scratch.x), l1 = broadcast(cubes.l1);
   const Ints voxel = load(scratch.voxel) != 0;
@@ -140,18 +144,28 @@ LKOPS_INLINE void gather_bands(const Cubes<P, T>& cubes, const P* p, const T* t,
   float* ring = scratch.ring;
 #pragma GCC unroll 8
   for (int band = 0; band < kBands; ++band, p += plane, t += plane, dp += dp_plane, ring += place.stride) {
+    if (kBands > 1) {
+      prefetch(p + kBands * plane);
+      prefetch(t + kBands * plane);
+    }
     const Floats here = read<kPartial>(p, n), other = read<kPartial>(t, n);
     const Floats sign = choose(here > other, l1, choose(here < other, -l1, Floats{}));
     Floats sum = fma(a, fma(-x, here, other), sign), owed{};
     if (kStart != Start::kCube || band > 0) {
-      const Products e = products<kPartial>(here, p_before, p, other, t_before, t, cubes.width, cubes.gradient, voxel, n);
+      const Products e =
+          products<kPartial>(here, p_before, p, other, t_before, t, cubes.width, cubes.gradient, voxel, n);
       owed = e.bands;
       store(ring + place.write, e.rows);  // before it is read: the row below of a narrow plane is in this very vector
       if (place.write == 0) store(ring + place.stride - kLanes, e.rows);
       sum += (e.bands + e.rows + e.columns) - one_lane_on(e.columns, right[band]) - load(ring + place.read);
       right[band] = e.columns;
     }
-    if (kStart == Start::kNone || band > 0) write<kPartial>(dp - dp_plane, pending - owed, n);
+    if (kStart == Start::kNone || band > 0) {
+      if (!kPartial && streamed)
+        store_streaming(dp - dp_plane, pending - owed);
+      else
+        write<kPartial>(dp - dp_plane, pending - owed, n);
+    }
     pending = sum;
     p_before = here;
     t_before = other;
@@ -179,19 +193,20 @@ void gather_group(const Cubes<P, T>& cubes, const Part& part, const LossesSize& 
   int64_t i = part.first + (part.top - part.first - 1) / kLanes * kLanes;
   RingPlace place{ring_stride(size), i % ring, (i + size.width) % ring};
   const BackwardScratch begin = scratch;
-  const auto gather = [&](auto is_partial, P* dp, int64_t dp_plane) {
+  const auto gather = [&](auto is_partial, P* dp, int64_t dp_plane, bool streamed) {
     const int64_t k = i - part.first;
     scratch.a = begin.a + k, scratch.x = begin.x + k;
     scratch.voxel = begin.voxel + k, scratch.pending = begin.pending + k;
     gather_bands<kBands, kStart, decltype(is_partial)::value>(cubes, cubes.p + i, cubes.t + i, dp, dp_plane,
-                                                              part.top - i, scratch, place, right);
+                                                              streamed, part.top - i, scratch, place, right);
     i -= kLanes;
     place.write = place.write == 0 ? ring - kLanes : place.write - kLanes;
     place.read = place.read < kLanes ? place.read + ring - kLanes : place.read - kLanes;
   };
-  if (part.top - i < kLanes) gather(Constant<true>{}, i < last ? cubes.dp + i : unused, i < last ? cubes.plane : 0);
-  while (i >= last) gather(Constant<false>{}, unused, 0);
-  while (i >= part.first) gather(Constant<false>{}, cubes.dp + i, cubes.plane);
+  if (part.top - i < kLanes)
+    gather(Constant<true>{}, i < last ? cubes.dp + i : unused, i < last ? cubes.plane : 0, false);
+  while (i >= last) gather(Constant<false>{}, unused, 0, false);
+  while (i >= part.first) gather(Constant<false>{}, cubes.dp + i, cubes.plane, cubes.streamed);
 }
 
 // dp of a part's last band: what is pending, without what is owed by the band behind it, if there is one. cubes are at
@@ -256,6 +271,9 @@ void backward(const Parallel& parallel, const LossesSize& size, const LossesWeig
       mean_of(weights.l1, pixels * static_cast<double>(channels)), mean_of(weights.sam, pixels * kPi),
       mean_of(weights.cosine, pixels), mean_of(weights.gradient, voxels)};
   const int64_t grain = grain_of_chunks(chunk * channels / parts);
+  const int64_t line = 64 / static_cast<int64_t>(sizeof(P));
+  const bool streamed = size.batch * channels * plane * static_cast<int64_t>(sizeof(P)) >= kStreamed &&
+                        plane % line == 0 && reinterpret_cast<uintptr_t>(dp) % 64 == 0;
   for_ranges(parallel, size.batch * chunks * parts, grain, [&](int64_t slot, int64_t first, int64_t last) {
     Workspace workspace(static_cast<char*>(memory) + slot * backward_bytes_of_slot(size));
     const BackwardScratch scratch = backward_layout(size, workspace);
@@ -274,9 +292,10 @@ void backward(const Parallel& parallel, const LossesSize& size, const LossesWeig
         scratch.a[i] = scratch.x[i] = 0;
       find_voxels(size, part.first, part.top, scratch.voxel);
       const int64_t start = (n * channels + begin) * plane;
-      gather_part<P, T>({p + start, t + start, dp + start, plane, size.width, scaled.l1, scaled.gradient}, part, size,
-                        begin, end, scratch);
+      gather_part<P, T>({p + start, t + start, dp + start, plane, size.width, scaled.l1, scaled.gradient, streamed},
+                        part, size, begin, end, scratch);
     }
+    if (streamed) streaming_fence();
   });
 }
 

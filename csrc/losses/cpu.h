@@ -28,8 +28,8 @@ struct LossesPair {
   // means: l1, sam, cosine, gradient. spectra: (N, 3, H, W) of <p, p>, <t, t> and <p, t>.
   void (*forward)(const Parallel& parallel, const LossesSize& size, const P* p, const T* t, float* means,
                   float* spectra, void* scratch);
-  // The gradient of p alone. All four losses are symmetric: for that of t, exchange the cubes and set `exchanged`, which
-  // says that spectra holds <t, t> and <p, p>.
+  // The gradient of p alone. All four losses are symmetric: for that of t, exchange the cubes and set `exchanged`,
+  // which says that spectra begins with that of t.
   void (*backward)(const Parallel& parallel, const LossesSize& size, const LossesWeights& weights, const P* p,
                    const T* t, const float* spectra, bool exchanged, P* dp, void* scratch);
 };

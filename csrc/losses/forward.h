@@ -6,8 +6,8 @@
 namespace lkops {
 namespace {
 
-constexpr int kSums = 4;           // l1, sam, cosine, gradient
-constexpr int kForwardBands = 4;   // bands that pass through registers together: one access to the buffers for all
+constexpr int kSums = 4;          // l1, sam, cosine, gradient
+constexpr int kForwardBands = 4;  // bands that pass through registers together: one access to the buffers for all
 constexpr int64_t kForwardChunk = 1024;
 
 struct PixelSums {  // one value for each pixel of a chunk: sums over bands
@@ -34,8 +34,8 @@ inline PixelSums pixel_sums(const ForwardScratch& scratch, int64_t chunk, int64_
   return {sums, sums + chunk, sums + 2 * chunk, sums + 3 * chunk, sums + 4 * chunk};
 }
 
-// Adds to the sums of one vector of pixels, from pixel i of the chunk on, what kBands bands give. p and t point to it in
-// the first of them. kFirst: that is the first of the cube, which has none before, and the sums begin.
+// Adds to the sums of one vector of pixels, from pixel i of the chunk on, what kBands bands give. p and t point to it
+// in the first of them. kFirst: that is the first of the cube, which has none before, and the sums begin.
 template <int kBands, bool kFirst, bool kPartial, class P, class T>
 LKOPS_INLINE void add_bands(const P* p, const T* t, int64_t plane, int64_t width, int64_t n, const PixelSums& sums,
                             int64_t i) {
@@ -46,10 +46,14 @@ LKOPS_INLINE void add_bands(const P* p, const T* t, int64_t plane, int64_t width
   }
 #pragma GCC unroll 8
   for (int band = 0; band < kBands; ++band, p += plane, t += plane) {
+    if (kBands > 1) {  // the next group's: the hardware follows no step from band to band
+      prefetch(p + kBands * plane);
+      prefetch(t + kBands * plane);
+    }
     const Floats x = read<kPartial>(p, n), y = read<kPartial>(t, n);
-    pp = fma(x, x, pp);
-    tt = fma(y, y, tt);
-    pt = fma(x, y, pt);
+    pp = add_product(x, x, pp);
+    tt = add_product(y, y, tt);
+    pt = add_product(x, y, pt);
     l1 += absolute(x - y);
     if (!kFirst || band > 0) {
       const Differences of_p = differences<kPartial>(x, p_before, p, width, n);
@@ -98,8 +102,8 @@ void add_all_bands(const P* p, const T* t, const LossesSize& size, int64_t first
   for (int64_t i = (first + width - 1) / width * width; i < last; i += width) sums.gradient[i - first] = 0;
 }
 
-// The sums of one chunk over its pixels, in blocks that lose no bits; and its part of spectra, of which `spectra` points
-// to the first pixel.
+// The sums of one chunk over its pixels, in blocks that lose no bits; and its part of spectra, of which `spectra`
+// points to the first pixel.
 inline void add_pixels(const PixelSums& sums, int64_t plane, int64_t pixels, float* spectra, double* result) {
   constexpr int64_t kBlock = 64 * kStep;
   for (int s = 0; s < kSums; ++s) result[s] = 0;

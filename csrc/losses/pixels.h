@@ -6,6 +6,7 @@
 #pragma once
 
 #include "common/math.h"
+#include "common/stream.h"
 #include "losses/cpu.h"
 
 namespace lkops {
@@ -61,6 +62,18 @@ LKOPS_INLINE void write(T* p, Floats v, int64_t n) {
 
 LKOPS_INLINE Floats absolute(Floats x) { return reinterpret_cast<Floats>(reinterpret_cast<Words>(x) & 0x7fffffffu); }
 
+using Doubles = double __attribute__((vector_size(8 * kLanes)));
+
+LKOPS_INLINE Doubles widened(Floats v) { return __builtin_convertvector(v, Doubles); }
+
+// x * y + sum, rounded once also in the portable build, where fma rounds twice: small angles are all cancellation.
+LKOPS_INLINE Floats add_product(Floats x, Floats y, Floats sum) {
+  if constexpr (kLanes > 4)
+    return fma(x, y, sum);
+  else
+    return __builtin_convertvector(widened(x) * widened(y) + widened(sum), Floats);
+}
+
 struct Differences {
   Floats bands, rows, columns;
   Floats square;  // of the magnitude
@@ -91,11 +104,11 @@ LKOPS_INLINE Cosine cosine_of(Floats pp, Floats tt, Floats pt) {
 // 1 - cosine. From a float cosine near 1 it would have none of the bits that the sums still have: one step of Newton's
 // from there to 1 / (|p| |t|) in double.
 LKOPS_INLINE Floats cosine_distance(Floats pp, Floats tt, Floats pt, const Cosine& found) {
-  using Doubles = double __attribute__((vector_size(8 * kLanes)));
-  const auto widened = [](Floats v) __attribute__((always_inline)) { return __builtin_convertvector(v, Doubles); };
-  const Doubles q = widened(pp) * widened(tt), inverse = widened(1.0f / (found.p_norm * found.t_norm));
+  const Floats norms = found.p_norm * found.t_norm;
+  const Doubles q = widened(pp) * widened(tt), inverse = widened(1.0f / norms);
   const Doubles distance = 1.0 - widened(pt) * (inverse * (1.5 - 0.5 * q * inverse * inverse));
-  return choose(found.valid, __builtin_convertvector(distance, Floats), broadcast(1.0f));
+  const Ints finite = norms < __builtin_inff();
+  return choose(found.valid & finite, __builtin_convertvector(distance, Floats), 1.0f - found.cosine);
 }
 
 // arccos within 2 eps: through arcsin on [0, 1/2], with the polynomial of Cephes (asinf.c).

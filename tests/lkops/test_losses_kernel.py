@@ -9,11 +9,13 @@ import torch
 
 import lkops
 from lkops import backends, triton
+from lkops._extension import extension_error
 from tests.lkops.harness import assert_as_good_as_eager, cast, check_against_float64, run, runs, truncates
-from tests.lkops.problems import Case, arguments
+from tests.lkops.problems import Case, Draw, arguments
 
 KERNELS = [(backend, device, dtype) for operator, backend, device, dtype in runs(compiled_only=True)
            if operator == "spectral_losses"]  # fmt: skip
+NO_CPU = extension_error("_C_cpu")
 every_kernel = pytest.mark.parametrize(("backend", "device", "dtype"), KERNELS)
 MIXED = [(backend, device) for backend, device, dtype in KERNELS
          if dtype is torch.float32 and ("spectral_losses", backend) in backends._mixed]  # fmt: skip
@@ -66,6 +68,83 @@ def test_equal_cubes(backend, device, dtype) -> None:
     assert losses.sam.item() == pytest.approx(math.acos(1 - 1e-6) / math.pi, rel=0.02)  # a float32 near 1
     (losses.l1 + losses.gradient).backward()
     assert not x.grad.any()
+
+
+# planes of several chunks of pixels (1024 forward, 4096 backward, or 8 rows), with a row below or less of it
+LARGE = [(1, 6, 70, 67), (2, 35, 33, 15), (1, 5, 5, 3001), (1, 3, 3000, 3), (1, 33, 16, 16)]
+
+
+@pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
+@pytest.mark.parametrize("shape", LARGE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_planes_on_cpu(dtype, shape) -> None:
+    check_against_float64("spectral_losses", "cpu", "cpu", dtype, Case("", shape))
+
+
+@pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
+@pytest.mark.parametrize("shape", LARGE)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_same_bits_for_any_threads_and_alignment_on_cpu(dtype, shape) -> None:
+    tensors, _ = arguments("spectral_losses", Case("", shape))
+    rounded = cast(tensors, dtype)
+    expected = run("spectral_losses", rounded, {}, "cpu")
+    before = torch.get_num_threads()
+    try:
+        for threads, offset in ((1, 1), (2, 0), (3, 5)):
+            torch.set_num_threads(threads)
+            moved = {}
+            for name, tensor in rounded.items():
+                moved[name] = torch.empty(tensor.numel() + offset, dtype=dtype)[offset:].view(shape).copy_(tensor)
+            leaves = [tensor.requires_grad_() for tensor in moved.values()]
+            outputs = lkops.spectral_losses(*leaves, backend="cpu")
+            torch.autograd.backward(outputs, grads_of(outputs))
+            for i, output in enumerate(outputs):
+                assert torch.equal(output, expected[f"output {i}"])
+            for name, leaf in moved.items():
+                assert torch.equal(leaf.grad, expected[f"gradient of {name}"])
+    finally:
+        torch.set_num_threads(before)
+
+
+def grads_of(outputs):
+    """What `run` gives to the outputs."""
+    draw = Draw()
+    return [draw(*output.shape).to(output.dtype) for output in outputs]
+
+
+@pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_beyond_the_cache_on_cpu(dtype) -> None:
+    """Gradients of 16 MiB and more are stored past the caches. A mean over 8 times as much is exactly an eighth."""
+    shape = (8, 32, 128, 128) if dtype is torch.float32 else (8, 64, 128, 128)
+    tensors, _ = arguments("spectral_losses", Case("", shape))
+    prediction, target = cast(tensors, dtype).values()
+    weights = [torch.tensor(weight) for weight in (0.5, 0.3, 0.2, 0.7)]
+    forward, backward = torch.ops.lkops.spectral_losses_cpu_fwd, torch.ops.lkops.spectral_losses_cpu_bwd
+    spectra = forward(prediction, target)[4]
+    got, none = backward(*weights, prediction, target, spectra, [True, False])
+    assert none.shape == (0,)
+    assert got.nbytes >= 2**24
+    assert got.abs().max() > 0
+    eighths = [weight / 8 for weight in weights]
+    for n in range(8):
+        one = (prediction[n : n + 1], target[n : n + 1])
+        part = forward(*one)[4]
+        assert torch.equal(part, spectra[n : n + 1])
+        assert torch.equal(backward(*eighths, *one, part, [True, False])[0], got[n : n + 1])
+
+
+@pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e25])
+@pytest.mark.parametrize("name", ["prediction", "target"])
+def test_not_finite_as_in_eager_on_cpu(name, value) -> None:
+    """Also that what lies at the end of a row does not reach the next, which follows it in memory."""
+    tensors, _ = arguments("spectral_losses", Case("", (1, 5, 6, 7)))
+    tensors = cast(tensors, torch.float32)
+    tensors[name][0, 2, 3, 6] = value
+    eager, ours = (run("spectral_losses", tensors, {}, backend) for backend in ("reference", "cpu"))
+    for what, right in eager.items():
+        torch.testing.assert_close(ours[what], right, equal_nan=True, msg=what)
 
 
 CONFIGURATIONS = [
