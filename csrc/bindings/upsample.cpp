@@ -101,8 +101,8 @@ void run_forward(const UpsampleKernelsOf<T, G>& kernels, UpsampleProblem problem
   const Parallel threads = torch_threads();
   problem.streams = out.numel() * static_cast<int64_t>(sizeof(G)) >= kStreamed;
   const Scratch scratch = allocate_scratch(kernels.forward_scratch(problem, threads.slots));
-  kernels.forward(problem, threads, pointer_to<T>(features), pointer_to<T>(weight), pointer_to<T>(bias), pointer_to<void>(lowres),
-                  static_cast<G*>(out.mutable_data_ptr()), scratch.get());
+  kernels.forward(problem, threads, pointer_to<T>(features), pointer_to<T>(weight), pointer_to<T>(bias),
+                  pointer_to<void>(lowres), static_cast<G*>(out.mutable_data_ptr()), scratch.get());
 }
 
 Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bias, const Optional& lowres,
@@ -126,8 +126,8 @@ void run_backward(const UpsampleKernelsOf<T, G>& kernels, const UpsampleProblem&
                   const Tensor& features, const Tensor& weight, T* dfeatures, T* dweight, T* dbias) {
   const Parallel threads = torch_threads();
   const Scratch scratch = allocate_scratch(kernels.backward_scratch(problem, threads.slots));
-  kernels.backward(problem, threads, pointer_to<G>(grad), pointer_to<T>(features), pointer_to<T>(weight), dfeatures, dweight, dbias,
-                   scratch.get());
+  kernels.backward(problem, threads, pointer_to<G>(grad), pointer_to<T>(features), pointer_to<T>(weight), dfeatures,
+                   dweight, dbias, scratch.get());
 }
 
 // The gradient of the small image: bicubic_upsample's own.
@@ -140,7 +140,8 @@ void run_bicubic(Kernel kernel, const UpsampleProblem& problem, const Tensor& gr
   const T* from = pointer_to<T>(grad);
   T* to = static_cast<T*>(dlowres.mutable_data_ptr());
   const int64_t rows = problem.n * problem.bands * plane.height, bytes = bicubic.backward_scratch(plane);
-  torch::stable::parallel_for(0, rows, grain_of(plane.width * plane.scale * plane.scale), [&](int64_t first, int64_t last) {
+  const int64_t grain = grain_of(plane.width * plane.scale * plane.scale);
+  torch::stable::parallel_for(0, rows, grain, [&](int64_t first, int64_t last) {
     const Scratch scratch = allocate_scratch(bytes);
     kernel(plan.get(), plane, from, to, first, last, scratch.get());
   });
@@ -170,7 +171,9 @@ Gradients backward(const Tensor& grad, const Tensor& features, const Tensor& wei
   Tensor dlowres = by_lowres ? torch::stable::empty_like(*lowres) : empty(features);
   const auto run = [&](const auto& kernels, auto* of_type) {
     using T = std::remove_pointer_t<decltype(of_type)>;
-    const auto target = [](bool wanted, Tensor& to) { return wanted ? static_cast<T*>(to.mutable_data_ptr()) : nullptr; };
+    const auto target = [](bool wanted, Tensor& to) {
+      return wanted ? static_cast<T*>(to.mutable_data_ptr()) : nullptr;
+    };
     run_backward(kernels, problem, grad, features, weight, target(by_features, dfeatures), target(by_weight, dweight),
                  target(by_bias, dbias));
   };

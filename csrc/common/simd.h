@@ -62,8 +62,8 @@ LKOPS_INLINE Floats permute(Floats v, Ints index) {
 #endif
 }
 
-// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves; and back: the lanes of even index of a and
-// then of b, and those of odd index.
+// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves; and back: the lanes of even index, of a
+// and then of b, and those of odd index.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
   return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
@@ -145,8 +145,8 @@ LKOPS_INLINE void store(BFloat16* p, Floats v) {
   __builtin_memcpy(p, &h, sizeof h);
 }
 
-// Past the caches, for results too large to stay there until they are read: no line is fetched before it is written. The
-// address is a multiple of the vector's size. Whoever streamed calls stream_end() before others read.
+// Past the caches, for results too large to stay there until they are read: no line is fetched before it is written.
+// The address is a multiple of the vector's size. Whoever streamed calls stream_end() before others read.
 LKOPS_INLINE void stream(float* p, Floats v) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
   _mm512_stream_ps(p, v);

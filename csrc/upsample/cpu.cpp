@@ -14,6 +14,7 @@ constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T, G>, forward<T, G>, b
 
 #define LKOPS_TABLE_NAME(isa) kUpsample##isa
 #define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const UpsampleKernels LKOPS_TABLE(LKOPS_ISA) = {kOf<float, float>, kOf<BFloat16, BFloat16>, kOf<BFloat16, float>};
+extern const UpsampleKernels LKOPS_TABLE(LKOPS_ISA) = {kOf<float, float>, kOf<BFloat16, BFloat16>,
+                                                       kOf<BFloat16, float>};
 
 }  // namespace lkops

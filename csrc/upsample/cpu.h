@@ -1,7 +1,7 @@
 // Grouped conv, PixelShuffle and the bicubic image of a small one, in one kernel. No torch, no std.
 //
 //     z = conv(features)                                     (n, bands scale^2, height, width), zeros outside
-//     out[b, scale i + p, scale j + q] = z[b scale^2 + scale p + q, i, j] + enlarged(lowres)[b, scale i + p, scale j + q]
+//     out[b, r i + p, r j + q] = z[b r^2 + r p + q, i, j] + enlarged(lowres)[b, r i + p, r j + q],  r = scale
 #pragma once
 
 #include <cstdint>

@@ -25,13 +25,14 @@ struct ForwardPlan {
     units = aligned ? problem.groups : 1;
     unit_bands = problem.bands / units;
     chunk_bands = ceil_div(kChunkRows, phases);
-    while (phases < kChunkRows && chunk_bands * phases % kProductRows != 0) ++chunk_bands;  // whole blocks of a product
+    while (phases < kChunkRows && chunk_bands * phases % kProductRows != 0) ++chunk_bands;  // whole blocks of rows
     chunk_bands = least(chunk_bands, unit_bands);
     const int64_t slab = depth * kTilePixels * static_cast<int64_t>(sizeof(E));
     block_tiles = aligned ? most(1, least(least(tiles.count, 4), kSlabBytes / slab)) : 1;
     if (slab <= (32 << 10)) block_tiles = 1;  // it stays in L1, and the weights of a group in L2
     blocks = ceil_div(tiles.count, block_tiles);
-    const int64_t wanted = aligned ? ceil_div(32, problem.n * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
+    const int64_t wanted =
+        aligned ? ceil_div(32, problem.n * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
     split_bands = ceil_div(ceil_div(unit_bands, most(1, wanted)), chunk_bands) * chunk_bands;
     splits = ceil_div(unit_bands, split_bands);
   }
@@ -166,10 +167,11 @@ void finish_bands(const UpsampleProblem& problem, const Phase* phases, int64_t b
     for (int64_t b = 0; b < bands && low != nullptr; ++b)
       image_rows<kScale>(problem, phases, low + b * pixels, row, column, length, image + b * scale * kImageStride);
     for (int64_t p = 0; p < bands * scale; ++p) {
-      const int64_t b = p / scale;
+      const int64_t b = p / scale, row_of_image = row * scale + p % scale;
       finish_row<kScale>(problem, phases, z + p * scale * kTilePixels + offset,
-                         bias == nullptr ? nullptr : bias + p * scale, low == nullptr ? nullptr : image + p * kImageStride,
-                         length, out + b * pixels * scale * scale + ((row * scale + p - b * scale) * width + column) * scale);
+                         bias == nullptr ? nullptr : bias + p * scale,
+                         low == nullptr ? nullptr : image + p * kImageStride, length,
+                         out + b * pixels * scale * scale + (row_of_image * width + column) * scale);
     }
   });
 }
@@ -241,7 +243,8 @@ class Forward {
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t k = part * plan_.depth / parts, next = (part + 1) * plan_.depth / parts;
         multiply(Weights<E>{weight_ + row * plan_.depth + k, plan_.depth, 1}, end - row, next - k,
-                 slab + k * kTilePixels, kTilePixels, vectors, slot.z + (row - first) * kTilePixels, kTilePixels, part > 0);
+                 slab + k * kTilePixels, kTilePixels, vectors, slot.z + (row - first) * kTilePixels, kTilePixels,
+                 part > 0);
       }
       row = end;
     }
@@ -284,9 +287,12 @@ void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* 
   if constexpr (__is_same(T, float)) {
     weights = weight;
   } else {
-    const int64_t depth = depth_of(problem);
-    for_ranges(parallel, problem.groups * problem.outputs, ceil_div(1 << 16, depth), [&](int64_t, int64_t m, int64_t last) {
-      prepare(weight + m * depth, depth, 1, last - m, depth, nullptr, memory.weight + m * plan.depth);
+    const int64_t depth = depth_of(problem), rows = problem.groups * problem.outputs;
+    for_ranges(parallel, rows, ceil_div(1 << 16, depth), [&](int64_t, int64_t m, int64_t last) {
+      if (!__is_same(E, float) && depth % 2 == 0)  // pairs as they lie
+        __builtin_memcpy(memory.weight + m * plan.depth, weight + m * depth, (last - m) * depth * sizeof(T));
+      else
+        prepare(weight + m * depth, depth, 1, last - m, depth, nullptr, memory.weight + m * plan.depth);
     });
     weights = memory.weight;
   }

@@ -15,6 +15,16 @@ inline int64_t taps_of(const UpsampleProblem& problem) { return problem.kernel_h
 inline int64_t depth_of(const UpsampleProblem& problem) { return problem.inputs * taps_of(problem); }
 inline int64_t pixels_of(const UpsampleProblem& problem) { return problem.height * problem.width; }
 
+constexpr int64_t kGatheredRows = 144;  // channels times taps that an item works on, about; twice where there are many
+
+// Cuts [0, total) into parts of about `size`, as equal as can be.
+struct Parts {
+  Parts(int64_t total, int64_t size) : total(total), count(ceil_div(total, size)) {}
+  int64_t begin(int64_t part) const { return part * total / count; }
+  int64_t longest() const { return ceil_div(total, count); }
+  int64_t total, count;
+};
+
 // ---- gathering features ---------------------------------------------------------------------------------------------
 
 // A tile's pixels move together by dy * width + dx for a tap: a plane is read as it lies, and only columns that leave
@@ -77,7 +87,7 @@ class Taps {
   int64_t pixels_, top_, start_, kx_ = 0, ky_ = 0;
 };
 
-// The tile that a product multiplies: kTilePixels elements a row, depth_of<E>(depth) rows. `planes` are those of a group.
+// The tile that a product multiplies: kTilePixels elements a row, depth_of<E>(depth) rows. `planes` are a group's.
 template <class T, class E>
 void gather(const UpsampleProblem& problem, const T* planes, int64_t first, int vectors, const int32_t* masks, E* x) {
   const int64_t depth = depth_of(problem);
