@@ -7,7 +7,7 @@
 //     const Mix mix{channels, groups, interleave};
 //     mix_order(mix, order);                                          // once: 3 * channels numbers
 //     mix_rows(mix, order, u, a1, a2, pixels, rows);                  // once: where the members' planes begin
-//     fold_scale(mix, order, weights, scale, folded);                 // per sample: the channel scale into the weights
+//     fold_scale(mix, order, weights, scale, ordered, folded);        // per sample: the channel scale into the weights
 //     mix_tile(mix, folded, rows, before, place, slab, v);            // per tile: v = mix(scale concat), without bias
 //
 // `before` is where a sample's planes begin, in elements after those of the first.
@@ -37,9 +37,10 @@ constexpr int64_t kMixMembers = __is_same(E, Pair) ? 2 * kMixRows : kMixRows;
 // order[j]: which channel of the concat is input j of the conv. Those of group g begin at g * members().
 inline void mix_order(const Mix& mix, int64_t* order) {
   for (int64_t g = 0; g < mix.groups; ++g)
-    for (int64_t part = 0; part < 3; ++part)
-      for (int64_t r = 0; r < mix.rows(); ++r)
-        *order++ = mix.interleave ? part * mix.channels + g * mix.rows() + r : g * mix.members() + part * mix.rows() + r;
+    for (int64_t part = 0; part < 3; ++part) {
+      const int64_t first = mix.interleave ? part * mix.channels + g * mix.rows() : (3 * g + part) * mix.rows();
+      for (int64_t r = 0; r < mix.rows(); ++r) *order++ = first + r;
+    }
 }
 
 // rows[j]: the plane of input j in the first sample.
@@ -136,7 +137,9 @@ void fold_scale(const Mix& mix, const int64_t* order, const T* weights, const fl
     Stored* row = reinterpret_cast<Stored*>(folded);
     int64_t k = 0;
     for (; k + kLanes <= members; k += kLanes) store(row + k, scaled(k, kLanes));
-    if (k < members) store_lanes(row + k, scaled(k, members - k), __is_same(E, Pair) ? (members - k + 1) / 2 * 2 : members - k);
+    if (k == members) continue;
+    const int64_t rest = members - k;
+    store_lanes(row + k, scaled(k, rest), __is_same(E, Pair) ? (rest + 1) / 2 * 2 : rest);
   }
 }
 

@@ -16,12 +16,13 @@ using Results = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 const BlockKernels& kernels() { return LKOPS_CHOOSE(kBlock); }
 
 template <class T, class Bytes, class Kernel>
-void run(Bytes bytes, Kernel kernel, const BlockProblem& problem, const Tensor& x, const BlockParameters<T>& parameters,
-         bool saving, const Results& results) {
+void run(Bytes bytes, Kernel kernel, const BlockProblem& problem, const Tensor& x,
+         const BlockParameters<T>& parameters, bool saving, const Results& results) {
   const Parallel threads = torch_threads();
   const Scratch scratch = allocate_scratch(bytes(problem, saving, threads.slots));
   const auto& [y, t, a1, a2, mean, scale] = results;
-  BlockForward<T> tensors{pointer<T>(x), parameters, mutable_pointer<T>(y), nullptr, nullptr, nullptr, nullptr, nullptr};
+  BlockForward<T> tensors{};
+  tensors.x = pointer<T>(x), tensors.parameters = parameters, tensors.y = mutable_pointer<T>(y);
   if (saving) {
     tensors.t = mutable_pointer<T>(t);
     tensors.a1 = mutable_pointer<T>(a1), tensors.a2 = mutable_pointer<T>(a2);
@@ -31,11 +32,12 @@ void run(Bytes bytes, Kernel kernel, const BlockProblem& problem, const Tensor& 
 }
 
 Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& norm_bias, const Tensor& in_weight,
-                      const Optional& in_bias, const Tensor& dw1_weight, const Optional& dw1_bias, const Tensor& dw2_weight,
-                      const Optional& dw2_bias, const Tensor& reduce_weight, const Optional& reduce_bias,
-                      const Tensor& expand_weight, const Optional& expand_bias, const Tensor& mix_weight,
-                      const Optional& mix_bias, const Tensor& out_weight, const Optional& out_bias, const Optional& keep,
-                      int64_t dilation1, int64_t dilation2, bool interleave, double eps, bool saving) {
+                      const Optional& in_bias, const Tensor& dw1_weight, const Optional& dw1_bias,
+                      const Tensor& dw2_weight, const Optional& dw2_bias, const Tensor& reduce_weight,
+                      const Optional& reduce_bias, const Tensor& expand_weight, const Optional& expand_bias,
+                      const Tensor& mix_weight, const Optional& mix_bias, const Tensor& out_weight,
+                      const Optional& out_bias, const Optional& keep, int64_t dilation1, int64_t dilation2,
+                      bool interleave, double eps, bool saving) {
   check_image("x", x);
   const BlockTensors tensors{
       norm_weight, norm_bias,  in_weight, in_bias,

@@ -108,8 +108,8 @@ int64_t block_forward_bytes(const BlockProblem& problem, bool saving, int64_t sl
 
 // ---- the last stage -------------------------------------------------------------------------------------------------
 
-// v becomes w = (v + bias) u, as elements for the output conv, in place: a row of pairs takes the room of the first of
-// its two rows or of one before.
+// w = (v + bias) u, as elements for the output conv, whose room may be that of v: a row of pairs lies where a row of v
+// was that has been read.
 template <class T, class E>
 void times_u(const AttentionProblem& problem, const T* bias, const T* u, const Place& place, float* v, E* w) {
   const int64_t pixels = pixels_of(problem);
@@ -161,7 +161,8 @@ struct BlockOperands {
         beta(as_floats(parameters.norm_bias, problem.channels, space.beta)),
         in_bias(as_floats(parameters.in_bias, problem.attention.channels, space.in_bias)),
         in_weights(weights_of(parameters.in_weight, problem.attention.channels, problem.channels, space.in_weights)),
-        out_weights(weights_of(parameters.out_weight, problem.channels, problem.attention.channels, space.out_weights)),
+        out_weights(
+            weights_of(parameters.out_weight, problem.channels, problem.attention.channels, space.out_weights)),
         gate(make_gate(space.gate, 3 * problem.attention.channels, problem.attention.hidden,
                        parameters.attention.reduce_weight, parameters.attention.reduce_bias,
                        parameters.attention.expand_weight, parameters.attention.expand_bias)) {}
@@ -206,9 +207,9 @@ void block_stages(const BlockProblem& problem, const BlockForward<T>& tensors, c
                       E* w = reinterpret_cast<E*>(v);
                       times_u(inner, attention.mix_bias, maps.u + n * width * pixels, place, v, w);
                       const float keep = parameters.keep == nullptr ? 1.0f : bias_at(parameters.keep, n);
-                      residual_tile(operands.out_weights, parameters.out_bias, keep, outer, depth_of<E>(width), w, place,
-                                    pixels, room.product, tensors.x + n * outer * pixels,
-                                    tensors.y + n * outer * pixels);
+                      const int64_t sample = n * outer * pixels;
+                      residual_tile(operands.out_weights, parameters.out_bias, keep, outer, depth_of<E>(width), w,
+                                    place, pixels, room.product, tensors.x + sample, tensors.y + sample);
                     });
   });
 }
