@@ -23,7 +23,7 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-.PHONY: demo test check lint bench ahead-of-time gpu clean
+.PHONY: demo test check lint sanitize bench ahead-of-time gpu clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
@@ -38,6 +38,11 @@ lint: $(READY)
 	@if $(PY) -c "import ruff" 2>/dev/null; then $(PY) -m ruff check . && $(PY) -m ruff format --check . ; \
 	else echo "lint: ruff is not installed, skipped"; fi
 	@if $(PY) -c "import mypy" 2>/dev/null; then $(PY) -m mypy; else echo "lint: mypy is not installed, skipped"; fi
+
+# the kernels without torch, under sanitizers; `make test` does this too
+sanitize:
+	$(MAKE) -C tests/csrc -j$(JOBS) address
+	$(MAKE) -C tests/csrc -j$(JOBS) thread
 
 bench: $(READY)
 	$(PY) -m bench.run $(BENCH)

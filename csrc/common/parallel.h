@@ -22,7 +22,7 @@ namespace {
 template <class F>
 inline void for_ranges(const Parallel& parallel, int64_t count, int64_t grain, const F& body) {
   if (count <= 0) return;
-  if (parallel.slots == 1 || count <= grain) return body(int64_t{0}, int64_t{0}, count);
+  if (parallel.slots == 1) return body(int64_t{0}, int64_t{0}, count);
   parallel.run(
       parallel.slots, count, grain,
       [](const void* context, int64_t slot, int64_t first, int64_t last) {
