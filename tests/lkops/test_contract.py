@@ -116,7 +116,7 @@ def test_an_expanded_gradient(operator, backend, device, dtype) -> None:
         sum(output.sum() for output in invoke(operator, leaves, options, how)).backward()
         grads.append([leaf.grad for leaf in leaves.values() if leaf is not None])
     for ours, eager, exact in zip(*grads, strict=True):
-        assert_as_good_as_eager("gradient", ours, eager, exact, truncated=truncates(backend, device, dtype))
+        assert_as_good_as_eager("gradient", ours, eager, exact, coarse=truncates(backend, device, dtype))
 
 
 @every_run
