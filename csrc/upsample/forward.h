@@ -125,7 +125,7 @@ LKOPS_INLINE void finish_row(const UpsampleProblem& problem, const Phase* phases
   const bool streams = problem.streams && length % kLanes == 0 && reinterpret_cast<uint64_t>(out) % kAlignment == 0;
   const int64_t scale = kScale > 0 ? kScale : problem.scale;
   for (int64_t j = 0; j < length; j += kLanes) {
-    Floats window[kWindow];
+    Floats window[kWindow] = {};
     if (image != nullptr)
       for (int k = 0; k < kWindow; ++k) window[k] = load(image + j + k);
     const auto value = [&](int64_t q) {
