@@ -194,6 +194,7 @@ def unchecked(
             or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
             or torch._C._functorch.peek_interpreter_stack() is not None
             or torch.is_autocast_enabled("cpu")
+            or not all(t is None or t.is_cpu for t in tensors)  # a meta tensor among them would choose the fake kernel
         ):
             return None
         op = getattr(torch.ops.lkops, f"{name}_cpu_fwd")
