@@ -46,6 +46,15 @@ def measure_limits(products: Iterable[Product], *, seconds: float = 0.15) -> dic
     return {"matrix": matrix, "peak": max(matrix.values()), "copy": copies}
 
 
+def best(*measured: Mapping[str, Any]) -> dict[str, Any]:
+    """The highest of several measurements of each limit: other load only ever lowers one."""
+    matrix, copies = (
+        {key: max(limits[what][key] for limits in measured if key in limits[what]) for key in measured[0][what]}
+        for what in ("matrix", "copy")
+    )
+    return {"matrix": matrix, "peak": max(limits["peak"] for limits in measured), "copy": copies}
+
+
 def rates(limits: Mapping[str, Any], work: Work) -> Rates:
     """At the size class of this work: small tensors stay in caches, which copy faster than memory."""
     nearest = min(limits["copy"], key=lambda size: abs(math.log2(int(size) / max(work.bytes, 1))))

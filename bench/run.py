@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.cpu_rows import EAGER, Row, rows
 from bench.environment import RECYCLED
+from bench.limits import best
 from lkcanet._files import atomic_path
 from lkcanet.benchmark import PROVIDERS
 
@@ -72,6 +73,14 @@ def _results(own: list[Row], tunables: str | None, threads: int, extra: list[str
     return {entry["row"]: entry for entry in found}
 
 
+def _limits(tunables: str | None, threads: int, common: list[str]) -> dict[str, Any]:
+    """The environment and the limits of the machine, as a process with this allocator finds them."""
+    about, failed = _worker(tunables, threads, ["--what", "limits", *common])
+    if about is None:
+        raise SystemExit(f"the limits of the machine could not be measured: {failed}")
+    return about
+
+
 def run(
     chosen: list[Row],
     *,
@@ -89,10 +98,9 @@ def run(
         own = chosen if tunables else [row for row in chosen if row.default]
         if not own:
             continue
-        about, failed = _worker(tunables, threads, ["--what", "limits", *common])
-        if about is None:
-            raise SystemExit(f"the limits of the machine could not be measured: {failed}")
-        about["environment"]["load"] = os.getloadavg()[0]
+        load = os.getloadavg()[0]
+        about = _limits(tunables, threads, common)
+        about["environment"]["load"] = load
         found: dict[str, dict[str, Any]] = {}
         for problem in _problems(own):
             start = time.perf_counter()
@@ -110,7 +118,7 @@ def run(
                 with atomic_path(partial) as temporary:
                     temporary.write_text(json.dumps([*runs, known]))
             print(f"{about['environment']['allocator']:9} {problem[0].problem:28} {taken:5.0f} s  {said}", flush=True)
-        runs.append(known)
+        runs.append({**known, "limits": best(known["limits"], _limits(tunables, threads, common)["limits"])})
     return runs
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 import lkops
-from lkops import _extension, backends
+from lkops import _extension, _operator, backends
 
 from . import models
 from ._checking import WrongOutput, compare
@@ -91,14 +91,20 @@ class Result:
 def _spy() -> Iterator[dict[str, str]]:
     """Within the block, fills with the backend that each operator runs on."""
     chosen: dict[str, str] = {}
-    choose = backends.choose
+    choose, unchecked = backends.choose, _operator.unchecked
 
     def spied(operator: str, *arguments: Any) -> str:
         name = choose(operator, *arguments)
         chosen[operator] = name
         return name
 
-    with mock.patch.object(backends, "choose", spied):
+    def spied_short_way(operator: str, *arguments: Any) -> Any:
+        result = unchecked(operator, *arguments)
+        if result is not None:
+            chosen[operator] = "cpu"
+        return result
+
+    with mock.patch.object(backends, "choose", spied), mock.patch.object(_operator, "unchecked", spied_short_way):
         yield chosen
 
 

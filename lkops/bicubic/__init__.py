@@ -1,6 +1,7 @@
 """`bicubic_upsample`: enlarge images by a whole factor with Keys' cubic."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,7 +73,12 @@ def bicubic_upsample(
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15;
     LKCA-Net (arXiv 2501.18664), eq. 5.
     """
+
+    def options() -> tuple[Any, ...]:
+        return scale, float(cubic_a), _checks.border("border", border)
+
+    if (y := _operator.unchecked("bicubic_upsample", backend, (x,), options)) is not None:
+        return y
     _checks.image("x", x)
     _checks.positive("scale", scale)
-    symmetric = _checks.border("border", border)
-    return _operator.call("bicubic_upsample", backend, (x,), (scale, float(cubic_a), symmetric))
+    return _operator.call("bicubic_upsample", backend, (x,), options())

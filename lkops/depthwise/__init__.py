@@ -73,6 +73,8 @@ def depthwise_conv2d(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 9 and 10.
     """
+    if (y := _operator.unchecked("depthwise_conv2d", backend, (x, weight, bias), lambda: (dilation,))) is not None:
+        return y
     _checks.image("x", x)
     x, weight, bias = _operator.autocast(x, weight, bias)
     check("", weight, bias, "x", x)

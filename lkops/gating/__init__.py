@@ -88,8 +88,11 @@ def channel_attention(
 
     Source: Zhang et al., RCAN (ECCV 2018), eq. 5 to 9; LKCA-Net (arXiv 2501.18664), eq. 12.
     """
+    tensors: Sequence[Any] = (x, reduce_weight, reduce_bias, expand_weight, expand_bias)
+    if (y := _operator.unchecked("channel_attention", backend, tensors, lambda: ())) is not None:
+        return y
     _checks.image("x", x)
-    tensors = _operator.autocast(x, reduce_weight, reduce_bias, expand_weight, expand_bias)
+    tensors = _operator.autocast(*tensors)
     x, *parameters = tensors
     check("x", x, x.shape[1], *parameters)
     return _operator.call("channel_attention", backend, tensors)

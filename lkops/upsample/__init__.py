@@ -1,6 +1,7 @@
 """`upsample_add`: conv, PixelShuffle, plus the bicubic image."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,10 +94,16 @@ def upsample_add(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 4 to 6; Shi et al., ESPCN (CVPR 2016), eq. 4 (PixelShuffle).
     """
+
+    def options() -> tuple[Any, ...]:
+        return scale, float(cubic_a), _checks.border("border", border)
+
+    if (y := _operator.unchecked("upsample_add", backend, (features, weight, bias, lowres), options)) is not None:
+        return y
     _checks.image("features", features)
     features, weight, bias = _operator.autocast(features, weight, bias)
     _checks.positive("scale", scale)
-    symmetric = _checks.border("border", border)
+    _checks.border("border", border)
     _checks.conv_weight("weight", weight)
     _checks.groups_of("weight", weight, features.shape[1])
     _checks.parameter("weight", weight, weight.shape, "features", features)
@@ -110,4 +117,4 @@ def upsample_add(
             raise ValueError(f"lowres must have shape {expected}, got {tuple(lowres.shape)}")
         _checks.like("lowres", lowres, "features", features, dtype=False)
     tensors = (features, weight, bias, lowres)
-    return _operator.call("upsample_add", backend, tensors, (scale, float(cubic_a), symmetric))
+    return _operator.call("upsample_add", backend, tensors, options())

@@ -14,7 +14,7 @@ import lkops
 from bench import cpu_report, cpu_worker, never_slower
 from bench import run as bench_run
 from bench.cpu_rows import SPAN, TARGETS, rows
-from bench.limits import COPIES, limit_seconds, measure_limits
+from bench.limits import COPIES, best, limit_seconds, measure_limits
 from bench.work import Work
 from lkcanet._providers import PROVIDERS
 from lkcanet.benchmark import measure
@@ -75,6 +75,11 @@ def test_limits() -> None:
     seconds, kind = limit_seconds(LIMITS, Work(1000, 1e9, 1e9), (32, 96, 4096))
     assert seconds == pytest.approx(2e9 / 1e11 + 2e9 / 2e11)
     assert kind == "products"
+
+
+def test_the_best_of_limits() -> None:
+    other = {"matrix": {key: 2 * rate for key, rate in LIMITS["matrix"].items()}, "peak": 1.0, "copy": LIMITS["copy"]}
+    assert best(LIMITS, other) == {**other, "peak": LIMITS["peak"]} == best(other, LIMITS)
 
 
 FILES = ["cpu.json", "cpu.md", "cpu_roofline.png", "cpu_speedup.png"]
