@@ -161,7 +161,7 @@ def _about(run: Entry) -> str:
         f"{facts['cpu']}, {facts['threads']} threads, {facts['isa']}, torch {facts['torch']}, Python {facts['python']}"
         f", OpenVINO {facts['openvino'] or 'not installed'}, lkops {facts['lkops']}, commit {commit}; "
         f"load before the run {facts.get('load', 0):.1f}.\n\n"
-        "Measured limits of this machine, the best of before and after: torch.mm, GFLOP/s by outputs x inputs x pixels: "
+        "Measured limits of this machine, best of before and after: torch.mm, GFLOP/s by outputs x inputs x pixels: "
         f"{products}. Copies, GB/s of bytes read and written, by their size: {copies}.\n"
     )
 
