@@ -221,7 +221,8 @@ def kernels(shape: Shape, kind: str, device: str = "meta") -> Kernels:
     grads: list[Tensor] = []
 
     def forward() -> tuple[Tensor, ...]:
-        results = _operator._as_tuple(module.forward(*tensors, *options))
+        saving = [True] if _operator._saving[name] else []
+        results = _operator._as_tuple(module.forward(*tensors, *options, *saving))
         everything = (*tensors, *results)
         saved[:] = [everything[i] for i in _operator._saves[name]]
         if not grads:
