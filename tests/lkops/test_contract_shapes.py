@@ -17,7 +17,7 @@ EXAMPLES = 6 if torch.cuda.is_available() else 60  # on a GPU, many a new shape 
 @given(data=st.data())
 def test_values_and_gradients_of_any_shape(data) -> None:
     operator, backend, device, dtype = data.draw(st.sampled_from(COMPILED or [None]))
-    side = st.integers(1, 40)
+    side = st.integers(1, 12 if (backend, device) == ("triton", "cpu") else 40)  # interpreted: seconds a call
     shape = (data.draw(st.integers(0, 3)), 4 * data.draw(st.integers(1, 3)), data.draw(side), data.draw(side))
     base = data.draw(st.sampled_from(PROBLEMS[operator][1]))
     if base.options.get("empty_spectra"):
