@@ -1,6 +1,5 @@
 """Scene in, super-resolved scene out."""
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,7 +30,7 @@ def super_resolve(model: LKCANet, image: Image) -> Image:
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
 
     Returns:
-        The kind that was given: a `Scene` with the peak, wavelengths, name and source of the given one, a tensor on
+        The kind that was given: a `Scene` as `Scene.enlarged` makes it, a tensor on
         the given one's device, or an array; in its units (normalised) and dtype, not clipped.
 
     Raises:
@@ -50,7 +49,7 @@ def super_resolve(model: LKCANet, image: Image) -> Image:
 
     if not isinstance(image, Scene):
         raise TypeError(f"image must be a Scene, a tensor or an array, got {type(image).__name__}")
-    return dataclasses.replace(image, pixels=_run(model, image.tensor())[0].numpy())
+    return image.enlarged(_run(model, image.tensor())[0].numpy(), model.scale)
 
 
 class GraphedNetwork:

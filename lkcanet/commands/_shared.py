@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from lkcanet.data import Scene
     from lkcanet.models import LKCANet
 
@@ -52,17 +50,7 @@ def crop(scene: "Scene", region: str) -> "Scene":
     """The part of a scene inside "rows,columns"."""
     from lkcanet.data import parse_rect
 
-    rows, columns = parse_rect(region, scene.pixels.shape).slices
-    return with_pixels(scene, scene.pixels[:, rows, columns])
-
-
-def with_pixels(scene: "Scene", pixels: "np.ndarray") -> "Scene":
-    """The scene with other pixels of the same bands."""
-    import dataclasses
-
-    import numpy as np
-
-    return dataclasses.replace(scene, pixels=np.ascontiguousarray(pixels))
+    return scene.cropped(parse_rect(region, scene.pixels.shape))
 
 
 def parse_pair(text: str, option: str) -> tuple[int, int]:

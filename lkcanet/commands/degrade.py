@@ -32,6 +32,6 @@ def degrade(
             f"--scale {scale} does not divide {rows} x {columns} pixels: crop with --region "
             f"0:{rows - rows % scale},0:{columns - columns % scale}"
         )
-    small = shared.with_pixels(loaded, bicubic_downsample(loaded.tensor(), scale)[0].numpy())
+    small = loaded.shrunk(bicubic_downsample(loaded.tensor(), scale)[0].numpy(), scale)
     write_scene(out, small)
     print(f"{out}: {small.bands} bands, {small.size[0]} x {small.size[1]} pixels, peak {small.peak:g}")

@@ -90,7 +90,7 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
     result = train(model, scene, split, options, out, overwrite=True)
     shared.note(f"[2/3] super-resolving and scoring the test region, columns {edge} to {side}")
     target = shared.crop(scene, str(split.test))
-    lowres = shared.with_pixels(target, bicubic_downsample(target.tensor(), SCALE)[0].numpy())
+    lowres = target.shrunk(bicubic_downsample(target.tensor(), SCALE)[0].numpy(), SCALE)
     bicubic = bicubic_upsample(lowres.tensor(), SCALE)[0]
     network = super_resolve(load_model(result.best), lowres)
     write_scene(out / "super-resolved.npy", network)

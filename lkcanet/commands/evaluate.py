@@ -124,4 +124,4 @@ def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
         raise ValueError(
             f"the scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
         )
-    return scene, shared.with_pixels(scene, bicubic_downsample(scene.tensor(), scale)[0].numpy())
+    return scene, scene.shrunk(bicubic_downsample(scene.tensor(), scale)[0].numpy(), scale)

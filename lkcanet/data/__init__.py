@@ -6,6 +6,7 @@ from lkcanet._optional import require
 require("numpy", extra="io")  # everything here is made of it: one clear error instead of one in each module
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
+from lkcanet.data.georeference import Georeference
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene, scene_from_array
@@ -14,6 +15,7 @@ from lkcanet.data.synthetic import demo_scene
 from lkcanet.data.writers import write_scene
 
 __all__ = [
+    "Georeference",
     "PatchPair",
     "Rect",
     "Scene",

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+
+from lkcanet.data.georeference import Georeference
+from lkcanet.data.splits import Rect
 
 
 def check_positive(value: Any, argument: str) -> float:
@@ -31,11 +34,16 @@ class Scene:
         wavelengths: (B,) float64, the centre of each band in nm, or None where not known.
         name: what to call the scene in tables and plots.
         source: where the pixels come from: a path, or the call that generated them.
+        band_names: B names, or None.
+        valid: (H, W) bool, False where the sensor saw nothing; None where every pixel is valid. `pixels` hold there
+            what readers fill in from the nearest valid pixel, so that no filler value bleeds into its neighbours.
+        georeference: None where not known.
 
     Raises:
-        TypeError: `pixels` is not a float32 numpy array.
+        TypeError: `pixels` is not a float32 numpy array, or `valid` not one of bool.
         ValueError: a wrong number of axes, no pixels, not contiguous, a peak that is not positive and finite,
-            wavelengths that are not B positive finite numbers. Pixels are not searched for NaN here (that would read
+            wavelengths that are not B positive finite numbers, not B band names, `valid` not (H, W) or nowhere true.
+            Pixels are not searched for NaN here (that would read
             a whole memory map); `scene_from_array` and `read_scene` do.
     """
 
@@ -44,6 +52,9 @@ class Scene:
     wavelengths: np.ndarray | None = None
     name: str = ""
     source: str = ""
+    band_names: tuple[str, ...] | None = None
+    valid: np.ndarray | None = None
+    georeference: Georeference | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, np.ndarray) or self.pixels.dtype != np.float32:
@@ -60,6 +71,18 @@ class Scene:
                     f"wavelengths must be {self.bands} positive numbers (nm), one a band, got {_describe(nanometres)}"
                 )
             object.__setattr__(self, "wavelengths", nanometres)
+        if self.band_names is not None:
+            names = tuple(str(name) for name in self.band_names)
+            if len(names) != self.bands:
+                raise ValueError(f"band_names must be {self.bands} names, one a band, got {len(names)}")
+            object.__setattr__(self, "band_names", names)
+        if self.valid is not None:
+            if not isinstance(self.valid, np.ndarray) or self.valid.dtype != np.bool_:
+                raise TypeError(f"valid must be a bool numpy array, got {_describe(self.valid)}")
+            if self.valid.shape != self.size or not self.valid.any():
+                raise ValueError(f"valid must be {self.size} and true somewhere, got {_describe(self.valid)}")
+            if self.valid.all():
+                object.__setattr__(self, "valid", None)
 
     @property
     def bands(self) -> int:
@@ -75,6 +98,37 @@ class Scene:
         """The pixels as a (1, B, H, W) float32 tensor. It shares memory with `pixels` where they can be written to."""
         pixels = self.pixels if self.pixels.flags.writeable else self.pixels.copy()
         return torch.from_numpy(np.asarray(pixels)).unsqueeze(0)
+
+    def cropped(self, rect: Rect) -> "Scene":
+        """The part inside a rectangle, with the same peak; a copy of its pixels."""
+        return replace(
+            self,
+            pixels=np.ascontiguousarray(self.pixels[(..., *rect.slices)]),
+            valid=None if self.valid is None else self.valid[rect.slices].copy(),
+            georeference=self.georeference and self.georeference.shifted(rect.top, rect.left),
+        )
+
+    def enlarged(self, pixels: np.ndarray, scale: int) -> "Scene":
+        """This scene with the pixels (B, scale H, scale W) of its super-resolved image: what belongs to its bands is
+        kept, its transform divided by the scale; pixels inside an invalid one are invalid."""
+        valid = None if self.valid is None else self.valid.repeat(scale, 0).repeat(scale, 1)
+        return replace(
+            self, pixels=pixels, valid=valid, georeference=self.georeference and self.georeference.scaled(scale)
+        )
+
+    def shrunk(self, pixels: np.ndarray, scale: int) -> "Scene":
+        """This scene with the pixels (B, H / scale, W / scale) of its low-resolution image: valid where all of the
+        scale x scale pixels are.
+
+        Raises:
+            ValueError: no pixel is valid then.
+        """
+        valid: np.ndarray | None = None
+        if self.valid is not None:
+            rows, columns = (length // scale for length in self.size)
+            valid = np.all(self.valid.reshape(rows, scale, columns, scale), axis=(1, 3))
+        shrunk = self.georeference and self.georeference.scaled(1 / scale)
+        return replace(self, pixels=pixels, valid=valid, georeference=shrunk)
 
 
 def scene_from_array(

@@ -1,0 +1,43 @@
+"""Where on Earth the pixels of a scene lie."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """An affine map from pixels to coordinates, and the system of these coordinates.
+
+        x = a column + b row + c,   y = d column + e row + f
+
+    with (column, row) = (0, 0) at the outer corner of the first pixel, as GDAL and rasterio count.
+
+    Attributes:
+        transform: (a, b, c, d, e, f), in the units of `crs`.
+        crs: the coordinate reference system as WKT (or what the file had); "" where unknown.
+
+    Raises:
+        ValueError: not six finite numbers, or a map that is not invertible.
+    """
+
+    transform: tuple[float, float, float, float, float, float]
+    crs: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = tuple(float(value) for value in self.transform)
+        if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"transform must be six finite numbers (a, b, c, d, e, f), got {self.transform!r}")
+        a, b, _, d, e, _ = numbers
+        if a * e - b * d == 0:
+            raise ValueError(f"transform must be invertible, got {self.transform!r}")
+        object.__setattr__(self, "transform", numbers)
+
+    def shifted(self, row: int, column: int) -> "Georeference":
+        """Of the part of the image whose first pixel is (row, column)."""
+        a, b, c, d, e, f = self.transform
+        return Georeference((a, b, a * column + b * row + c, d, e, d * column + e * row + f), self.crs)
+
+    def scaled(self, scale: float) -> "Georeference":
+        """Of the image with `scale` times as many pixels in both directions: its pixels are smaller by `scale`."""
+        a, b, c, d, e, f = self.transform
+        return Georeference((a / scale, b / scale, c, d / scale, e / scale, f), self.crs)
