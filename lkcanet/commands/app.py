@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import bench, degrade, demo, evaluate, info, show, super_resolve, train
+from . import bench, degrade, demo, distill, evaluate, info, show, super_resolve, train
 
 _debug = False
 
@@ -86,6 +86,7 @@ def build() -> typer.Typer:
         "info": info.info,
         "degrade": degrade.degrade,
         "train": train.train,
+        "distill": distill.distill,
         "evaluate": evaluate.evaluate,
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
