@@ -18,7 +18,7 @@ from ._log import TERMS, VALIDATED, Log
 from ._module import Module
 from ._prepare import Validation
 from .metrics import mpsnr, sam
-from .models import save_model
+from .models import load_model_and_extra, save_model
 from .training import BEST, LAST, LOG
 
 
@@ -155,13 +155,21 @@ class Keeper(pl.Callback):
         _state.write(self.out / _state.STATE, state)
         self.checkpoints()
 
-    def checkpoints(self) -> None:
+    def checkpoints(self, names: tuple[str, ...] = (BEST, LAST)) -> None:
         """`last`, and `best` where this step is the best."""
-        state = self.state
-        extra = {**self.facts, "step": state.step, "validation": state.history[-1]}
-        if state.best["step"] == state.step:
-            save_model(self.module.model, self.out / BEST, extra=extra)
-        save_model(self.module.model, self.out / LAST, extra=extra)
+        extra = {**self.facts, "step": self.state.step, "validation": self.state.history[-1]}
+        for name in names:
+            if name == LAST or self.state.best["step"] == self.state.step:
+                save_model(self.module.model, self.out / name, extra=extra)
+
+    def repair(self) -> None:
+        """Write the checkpoints of the state that a killed run did not come to write."""
+        wanted = {BEST: self.state.best["step"], LAST: self.state.step}
+        for name, step in wanted.items():
+            if _step_of(self.out / name) != step:
+                if step != self.state.step:
+                    raise ValueError(f"{self.out / name} is not the checkpoint of step {step:g} that the run had kept")
+                self.checkpoints((name,))
 
     @contextmanager
     def interrupts(self) -> Iterator[None]:
@@ -180,6 +188,14 @@ class Keeper(pl.Callback):
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _step_of(path: Path) -> int | None:
+    """The step of a checkpoint, None where there is none that can be read."""
+    try:
+        return load_model_and_extra(path)[1].get("step")
+    except (OSError, ValueError):
+        return None
 
 
 class Bar(RichProgressBar):

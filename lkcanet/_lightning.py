@@ -54,7 +54,7 @@ def fit(
     keeper = Keeper(module, material.validation, out, facts, state, total)
     if state.history:
         check_log(out / LOG, state.log_bytes)
-        keeper.checkpoints()  # the run may have been killed before it wrote them
+        keeper.repair()
     if state.ended_by is not None:
         model.eval()
         return _result(state, out, start)
