@@ -44,7 +44,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
             run(scene, out, network(), resume=resume, **given)
 
         child = in_child(work)
-        time.sleep(draw.uniform(0.05, 0.5))
+        time.sleep(draw.uniform(0.05, 0.4))
         os.kill(child, signal.SIGKILL)
         assert ended(child) == -signal.SIGKILL, f"it ended by itself before kill {kill}"
         for name in names:
