@@ -25,7 +25,7 @@ from .training import BEST, LAST, LOG
 
 
 class Keeper(pl.Callback):
-    """Validates, writes checkpoints and the log, and ends the run on time or on Ctrl-C.
+    """Validates, writes checkpoints and the log, and ends the run on time, on Ctrl-C or on SIGTERM.
 
     In place of Lightning's validation loop, which knows no validation before the first and after the last step of an
     odd number, and of its ModelCheckpoint, which writes pickles in place.
@@ -76,6 +76,10 @@ class Keeper(pl.Callback):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self.options.threads is not None:
                 torch.set_num_threads(self.options.threads)
+        elif threading.current_thread() is threading.main_thread():
+            signal.signal(
+                signal.SIGTERM, self.note
+            )  # again: Lightning has put its own there, which ends the run unsaved
         fresh = not self.history
         if trainer.is_global_zero:
             board = self.out / "tensorboard" if self.options.tensorboard else None
@@ -180,23 +184,26 @@ class Keeper(pl.Callback):
                     raise ValueError(f"{self.out / name} is not the checkpoint of step {step:g} that the run had kept")
                 self.checkpoints((name,))
 
+    def note(self, number: int, _: Any) -> None:
+        self.flag.fill_(True)
+        signal.signal(number, signal.default_int_handler)
+
     @contextmanager
     def interrupts(self) -> Iterator[None]:
-        """The first Ctrl-C lets the step finish; the next one, if that takes too long, interrupts it."""
+        """The first Ctrl-C lets the step finish; the next one, if that takes too long, interrupts it. SIGTERM, by which
+        clusters take machines back, is heard alike."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.getsignal(signal.SIGINT)
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-        def note(*_: Any) -> None:
-            self.flag.fill_(True)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        signal.signal(signal.SIGINT, note)
+        for number in before:
+            signal.signal(number, self.note)
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _step_of(path: Path) -> int | None:

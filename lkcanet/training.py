@@ -72,7 +72,7 @@ def train(
     means over them. Patches that touch invalid pixels of the scene are left out, and counted in the checkpoints.
     Checkpoints appear under their names only when complete.
 
-    Ctrl-C ends the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt.
+    Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt.
 
     A run that was interrupted, killed or lost its machine goes on with `resume`, from its last validation (after
     Ctrl-C: from its last step), and gives what it would have given: on the CPU with the same number of threads and
@@ -102,7 +102,7 @@ def train(
         FileNotFoundError: there is nothing to resume.
         FloatingPointError: the loss or its gradient is not finite; the message names the step, the epoch and the
             patches of the batch. The weights are those of before that step, and checkpoints written before remain.
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM.
         OSError: a file can't be written.
         ModuleNotFoundError: lightning is not installed.
     """

@@ -16,8 +16,8 @@ from ._training import (
 def train(scene: shared.ScenePath, test: Test, given: Given) -> None:
     """Train a network on one scene, on all but its test region.
 
-    Ctrl-C ends it cleanly: last.safetensors holds the last step (exit code 130). The same command with --resume goes on
-    after that, or after a kill, as if there had been no interruption.
+    Ctrl-C or SIGTERM ends it cleanly: last.safetensors holds the last step (exit code 130). The same command with
+    --resume goes on after that, or after a kill, as if there had been no interruption.
 
     Example: lkca train paintings/ --peak 65535 --test 0:512,320:576 --max-minutes 45 --out run
     """

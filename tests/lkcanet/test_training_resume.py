@@ -110,13 +110,16 @@ def test_a_kill_between_two_files_loses_nothing(scene: Scene, tmp_path: Path, st
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*FILES, "state.safetensors"])
 
 
-@pytest.mark.parametrize("step", [4, 6, 11])
-def test_after_ctrl_c(scene: Scene, tmp_path: Path, straight, step: int) -> None:
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(4, signal.SIGINT), (6, signal.SIGINT), (11, signal.SIGINT), (5, signal.SIGTERM)],
+)
+def test_after_ctrl_c(scene: Scene, tmp_path: Path, straight, step: int, number: int) -> None:
     from lkcanet._module import Module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Module, "on_before_optimizer_step", Module.on_before_optimizer_step)
-        at_step(step, lambda: signal.raise_signal(signal.SIGINT))
+        at_step(step, lambda: signal.raise_signal(number))
         if step < 11:
             with pytest.raises(KeyboardInterrupt, match=f"holds step {step}"):
                 run(scene, tmp_path)
