@@ -8,11 +8,17 @@ from lkcanet.data._raw import MARKER, Raw, Variable, choose, own, reading
 _NUMERIC = {"double", "single"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 
 
-def read_mat(path: Path, key: str | None) -> Raw:
+def is_mat73(path: Path) -> bool:
+    """Whether a file is MATLAB v7.3, that is HDF5, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(520)
     hdf5 = b"\x89HDF\r\n\x1a\n"  # MATLAB writes 512 bytes of its own before it
-    if head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5:
+    return head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5
+
+
+def read_mat(path: Path, key: str | None) -> Raw:
+    """Read `key`, or the only variable that could be the scene."""
+    if is_mat73(path):
         return _read_mat73(path, key)
     scipy_io = require("scipy.io", extra="io")
     with reading(path, "a MATLAB file"):
@@ -29,7 +35,16 @@ def read_mat(path: Path, key: str | None) -> Raw:
 
 
 def _read_mat73(path: Path, key: str | None) -> Raw:
-    """MATLAB v7.3 is HDF5 with the axes reversed; text and logicals are integers there, marked by an attribute."""
+    """MATLAB v7.3 is HDF5 with the axes reversed."""
+    h5py = require("h5py", extra="io")
+    key = mat73_key(path, key)
+    with reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
+        return Raw(file[key][()].T, "hwc")
+
+
+def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
+    """The variable of a v7.3 file to read: `key`, else `preferred` where it is there, else the only one that could be
+    the scene. Text and logicals are integers in the file, marked by an attribute."""
     h5py = require("h5py", extra="io")
     with reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
         variables = []
@@ -44,6 +59,6 @@ def _read_mat73(path: Path, key: str | None) -> Raw:
             )
             complex_kind = "complex or structured" if kind.startswith("[") else declared
             variables.append(Variable(name, shape, complex_kind, numeric))
-    key = choose(variables, key, path)
-    with reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        return Raw(file[key][()].T, "hwc")
+    if key is None and preferred in {v.name for v in variables}:
+        key = preferred
+    return choose(variables, key, path)

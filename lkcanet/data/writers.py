@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -70,12 +70,17 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
 
 
 def _write_npy(path: Path, scene: Scene) -> None:
-    fields = {**metadata(scene), "masked": scene.valid is not None}
     with path.open("wb") as file:
         np.save(file, scene.pixels)
-        np.save(file, np.array(json.dumps(fields, default=np.ndarray.tolist)))
-        if scene.valid is not None:
-            np.save(file, scene.valid)
+        append_record(file, scene)
+
+
+def append_record(file: BinaryIO, scene: Scene) -> None:
+    """Write what follows the pixels in a scene's .npy file: the text with the rest, and the mask where there is one."""
+    fields = {**metadata(scene), "masked": scene.valid is not None}
+    np.save(file, np.array(json.dumps(fields, default=np.ndarray.tolist)))
+    if scene.valid is not None:
+        np.save(file, scene.valid)
 
 
 def _variables(scene: Scene) -> dict[str, Any]:
