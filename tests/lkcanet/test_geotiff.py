@@ -128,6 +128,9 @@ def test_no_guessed_wavelengths(tmp_path: Path, cube: np.ndarray, options: dict,
     assert [warning in str(entry.message) for entry in caught] == ([True] if warning else [])
 
 
+LOWEST = -3.4028234663852886e38  # of float32, as GDAL fills
+
+
 @pytest.mark.parametrize(("dtype", "nodata"), [("i2", -9999), ("f4", np.nan), ("f4", LOWEST), ("f8", 0)])
 def test_nodata(tmp_path: Path, cube: np.ndarray, dtype: str, nodata: float) -> None:
     values = (cube // 2).astype(dtype)
@@ -154,7 +157,10 @@ def test_masks(tmp_path: Path, cube: np.ndarray, kind: str) -> None:
     valid = np.ones((5, 6), bool)
     valid[0, 1:3] = False
     if kind == "alpha":
-        save(tmp_path / "a.tif", np.concatenate([cube, valid[None] * np.uint16(65535)]), alpha="yes")
+        kinds = rasterio.enums.ColorInterp
+        save(tmp_path / "a.tif", np.concatenate([cube, valid[None] * np.uint16(65535)]))
+        with rasterio.open(tmp_path / "a.tif", "r+") as file:
+            file.colorinterp = [kinds.gray, *[kinds.undefined] * 3, kinds.alpha]
     elif kind == "internal":
         save(tmp_path / "a.tif", cube, mask=valid)
     else:
