@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lkcanet.data import Georeference, read_scene, scene_from_array, write_scene
+from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
 from lkcanet.models import LKCANet, save_model
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
@@ -209,6 +209,10 @@ def test_show_draws_no_hole(tmp_path: Path, network: Path) -> None:
     first, second = (imageio.imread(tmp_path / f"{filler}.png") for filler in (NODATA, 32767))
     assert first.std() > 10
     np.testing.assert_array_equal(first, second)
+    masked = read_scene(scene)
+    write_scene(tmp_path / "whole.npz", Scene(masked.pixels, masked.peak, masked.wavelengths, "in"))
+    lkca("show", tmp_path / "whole.npz", "-c", network, "--pixel", "3,4", "--out", tmp_path / "whole.png")
+    assert (imageio.imread(tmp_path / "whole.png") != first).mean() > 0.005  # holes are seen
 
 
 def test_georeference() -> None:

@@ -62,7 +62,7 @@ def test_the_nearest_valid_pixel_fills(valid: np.ndarray) -> None:
         assert scene.pixels[:, row, column].tolist() in [scene.pixels[:, r, c].tolist() for r, c in nearest]
 
 
-def test_bad_masks(valid: np.ndarray) -> None:
+def test_bad_masks(valid: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.ones((2, 20, 30), np.float32)
     with pytest.raises(TypeError, match="valid must be a bool numpy array, got uint8"):
         scene_from_array(values, valid=valid.astype(np.uint8))
@@ -73,6 +73,11 @@ def test_bad_masks(valid: np.ndarray) -> None:
     values[1, 5, 5] = values[0, 4, 11] = np.nan  # the second is invalid
     with pytest.raises(ValueError, match=r"1 of 1200 pixels are NaN .* band 1, row 5, column 5$"):
         scene_from_array(values, valid=valid)
+    interleaved = np.ascontiguousarray(values.transpose(1, 2, 0)).transpose(2, 0, 1)
+    interleaved[0, 18, 7] = interleaved[1, 19, 9] = np.inf  # the first in a later piece, but in an earlier band
+    monkeypatch.setattr(normalise, "_PIECE", 1)
+    with pytest.raises(ValueError, match=r"3 of 1200 pixels are NaN .* band 0, row 18, column 7$"):
+        scene_from_array(interleaved, valid=valid)
     assert scene_from_array(values[:, :5], valid=valid[:5]).valid is not None
     assert scene_from_array(values[:1], valid=np.ones((20, 30), bool) & (values[0] == 1)).pixels.min() == 1
 
@@ -214,8 +219,9 @@ def test_patches_hold_no_invalid_pixel(valid: np.ndarray) -> None:
     ]  # fmt: skip
     assert 0 < len(expected) < 17 * 27
     assert patches.origins.tolist() == expected
-    split = region_split((20, 30), ":,22:", patch=4, stride=3, validation=0.2, valid=valid)
-    plain = region_split((20, 30), ":,22:", patch=4, stride=3, validation=0.2)
+    split = region_split((20, 30), ":,18:", patch=4, stride=3, validation=0.2, valid=valid)
+    plain = region_split((20, 30), ":,18:", patch=4, stride=3, validation=0.2)
+    assert len(split.test_origins) == len(plain.test_origins) - 1
     assert (split.test, split.validation) == (plain.test, plain.validation)
     for part in ("train_origins", "validation_origins", "test_origins"):
         origins = getattr(split, part)
