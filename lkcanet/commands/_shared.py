@@ -39,9 +39,13 @@ Network = Literal["lkca_lr", "lkca_net"]
 def load_scene(
     path: Path, key: str | None, axes: str | None, size: str | None, peak: float | None, region: str | None = None
 ) -> "Scene":
-    """Read a scene with the options of the command line; crop it."""
-    from lkcanet.data import read_scene
+    """Read a scene with the options of the command line; crop it. A prepared folder is its scene."""
+    from lkcanet.data import is_prepared, load_prepared, read_scene
+    from lkcanet.data.prepared import SCENE
 
+    if is_prepared(path):
+        load_prepared(path)  # raises where the manifest and the scene don't belong together
+        path = path / SCENE
     scene = read_scene(path, key=key, axes=axes, size=None if size is None else parse_pair(size, "--size"), peak=peak)
     return scene if region is None else crop(scene, region)
 

@@ -1,21 +1,25 @@
 """`lkca train`."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from . import _prepared as prepared
 from . import _shared as shared
 
 
 def train(
     scene: shared.ScenePath,
-    test: Annotated[
-        str, typer.Option(metavar="ROWS,COLUMNS", help="The test region, which training never reads: 0:512,320:576.")
-    ],
     out: Annotated[Path, typer.Option(help="Folder for best.safetensors, last.safetensors and metrics.csv.")],
-    scale: Annotated[int, typer.Option(help="Upsampling factor r.")] = 4,
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS,COLUMNS",
+            help="The test region, which training never reads: 0:512,320:576. Needed but for a prepared folder.",
+        ),
+    ] = None,
+    scale: Annotated[int | None, typer.Option(help="Upsampling factor r; if left out, 4.")] = None,
     network: Annotated[
         shared.Network, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")
     ] = "lkca_lr",
@@ -33,7 +37,7 @@ def train(
         float | None, typer.Option(help="End after this time; the learning rate follows the clock where that is ahead.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 32,
-    patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16,
+    patch: Annotated[int | None, typer.Option(help="Side of a patch in LR pixels; if left out, 16.")] = None,
     stride: Annotated[
         int | None, typer.Option(help="Step between patches in HR pixels; if left out, about half a patch.")
     ] = None,
@@ -41,9 +45,12 @@ def train(
         str | None, typer.Option(metavar="ROWS,COLUMNS", help="Train inside this rectangle only.")
     ] = None,
     validation: Annotated[
-        str,
-        typer.Option(metavar="FRACTION|ROWS,COLUMNS", help="The validation block, that chooses the best checkpoint."),
-    ] = "0.1",
+        str | None,
+        typer.Option(
+            metavar="FRACTION|ROWS,COLUMNS",
+            help="The validation block, that chooses the best checkpoint; if left out, 0.1.",
+        ),
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3,
     final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4,
     sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5,
@@ -67,7 +74,8 @@ def train(
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Train a network on one scene, on all but its test region.
+    """Train a network on one scene, on all but its test region; or on a folder of `lkca prepare`, which has its own
+    test images, patches and scale.
 
     Ctrl-C ends it cleanly: last.safetensors holds the last step (exit code 130).
 
@@ -76,7 +84,6 @@ def train(
     import torch
 
     from lkcanet import models, training
-    from lkcanet.data import region_split
 
     options = training.TrainOptions(
         steps=steps,
@@ -97,7 +104,19 @@ def train(
         threads=threads,
         device=device,
     )
-    loaded = shared.load_scene(scene, key, axes, size, peak)
+    loaded, split, scale = prepared.training_input(
+        scene,
+        test=test,
+        scale=scale,
+        patch=patch,
+        stride=stride,
+        validation=validation,
+        train_region=train_region,
+        key=key,
+        axes=axes,
+        size=size,
+        peak=peak,
+    )
     torch.manual_seed(seed)
     model = getattr(models, network)(
         loaded.bands,
@@ -107,24 +126,12 @@ def train(
         drop_path=drop_path,
         **({} if groups is None else {"upsample_groups": groups}),
     )
-    if patch < 1:
-        raise ValueError(f"--patch must be 1 or more, got {patch}")
-    side = patch * scale
-    split = region_split(
-        loaded.pixels.shape,
-        test,
-        patch=side,
-        stride=_default_stride(side, scale) if stride is None else stride,
-        validation=_fraction(validation),
-        train=train_region,
-    )
-    if split.validation is None:
-        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {validation}")
+    side, patch = split.patch, split.patch // scale
     counts = split.counts
     shared.note(
         f"note: {network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(patch, patch) / 1e9:.3f} GMAC "
         f"for {patch} x {patch}; {counts['train']} training patches of {side} x {side} pixels, "
-        f"validation {split.validation}, test {split.test}"
+        f"validation {prepared.held_out(split)}, test {split.test}"
     )
     result = training.train(model, loaded, split, options, out, overwrite=overwrite)
     if json:
@@ -141,19 +148,3 @@ def train(
         f"  {result.best}\n"
         f"next: lkca evaluate {scene} -c {result.best}"
     )
-
-
-def _default_stride(side: int, scale: int) -> int:
-    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
-    LR grid, where a multiple of the scale would show the network one phase of it only."""
-    stride = max(1, side // 2)
-    while math.gcd(stride, scale) > 1:
-        stride += 1
-    return stride
-
-
-def _fraction(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # a rectangle; region_split says what is wrong with others

@@ -147,11 +147,16 @@ def _own(values: dict[str, Any], path: Path) -> dict[str, Any]:
         }
 
 
-def _read_mat(path: Path, key: str | None) -> _Raw:
+def is_mat73(path: Path) -> bool:
+    """Whether a file is MATLAB v7.3, that is HDF5, by its first bytes."""
     with path.open("rb") as file:
         head = file.read(520)
     hdf5 = b"\x89HDF\r\n\x1a\n"  # MATLAB writes 512 bytes of its own before it
-    if head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5:
+    return head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5
+
+
+def _read_mat(path: Path, key: str | None) -> _Raw:
+    if is_mat73(path):
         return _read_mat73(path, key)
     scipy_io = require("scipy.io", extra="io")
     with _reading(path, "a MATLAB file"):
@@ -168,7 +173,16 @@ def _read_mat(path: Path, key: str | None) -> _Raw:
 
 
 def _read_mat73(path: Path, key: str | None) -> _Raw:
-    """MATLAB v7.3 is HDF5 with the axes reversed; text and logicals are integers there, marked by an attribute."""
+    """MATLAB v7.3 is HDF5 with the axes reversed."""
+    h5py = require("h5py", extra="io")
+    key = mat73_key(path, key)
+    with _reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
+        return _Raw(file[key][()].T, "hwc")
+
+
+def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
+    """The variable of a v7.3 file to read: `key`, else `preferred` where it is there, else the only one that could be
+    the scene. Text and logicals are integers in the file, marked by an attribute."""
     h5py = require("h5py", extra="io")
     with _reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
         variables = []
@@ -183,9 +197,9 @@ def _read_mat73(path: Path, key: str | None) -> _Raw:
             )
             complex_kind = "complex or structured" if kind.startswith("[") else declared
             variables.append(_Variable(name, shape, complex_kind, numeric))
-    key = _choose(variables, key, path)
-    with _reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        return _Raw(file[key][()].T, "hwc")
+    if key is None and preferred in {v.name for v in variables}:
+        key = preferred
+    return _choose(variables, key, path)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:

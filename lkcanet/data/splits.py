@@ -38,7 +38,8 @@ class Rect(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Regions of a scene and the patches inside them. No pixel of one part's patches or rectangle is in another's.
+    """Regions of a scene and the patches inside them. No pixel of one part's patches or rectangle is in another's
+    (but where `lkca prepare` drew validation patches at random, as papers do, these overlap training patches).
 
     Attributes:
         shape: (H, W) of the scene.
@@ -160,7 +161,7 @@ def region_split(
     held: np.ndarray = np.zeros((0, 2), np.int64)
     if block is not None:
         free[block.slices] = False
-        held = _in_rect(block, patch, stride)
+        held = in_rect(block, patch, stride)
         if not len(held):
             raise ValueError(f"no {patch} x {patch} patch fits the validation block {block}: take a smaller patch")
     origins = _in_region(free, patch, stride)
@@ -174,7 +175,7 @@ def region_split(
             f"no {patch} x {patch} training patch fits {outer} of the {height} x {width} scene "
             f"beside {blocks}: {advice}"
         )
-    return Split((height, width), patch, stride, test, block, origins, held, _in_rect(test, patch, patch))
+    return Split((height, width), patch, stride, test, block, origins, held, in_rect(test, patch, patch))
 
 
 def _inside(rect: Rect | str, shape: tuple[int, int], argument: str) -> Rect:
@@ -224,7 +225,8 @@ def _validation_block(
     return largest._replace(top=max(largest.top, largest.bottom - rows))
 
 
-def _in_rect(rect: Rect, patch: int, stride: int) -> np.ndarray:
+def in_rect(rect: Rect, patch: int, stride: int) -> np.ndarray:
+    """`patch_grid` from the corner of a rectangle, in the scene's rows and columns."""
     return patch_grid((rect.height, rect.width), patch, stride) + np.array([rect.top, rect.left])
 
 
@@ -234,7 +236,7 @@ def _in_region(free: np.ndarray, patch: int, stride: int) -> np.ndarray:
     if not len(rows):
         return np.zeros((0, 2), np.int64)
     box = Rect(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    origins = _in_rect(box, patch, stride)
+    origins = in_rect(box, patch, stride)
     sums = np.pad(free.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     top, left = origins.T
     inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]

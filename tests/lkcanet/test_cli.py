@@ -359,7 +359,7 @@ def test_ctrl_c_elsewhere(folder: Path, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_default_stride_meets_every_phase_of_the_grid() -> None:
-    from lkcanet.commands.train import _default_stride
+    from lkcanet.commands._prepared import _default_stride
 
     assert [_default_stride(side, scale) for side, scale in ((64, 4), (32, 2), (128, 8), (45, 3), (1, 1))] == [
         33,
