@@ -18,7 +18,7 @@ from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene, check_positive
 from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split
-from lkcanet.data.writers import save_record
+from lkcanet.data.writers import append_record
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
 
@@ -239,7 +239,7 @@ def _write_scene(path: Path, source: _sources.Source, at: Placement, rules: Prot
     )
     with path.open("rb+") as file:
         file.seek(0, os.SEEK_END)
-        save_record(file, scene)
+        append_record(file, scene)
         pixels.flush()  # type: ignore[attr-defined]
         os.fsync(file.fileno())
     return scene

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -57,11 +57,11 @@ def _metadata(scene: Scene) -> dict[str, Any]:
 def _write_npy(path: Path, scene: Scene) -> None:
     with path.open("wb") as file:
         np.save(file, scene.pixels)
-        save_record(file, scene)
+        append_record(file, scene)
 
 
-def save_record(file: IO[bytes], scene: Scene) -> None:
-    """What follows the pixels in an .npy file: all that a Scene knows besides them."""
+def append_record(file: BinaryIO, scene: Scene) -> None:
+    """Write the second array of a scene's .npy file, all but its pixels, which come before it."""
     np.save(file, np.array(json.dumps(_metadata(scene), default=np.ndarray.tolist)))
 
 

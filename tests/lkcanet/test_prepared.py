@@ -1,0 +1,409 @@
+"""Prepared folders: every pixel where the protocol wants it, bounded memory, whole folders only, honest manifests."""
+
+import dataclasses
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lkcanet.data import (
+    PROTOCOLS,
+    Protocol,
+    Rect,
+    bicubic_downsample,
+    bicubic_upsample,
+    load_prepared,
+    matlab_range,
+    read_scene,
+    write_scene,
+)
+from lkcanet.data import prepare as prepare_folder
+from lkcanet.data.scenes import Scene
+
+h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+scipy_io = pytest.importorskip("scipy.io", reason="scipy is not installed")
+
+TINY = Protocol(
+    name="tiny",
+    title="Tiny",
+    bands=3,
+    shape=(70, 60),
+    crop=Rect(*matlab_range(3, 66), *matlab_range(5, 52)),
+    test=Rect(0, 16, 0, 32),
+    test_size=16,
+    train=Rect(16, 64, 0, 48),
+    patches={2: (16, 8)},
+    key="cube",
+    source="this test",
+)
+
+
+def coded(rows: int, columns: int, bands: int) -> np.ndarray:
+    """(rows, columns, bands), each value another: 1 + (row * columns + column) * bands + band, exact in float32."""
+    assert rows * columns * bands < 2**24
+    return np.arange(1, rows * columns * bands + 1, dtype=np.uint32).reshape(rows, columns, bands)
+
+
+def code(row: int, column: int, band: int, columns: int, bands: int) -> int:
+    return 1 + (row * columns + column) * bands + band
+
+
+def write_mat73(path: Path, key: str, image: np.ndarray, **options) -> Path:
+    """As MATLAB saves an (H, W, B) array: HDF5 with the axes reversed."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset(key, data=image.transpose(2, 1, 0), **options)
+    with path.open("rb+") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    return path
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    return write_mat73(tmp_path / "tiny.mat", "cube", coded(70, 60, 3), chunks=(2, 16, 32))
+
+
+def few_bands(name: str, bands: int) -> Protocol:
+    return dataclasses.replace(PROTOCOLS[name], bands=bands)
+
+
+def test_chikusei_pixels_lie_where_matlab_puts_them(tmp_path) -> None:
+    image = coded(2517, 2335, 2)
+    file = write_mat73(tmp_path / "c.mat", "chikusei", image, chunks=(1, 300, 500), compression=1)
+    done = prepare_folder(few_bands("chikusei", 2), file, tmp_path / "out", peak=1)
+    assert done.scene.pixels.shape == (2, 2304, 2048)
+    assert np.array_equal(done.scene.pixels, image[106:2410, 143:2191].transpose(2, 0, 1))
+    # MATLAB: img = chikusei(107:2410, 144:2191, :); test image 3 is img(1:512, 1025:1536, :)
+    third = done.scene.cropped(done.tests[2]).pixels
+    assert third.shape == (2, 512, 512)
+    assert third[1, 0, 0] == code(107 - 1, 144 - 1 + 1024, 1, 2335, 2)
+    assert third[0, -1, -1] == code(107 - 1 + 511, 144 - 1 + 1535, 0, 2335, 2)
+    assert done.split.counts == {"train": 3465 - 346, "validation": 346, "test": 8 * 32}
+    first = done.split.train_origins[0]
+    assert done.scene.pixels[0, first[0], first[1]] == code(106 + first[0], 143 + first[1], 0, 2335, 2)
+    assert done.split.train_origins[:, 0].min() == 512
+    assert done.manifest["source"]["rows"] == [106, 2410]
+    assert done.manifest["source"]["columns"] == [[143, 2191]]
+    assert done.manifest["source"]["key"] == "chikusei"
+
+
+def test_houston_turned_with_two_more_bands(tmp_path) -> None:
+    protocol = dataclasses.replace(PROTOCOLS["houston2018"], bands=2, file_bands=(3,))
+    image = coded(4172, 1202, 3)
+    np.save(tmp_path / "h.npy", image.transpose(2, 1, 0))  # a raster's order: bands, 1202 rows, 4172 columns
+    done = prepare_folder(protocol, tmp_path / "h.npy", tmp_path / "out", peak=1, scale=8)
+    assert np.array_equal(done.scene.pixels, image[:, :, :2].transpose(2, 0, 1))
+    last = done.scene.cropped(done.tests[7]).pixels
+    assert last[0, 0, 0] == code(256, 768, 0, 1202, 3)
+    assert last[1, -1, -1] == code(511, 1023, 1, 1202, 3)
+    assert done.manifest["source"]["transposed"]
+    assert done.split.patch == 128
+    assert sum(done.split.counts[part] for part in ("train", "validation")) == 56 * 17
+    upright = tmp_path / "upright.npy"
+    np.save(upright, image)
+    same = prepare_folder(protocol, upright, tmp_path / "same", peak=1, scale=8, axes="hwc")
+    assert np.array_equal(same.scene.pixels, done.scene.pixels)
+    assert not same.manifest["source"]["transposed"]
+
+
+def test_pavia_with_and_without_its_blank_columns(tmp_path) -> None:
+    image = coded(1096, 715, 3)
+    protocol = few_bands("pavia_center", 3)
+    scipy_io.savemat(tmp_path / "p.mat", {"pavia": image, "pavia_gt": np.ones((1096, 715))})
+    done = prepare_folder(protocol, tmp_path / "p.mat", tmp_path / "out", peak=1)
+    assert np.array_equal(done.scene.pixels, image.transpose(2, 0, 1))
+    assert done.scene.cropped(done.tests[2]).pixels[2, 223, 0] == code(223, 448, 2, 715, 3)
+    assert (done.split.counts["train"], done.split.counts["validation"]) == (491, 55)
+    wide = np.zeros((1096, 1096, 3), np.uint32)
+    wide[:, :223], wide[:, 604:] = image[:, :223], image[:, 223:]
+    write_mat73(tmp_path / "w.mat", "other", wide, chunks=(3, 100, 100), compression=1)
+    with pytest.raises(ValueError, match="--columns 0:223,604:1096"):
+        prepare_folder(protocol, tmp_path / "w.mat", tmp_path / "wide")
+    assert not (tmp_path / "wide").exists()
+    joined = prepare_folder(protocol, tmp_path / "w.mat", tmp_path / "wide", columns=[(0, 223), (604, 1096)])
+    assert joined.scene.peak == image.max()
+    expected = (image.transpose(2, 0, 1) / np.float64(image.max())).astype(np.float32)
+    assert np.array_equal(joined.scene.pixels, expected)
+
+
+def test_the_peak_is_the_maximum_of_the_crop_with_its_test_rows(tmp_path) -> None:
+    image = np.ones((70, 60, 3))
+    image[0, 0, 0] = 1000  # outside the crop
+    image[2, 4, 1] = 7.7  # its first pixel, a test pixel
+    file = write_mat73(tmp_path / "a.mat", "cube", image)
+    done = prepare_folder(TINY, file, tmp_path / "out", scale=2)
+    assert done.scene.peak == 7.7
+    assert done.scene.pixels[1, 0, 0] == 1
+    assert done.scene.pixels[0, 5, 5] == np.float32(1 / 7.7)
+    assert done.manifest["peak"] == {"value": 7.7, "rule": "maximum of the cropped scene, test rows included"}
+    given = prepare_folder(TINY, file, tmp_path / "given", scale=2, peak=8000)
+    assert given.scene.pixels[1, 0, 0] == np.float32(7.7 / 8000)
+    assert given.manifest["peak"] == {"value": 8000.0, "rule": "given by the user"}
+
+
+@pytest.mark.parametrize("kind", ["v7.3", "v5", "npy", "npz", "own"])
+def test_every_format_gives_the_same_scene(tmp_path, kind: str, tiny) -> None:
+    image = coded(70, 60, 3)
+    file = tmp_path / {"v7.3": "a.mat", "v5": "b.mat", "npy": "c.npy", "npz": "d.npz", "own": "e.npy"}[kind]
+    if kind == "v7.3":
+        write_mat73(file, "anything", image)
+    elif kind == "v5":
+        scipy_io.savemat(file, {"cube": image, "labels": image[:, :, 0]})
+    elif kind == "npy":
+        np.save(file, image.transpose(2, 0, 1))
+    elif kind == "npz":
+        np.savez(file, image=image.transpose(2, 0, 1))
+    else:
+        pixels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32) / 16384
+        write_scene(file, Scene(pixels, 16384.0, np.array([450.0, 550.0, 650.0]), band_names=("b", "g", "r")))
+    done = prepare_folder(TINY, file, tmp_path / "out", scale=2)
+    assert np.array_equal(done.scene.pixels, prepare_folder(TINY, tiny, tmp_path / "first", scale=2).scene.pixels)
+    assert isinstance(done.scene.pixels, np.memmap)
+    assert done.scene.name == "tiny"
+    assert (done.scene.wavelengths is not None) == (kind == "own")
+    assert np.array_equal(read_scene(tmp_path / "out" / "scene.npy").pixels, done.scene.pixels)
+
+
+def test_a_large_file_goes_through_bounded_memory(tmp_path, monkeypatch) -> None:
+    """All 128 bands of 2517 x 2335 pixels, 3 GB, most of them chunks that were never written; a narrower crop."""
+    protocol = dataclasses.replace(
+        PROTOCOLS["chikusei"], crop=Rect(106, 2410, 143, 271), test=Rect(0, 64, 0, 128), test_size=64
+    )
+    protocol = dataclasses.replace(protocol, train=Rect(512, 2304, 0, 128))
+    with h5py.File(tmp_path / "c.mat", "w") as file:
+        data = file.create_dataset(
+            "chikusei", (128, 2335, 2517), np.float32, chunks=(16, 128, 128), fillvalue=0.5, compression=1
+        )
+        data[127, 143, 106], data[3, 270, 2409], data[0, 142, 106] = 4, 2, 99
+    monkeypatch.setattr("lkcanet.data._sources.BLOCK", 8 << 20)
+    tracemalloc.start()
+    done = prepare_folder(protocol, tmp_path / "c.mat", tmp_path / "out")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert done.scene.pixels.nbytes > 140e6
+    assert peak < 40e6
+    assert done.scene.peak == 4
+    assert (done.scene.pixels[127, 0, 0], done.scene.pixels[3, -1, -1], done.scene.pixels[0, 0, 0]) == (1, 0.5, 0.125)
+    shutil.rmtree(tmp_path / "out")
+
+
+def test_blocks_cover_everything_once_and_end_with_chunks(monkeypatch, tmp_path) -> None:
+    from lkcanet.data import _sources
+
+    monkeypatch.setattr(_sources, "BLOCK", 4096)
+    file = write_mat73(tmp_path / "a.mat", "cube", coded(70, 60, 3), chunks=(2, 16, 32))
+    with _sources.opened(file, None, None, "cube") as source:
+        placement = TINY.place(*source.shape)
+        seen = np.zeros((3, *TINY.size), int)
+        count = 0
+        for index, values in source.blocks(placement):
+            seen[index] += 1
+            assert values.nbytes <= 4096
+            assert np.array_equal(values, coded(70, 60, 3)[2:66, 4:52].transpose(2, 0, 1)[index])
+            count += 1
+    assert (seen == 1).all()
+    assert count > 8
+
+
+def test_validation_patches_are_drawn_by_seed_and_listed(tmp_path, tiny) -> None:
+    def split(name: str, **options):
+        return prepare_folder(TINY, tiny, tmp_path / name, scale=2, **options)
+
+    one, again, other = split("a"), split("b"), split("c", seed=1)
+    assert np.array_equal(one.split.validation_origins, again.split.validation_origins)
+    assert not np.array_equal(one.split.validation_origins, other.split.validation_origins)
+    every = TINY.origins(2)
+    assert len(every) == 25
+    assert len(one.split.validation_origins) == 2
+    parts = np.concatenate([one.split.train_origins, one.split.validation_origins])
+    assert np.array_equal(np.unique(parts, axis=0), np.unique(every, axis=0))
+    assert len(parts) == 25
+    listed = one.manifest["validation"]["indices"]
+    assert np.array_equal(every[listed], one.split.validation_origins)
+    assert one.split.validation is None
+    assert "optimistic" in one.manifest["validation"]["rule"]
+
+
+def test_a_validation_block_shares_no_pixel(tmp_path, tiny) -> None:
+    done = prepare_folder(TINY, tiny, tmp_path / "out", scale=2, validation="block")
+    assert done.split.validation is not None
+    read = np.zeros(TINY.size, bool)
+    for row, column in done.split.train_origins:
+        read[row : row + 16, column : column + 16] = True
+    assert read.any()
+    assert not read[done.split.validation.slices].any()
+    assert not read[: TINY.train.top].any()
+    assert done.manifest["patches"] == done.split.counts
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scale": 4}, "scale must be 2"),
+        ({"seed": -1}, "seed must be"),
+        ({"validation": "some"}, "validation must be"),
+        ({"peak": 0}, "peak must be"),
+        ({"axes": "cp"}, "axes must be an order of 'chw'"),
+        ({"axes": "cwh"}, "of 3 bands, the file has 70"),
+        ({"key": "none"}, "has no key 'none'"),
+        ({"peak": 1e-300}, "too large for float32"),
+    ],
+)
+def test_wrong_arguments_leave_nothing(tmp_path, tiny, options, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        prepare_folder(TINY, tiny, tmp_path / "out", **{"scale": 2, **options})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.mat"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_bad_values_are_named_where_they_lie(tmp_path, bad) -> None:
+    image = coded(70, 60, 3).astype(np.float64)
+    image[10, 20, 2] = bad
+    file = write_mat73(tmp_path / "a.mat", "cube", image, chunks=(2, 16, 32))
+    with pytest.raises(ValueError, match="band 2, row 10, column 20"):
+        prepare_folder(TINY, file, tmp_path / "out", scale=2)
+    with pytest.raises(ValueError, match="band 2, row 10, column 20"):
+        prepare_folder(TINY, file, tmp_path / "out", scale=2, peak=2)
+    image[:] = -1
+    with pytest.raises(ValueError, match="the largest value is -1; give peak"):
+        prepare_folder(TINY, write_mat73(file, "cube", image), tmp_path / "out", scale=2)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mat"]
+
+
+def test_damaged_or_missing_files_are_one_error(tmp_path, tiny) -> None:
+    cut = tmp_path / "cut.mat"
+    cut.write_bytes(tiny.read_bytes()[:9000])
+    with pytest.raises(OSError, match=r"cut\.mat"):
+        prepare_folder(TINY, cut, tmp_path / "out", scale=2)
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        prepare_folder(TINY, tmp_path / "nothing.mat", tmp_path / "out", scale=2)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        prepare_folder(TINY, tmp_path, tmp_path / "out", scale=2)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        prepare_folder(TINY, tiny, tmp_path / "a" / "out", scale=2)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["cut.mat", "tiny.mat"]
+
+
+def test_folders_are_replaced_only_when_asked_and_only_prepared_ones(tmp_path, tiny, monkeypatch) -> None:
+    out = tmp_path / "out"
+    prepare_folder(TINY, tiny, out, scale=2)
+    before = (out / "protocol.json").read_bytes()
+    with pytest.raises(FileExistsError, match="exists already"):
+        prepare_folder(TINY, tiny, out, scale=2)
+    (out / "run").mkdir()
+    with pytest.raises(FileExistsError, match="it holds run besides"):
+        prepare_folder(TINY, tiny, out, scale=2, overwrite=True)
+    (out / "run").rmdir()
+    other = tmp_path / "mine"
+    other.mkdir()
+    with pytest.raises(FileExistsError, match=r"holds no protocol\.json"):
+        prepare_folder(TINY, tiny, other, scale=2, overwrite=True)
+    with monkeypatch.context() as patch:  # a failure at the last moment keeps the old folder
+        patch.setattr("lkcanet.data.prepared.write_manifest", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            prepare_folder(TINY, tiny, out, scale=2, overwrite=True, seed=5)
+    assert (out / "protocol.json").read_bytes() == before
+    assert prepare_folder(TINY, tiny, out, scale=2, overwrite=True, seed=5).manifest["validation"]["seed"] == 5
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine", "out", "tiny.mat"]
+
+
+def test_edited_or_mixed_folders_are_refused(tmp_path, tiny) -> None:
+    out, path = tmp_path / "out", tmp_path / "out" / "protocol.json"
+    prepare_folder(TINY, tiny, out, scale=2)
+    prepare_folder(TINY, tiny, tmp_path / "peak", scale=2, peak=5)
+    text = path.read_text()
+    manifest = json.loads(text)
+    edited = {**manifest, "scale": 3}
+    for content, message in (
+        (json.dumps(edited), "was changed"),
+        (text[: len(text) // 2], "not JSON, cut short"),
+        ("[]", "not a manifest of this version"),
+        (json.dumps({**manifest, "format": "lkcanet-protocol-0"}), "not a manifest of this version"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            load_prepared(out)
+    path.write_text(text)
+    assert load_prepared(out).scale == 2
+    scene = out / "scene.npy"
+    whole = scene.read_bytes()
+    for content in ((tmp_path / "peak" / "scene.npy").read_bytes(), whole[:-1], whole[:20000]):
+        scene.write_bytes(content)
+        with pytest.raises(ValueError, match="is not the file that"):
+            load_prepared(out)
+    scene.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no scene\.npy"):
+        load_prepared(out)
+    with pytest.raises(FileNotFoundError, match=r"no protocol\.json"):
+        load_prepared(tmp_path)
+
+
+def test_the_manifest_says_what_was_done(tmp_path, tiny) -> None:
+    import hashlib
+
+    manifest = prepare_folder(TINY, tiny, tmp_path / "out", scale=2).manifest
+    digest = hashlib.sha256(tiny.read_bytes()).hexdigest()
+    assert manifest["source"]["files"] == [{"name": "tiny.mat", "bytes": tiny.stat().st_size, "sha256": digest}]
+    assert manifest["source"]["shape"] == [3, 70, 60]
+    assert (manifest["source"]["rows"], manifest["source"]["columns"]) == ([2, 66], [[4, 52]])
+    assert manifest["test"] == {"region": "0:16,0:32", "images": ["0:16,0:16", "0:16,16:32"]}
+    assert manifest["train"] == {"region": "16:64,0:48", "patch": 16, "stride": 8}
+    assert manifest["scene"]["shape"] == [3, 64, 48]
+    assert "cropped first, then degraded" in manifest["lowres"]
+    assert set(manifest["versions"]) == {"python", "lkops", "numpy", "torch"}
+
+
+def test_patches_as_other_programs_read_them(tmp_path, tiny) -> None:
+    done = prepare_folder(TINY, tiny, tmp_path / "out", scale=2, patches=True)
+    for part, origins in (("trains", done.split.train_origins), ("evals", done.split.validation_origins)):
+        files = sorted((tmp_path / "out" / part).iterdir())
+        assert [file.name for file in files] == [f"r{row:05d}_c{column:05d}.mat" for row, column in origins]
+    row, column = done.split.train_origins[7]
+    loaded = scipy_io.loadmat(tmp_path / "out" / "trains" / f"r{row:05d}_c{column:05d}.mat")
+    patch = done.scene.pixels[:, row : row + 16, column : column + 16]
+    assert {key: value.shape for key, value in loaded.items() if key[0] != "_"} == {
+        "gt": (16, 16, 3),
+        "ms": (8, 8, 3),
+        "ms_bicubic": (16, 16, 3),
+    }
+    assert all(loaded[key].dtype == np.float32 for key in ("gt", "ms", "ms_bicubic"))
+    assert np.array_equal(loaded["gt"], patch.transpose(1, 2, 0))
+    exact = bicubic_downsample(torch.from_numpy(patch.astype(np.float64))[None], 2)
+    assert np.allclose(loaded["ms"], exact[0].permute(1, 2, 0), atol=1e-6)
+    assert np.allclose(loaded["ms_bicubic"], bicubic_upsample(exact, 2)[0].permute(1, 2, 0), atol=1e-6)
+    test = scipy_io.loadmat(tmp_path / "out" / "tests" / "Tiny_test.mat")
+    assert (test["gt"].shape, test["ms"].shape) == ((2, 16, 16, 3), (2, 8, 8, 3))
+    assert np.array_equal(test["gt"][1], done.scene.pixels[:, :16, 16:32].transpose(1, 2, 0))
+    again = prepare_folder(TINY, tiny, tmp_path / "out", scale=2, overwrite=True)  # the .mat files are part of it
+    assert not again.manifest["mat_files"]
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["protocol.json", "scene.npy"]
+
+
+def test_masks_and_bands_come_along(tmp_path) -> None:
+    """What readers know of a file is cropped and turned with its pixels."""
+    from lkcanet.data import Georeference, _sources
+
+    image = coded(70, 60, 3).transpose(2, 0, 1).astype(np.float32)
+    valid = np.ones((70, 60), bool)
+    valid[2:5, 4:9] = False
+    source = _sources.Source(
+        tmp_path / "x", image, "chw", (1, 1, 60), valid=valid, georeference=Georeference((2.0, 0, 100, 0, -2, 500), "")
+    )
+    from lkcanet.data.prepared import _write_scene
+
+    scene = _write_scene(tmp_path / "s.npy", source, TINY.place(3, 70, 60), TINY, 1.0)
+    assert scene.valid is not None
+    assert (~scene.valid).sum() == 15
+    assert not scene.valid[:3, :5].any()
+    assert scene.georeference is not None
+    assert scene.georeference.transform[2] == 100 + 4 * 2
+    assert scene.georeference.transform[5] == 500 - 2 * 2
+    turned = dataclasses.replace(TINY, shape=(60, 70), crop=Rect(4, 52, 2, 66), transposable=True)
+    scene = _write_scene(tmp_path / "s.npy", source, turned.place(3, 70, 60), turned, 1.0)
+    assert scene.valid is not None
+    assert not scene.valid[:5, :3].any()
+    assert np.array_equal(scene.pixels, image[:, 2:66, 4:52].transpose(0, 2, 1))
+    assert scene.georeference is None
