@@ -144,6 +144,29 @@ def test_the_peak_is_the_maximum_of_the_crop_with_its_test_rows(tmp_path) -> Non
     assert given.manifest["peak"] == {"value": 8000.0, "rule": "given by the user"}
 
 
+def test_double_precision_is_rounded_once(tmp_path) -> None:
+    image = np.random.default_rng(0).random((70, 60, 3))
+    for file in (write_mat73(tmp_path / "a.mat", "cube", image), tmp_path / "b.npy"):
+        if file.suffix == ".npy":
+            np.save(file, image.transpose(2, 0, 1))
+        done = prepare_folder(TINY, file, tmp_path / f"out{file.suffix}", scale=2)
+        crop = image[2:66, 4:52].transpose(2, 0, 1)
+        assert np.array_equal(done.scene.pixels, (crop / crop.max()).astype(np.float32))
+
+
+def test_a_fingerprint_sees_the_whole_of_a_file_of_few_megabytes(tmp_path) -> None:
+    from lkcanet.data._manifest import fingerprint
+
+    content = bytearray(1_000_000)
+    (tmp_path / "a").write_bytes(content)
+    found = {fingerprint(tmp_path / "a")}
+    for place in (0, 1000, 123_456, 500_000, 999_999):
+        content[place] = 1
+        (tmp_path / "a").write_bytes(content)
+        found.add(fingerprint(tmp_path / "a"))
+    assert len(found) == 6
+
+
 @pytest.mark.parametrize("kind", ["v7.3", "v5", "npy", "npz", "own"])
 def test_every_format_gives_the_same_scene(tmp_path, kind: str, tiny) -> None:
     image = coded(70, 60, 3)
@@ -190,12 +213,25 @@ def test_a_large_file_goes_through_bounded_memory(tmp_path, monkeypatch) -> None
     shutil.rmtree(tmp_path / "out")
 
 
+class Spy:
+    """A data set that writes down what is read."""
+
+    def __init__(self, values) -> None:
+        self.values, self.shape, self.dtype, self.read = values, values.shape, values.dtype, []
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return self.values[index]
+
+
 def test_blocks_cover_everything_once_and_end_with_chunks(monkeypatch, tmp_path) -> None:
     from lkcanet.data import _sources
 
     monkeypatch.setattr(_sources, "BLOCK", 4096)
     file = write_mat73(tmp_path / "a.mat", "cube", coded(70, 60, 3), chunks=(2, 16, 32))
     with _sources.opened(file, None, None, "cube") as source:
+        spy = Spy(source.values)
+        source = dataclasses.replace(source, values=spy)
         placement = TINY.place(*source.shape)
         seen = np.zeros((3, *TINY.size), int)
         count = 0
@@ -206,6 +242,12 @@ def test_blocks_cover_everything_once_and_end_with_chunks(monkeypatch, tmp_path)
             count += 1
     assert (seen == 1).all()
     assert count > 8
+    parts = [
+        [(piece.start // step, (piece.stop - 1) // step) for piece, step in zip(index, (2, 16, 32), strict=True)]
+        for index in spy.read
+    ]
+    chunks = sum(np.prod([last - first + 1 for first, last in part]) for part in parts)
+    assert chunks == 2 * 4 * 3  # of (3, 52, 66) values behind the crop's first chunk: none is read twice
 
 
 def test_validation_patches_are_drawn_by_seed_and_listed(tmp_path, tiny) -> None:
