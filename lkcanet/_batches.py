@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -34,24 +35,52 @@ class CachedPatches(Dataset[tuple[Tensor, Tensor]]):
             reference = self.patches.crop(patch)
         return dihedral(lowres, element), dihedral(reference, element)
 
+    def where(self, index: int) -> tuple[int, int, int]:
+        """Row and column of a sample's patch in the scene, and its orientation (see `dihedral`)."""
+        patch, element = divmod(index, self.elements)
+        row, column = self.patches.origins[patch].tolist()
+        return row, column, element
+
 
 class Batches(Sampler[list[int]]):
     """Batches of indices, all full: one shuffled pass over the samples after the other, cut without regard to passes.
 
-    One Lightning epoch covers the whole run, so that small data sets don't pay Lightning's work between epochs.
+    One Lightning epoch covers the whole run, so that small data sets don't pay Lightning's work between epochs. The
+    order of a pass follows from the seed and its number alone, so that a run can go on at any step. Each of several
+    processes gets its part of every batch.
     """
 
-    def __init__(self, samples: int, batch_size: int, steps: int, seed: int) -> None:
-        self.samples, self.batch_size, self.steps, self.seed = samples, batch_size, steps, seed
+    def __init__(self, samples: int, batch_size: int, steps: int, seed: int, start: int = 0) -> None:
+        self.samples, self.batch_size, self.steps, self.seed, self.start = samples, batch_size, steps, seed, start
+        self._orders: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
-        return self.steps
+        return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        queue: list[int] = []
-        for _ in range(self.steps):
-            while len(queue) < self.batch_size:
-                queue += torch.randperm(self.samples, generator=generator).tolist()
-            yield queue[: self.batch_size]
-            del queue[: self.batch_size]
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank, count = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
+        part = self.batch_size // count
+        for step in range(self.start, self.steps):
+            yield self.batch(step)[rank * part : (rank + 1) * part]
+
+    def epoch(self, step: int) -> int:
+        """Whole passes over the samples before this step (counted from 0)."""
+        return step * self.batch_size // self.samples
+
+    def batch(self, step: int) -> list[int]:
+        """The samples of a step (counted from 0), of all processes."""
+        first, last = self.epoch(step), ((step + 1) * self.batch_size - 1) // self.samples
+        self._orders = {epoch: self._orders.get(epoch) or self._order(epoch) for epoch in range(first, last + 1)}
+        begin = step * self.batch_size - first * self.samples
+        order = self._orders[first] if first == last else [i for order in self._orders.values() for i in order]
+        return order[begin : begin + self.batch_size]
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(mixed(self.seed, 0, epoch))
+        return torch.randperm(self.samples, generator=generator).tolist()
+
+
+def mixed(*numbers: int) -> int:
+    """One seed for torch out of several whole numbers, such that neighbours have nothing in common."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

@@ -1,12 +1,13 @@
 """Losses of the networks, composed from `lkops.spectral_losses`."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
 import lkops
 
-__all__ = ["HLoss", "h_loss"]
+__all__ = ["HLoss", "KDLoss", "decay", "h_loss", "kd_loss"]
 
 
 class HLoss(NamedTuple):
@@ -33,3 +34,45 @@ def h_loss(prediction: Tensor, target: Tensor, *, sam_weight: float = 0.5, gradi
     """
     l1, sam, _, gradient = lkops.spectral_losses(prediction, target)
     return HLoss(l1 + sam_weight * sam + gradient_weight * gradient, l1, sam, gradient)
+
+
+class KDLoss(NamedTuple):
+    """The total and its unweighted terms, for logs."""
+
+    total: Tensor
+    cosine: Tensor
+    sam: Tensor
+    gradient: Tensor
+
+
+def kd_loss(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    cosine_weight: float = 0.5,
+    sam_weight: float = 0.5,
+    gradient_weight: float = 0.1,
+) -> KDLoss:
+    """The distillation loss: cosine_weight * cosine + sam_weight * SAM + gradient_weight * gradient.
+
+    Only the student gets a gradient: the teacher's image is a constant.
+
+    Args:
+        student, teacher: (N, B, H, W), floating, of one shape: reconstructed images, or features before the bicubic
+            image is added.
+        cosine_weight, sam_weight, gradient_weight: lambda 3, 4 and 5.
+
+    Returns:
+        `KDLoss(total, cosine, sam, gradient)`, float32 scalars (float64 for float64 input).
+
+    Source: LKCA-Net (arXiv 2501.18664), eq. 18 and 19; the terms are defined at `lkops.spectral_losses`, which reads
+    the cosine of a cosine that eq. 18 prints as 1 - mean cosine.
+    """
+    _, sam, cosine, gradient = lkops.spectral_losses(student, teacher.detach())
+    total = cosine_weight * cosine + sam_weight * sam + gradient_weight * gradient
+    return KDLoss(total, cosine, sam, gradient)
+
+
+def decay(epoch: float, factor: float, frequency: int) -> float:
+    """D = factor^floor(epoch / frequency), which lets go of the teacher. Source: LKCA-Net, eq. 20."""
+    return float(factor ** math.floor(epoch / frequency))

@@ -1,6 +1,5 @@
 """What the commands do with a folder of `lkca prepare`."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,61 +7,32 @@ from typing import TYPE_CHECKING, Any
 from . import _shared as shared
 
 if TYPE_CHECKING:
-    from lkcanet.data import Prepared, Scene, Split
+    from lkcanet.data import Scene, Split
     from lkcanet.models import LKCANet
 
+    from ._training import Given
 
-def training_input(
-    path: Path,
-    *,
-    test: str | None,
-    scale: int | None,
-    patch: int | None,
-    stride: int | None,
-    validation: str | None,
-    train_region: str | None,
-    key: str | None,
-    axes: str | None,
-    size: str | None,
-    peak: float | None,
-) -> tuple["Scene", "Split", int]:
-    """The scene to train on, its split and the scale: of a prepared folder as its manifest says, of another scene by
-    the options (None where one was not given; `patch` in LR pixels).
+
+def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene", "Split", int]:
+    """The scene of a prepared folder, its split and the scale, for a training with these options.
 
     Raises:
-        ValueError: an option that a prepared folder fixes; no test region for another scene; what `region_split` and
-            `read_scene` raise.
+        ValueError: an option that the folder fixes; what `load_prepared` raises.
     """
-    from lkcanet.data import is_prepared, load_prepared, region_split
+    from lkcanet.data import load_prepared
 
-    if is_prepared(path):
-        prepared = load_prepared(path)
-        fixed = {"--test": test, "--train-region": train_region, "--validation": validation}
-        fixed |= {"--key": key, "--axes": axes, "--size": size}
-        refuse(path, {name: (value, None) for name, value in fixed.items()})
-        side = prepared.split.patch // prepared.scale
-        numbers = {"--scale": (scale, prepared.scale), "--patch": (patch, side)}
-        refuse(path, {**numbers, "--stride": (stride, prepared.split.stride), "--peak": (peak, prepared.scene.peak)})
-        return prepared.scene, prepared.split, prepared.scale
-    if test is None:
-        raise ValueError("--test is missing: the test region, such as 0:512,320:576, which training never reads")
-    scale, patch = 4 if scale is None else scale, 16 if patch is None else patch
-    validation = "0.1" if validation is None else validation
-    for name, value in (("--scale", scale), ("--patch", patch)):
-        if value < 1:
-            raise ValueError(f"{name} must be 1 or more, got {value}")
-    loaded = shared.load_scene(path, key, axes, size, peak)
-    split = region_split(
-        loaded.pixels.shape,
-        test,
-        patch=patch * scale,
-        stride=_default_stride(patch * scale, scale) if stride is None else stride,
-        validation=_fraction(validation),
-        train=train_region,
-    )
-    if split.validation is None:
-        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {validation}")
-    return loaded, split, scale
+    prepared = load_prepared(path)
+    fixed = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
+    fixed |= {"--key": given.key, "--axes": given.axes, "--size": given.size}
+    refuse(path, {name: (value, None) for name, value in fixed.items()})
+    numbers = {
+        "--scale": (given.scale, prepared.scale),
+        "--patch": (given.patch, prepared.split.patch // prepared.scale),
+        "--stride": (given.stride, prepared.split.stride),
+        "--peak": (given.peak, prepared.scene.peak),
+    }
+    refuse(path, numbers)
+    return prepared.scene, prepared.split, prepared.scale
 
 
 def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
@@ -71,11 +41,6 @@ def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
         if value is not None and value != expected:
             what = "leave it out" if expected is None else f"there it is {expected:g}"
             raise ValueError(f"{name} {value} does not go with {path}, which `lkca prepare` made: {what}")
-
-
-def held_out(split: "Split") -> str:
-    """What the best checkpoint is chosen by, in words."""
-    return str(split.validation) if split.validation else f"{len(split.validation_origins)} patches drawn at random"
 
 
 def score(
@@ -99,7 +64,7 @@ def score(
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
     for path, _, extra in networks:
-        _compare(path, extra, prepared)
+        compare(path, extra, prepared.scene, prepared.split)
     names = _names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
     scores = score_tests(prepared, models, progress=lambda line: shared.note(f"note: {line}"))
@@ -132,16 +97,16 @@ def score(
         shared.print_table(metrics_table(image, title=f"test image {number + 1}, {rect}"))
 
 
-def _compare(path: Path, extra: dict[str, Any], prepared: "Prepared") -> None:
+def compare(path: Path, extra: dict[str, Any], scene: "Scene", split: "Split") -> None:
     """Warn where a network's training may have seen the test images, or knew other units."""
-    if extra.get("split", {}).get("test") != str(prepared.split.test):
+    if extra.get("split", {}).get("test") != str(split.test):
         told = extra.get("split", {}).get("test", "nothing that it tells of")
         shared.note(
-            f"warning: {path} was trained with {told} held out, not {prepared.split.test}: if that was this image, it "
+            f"warning: {path} was trained with {told} held out, not {split.test}: if that was this image, it "
             "may have seen the test images"
         )
-    if extra.get("peak", prepared.scene.peak) != prepared.scene.peak:
-        shared.note(f"warning: {path} was trained with peak {extra['peak']:g}, here it is {prepared.scene.peak:g}")
+    if extra.get("peak", scene.peak) != scene.peak:
+        shared.note(f"warning: {path} was trained with peak {extra['peak']:g}, here it is {scene.peak:g}")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -152,19 +117,3 @@ def _names(paths: Sequence[Path]) -> list[str]:
         name if short.count(name) == 1 and name != "bicubic" else str(path)
         for name, path in zip(short, paths, strict=True)
     ]
-
-
-def _default_stride(side: int, scale: int) -> int:
-    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
-    LR grid, where a multiple of the scale would show the network one phase of it only."""
-    stride = max(1, side // 2)
-    while math.gcd(stride, scale) > 1:
-        stride += 1
-    return stride
-
-
-def _fraction(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # a rectangle; region_split says what is wrong with others

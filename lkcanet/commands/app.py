@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import bench, degrade, demo, evaluate, info, prepare, show, super_resolve, train
+from . import bench, degrade, demo, distill, evaluate, info, prepare, show, super_resolve, train
 
 _debug = False
 
@@ -87,6 +87,7 @@ def build() -> typer.Typer:
         "degrade": degrade.degrade,
         "prepare": prepare.prepare,
         "train": train.train,
+        "distill": distill.distill,
         "evaluate": evaluate.evaluate,
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,

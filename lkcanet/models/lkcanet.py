@@ -142,6 +142,18 @@ class LKCANet(nn.Module):
         """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
         return self.upsample(self.features(x), x)
 
+    def upsampled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(F_UP, I_SR) of the low-resolution image (N, B, H, W), both (N, B, r H, r W).
+
+        F_UP is what the upsampler gives before the bicubic image is added. The conv runs once, but the two images are
+        written apart: where only I_SR is wanted, `forward` is quicker. They add up to its result up to rounding (under
+        autocast F_UP is rounded to the autocast dtype first)."""
+        features = self.upsample(self.features(x))
+        bicubic = lkops.bicubic_upsample(
+            x, scale=self.scale, cubic_a=self.config["cubic_a"], border=self.config["border"]
+        )
+        return features, features + bicubic
+
     def fold(self) -> "LKCANet":
         """A copy with plain weights in place of weight normalisation, for inference and export; same outputs, bit for
         bit. This network is left as it is."""

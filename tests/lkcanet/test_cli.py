@@ -217,7 +217,7 @@ def test_train(folder: Path, tmp_path: Path) -> None:
     assert report["split"]["test"] == "0:48,40:64"
     assert report["validation"]["mpsnr"] == extra["validation"]["mpsnr"]
     assert "step 1:" in result.stderr
-    assert "holds best.safetensors and last.safetensors of another run" in fails(*common)
+    assert "holds best.safetensors, last.safetensors, state.safetensors of another run" in fails(*common)
     again = lkca(*common, "--overwrite")
     assert again.exit_code == 0
     assert "bicubic" in again.stdout
@@ -343,7 +343,8 @@ def test_ctrl_c_during_training(folder: Path, tmp_path: Path) -> None:
     assert output == ""
     _, extra = load_model_and_extra(last)
     assert 0 < extra["step"] == int(errors.split()[-1])
-    assert {path.name for path in last.parent.iterdir()} == {"best.safetensors", "last.safetensors", "metrics.csv"}
+    names = {"best.safetensors", "last.safetensors", "metrics.csv", "state.safetensors"}
+    assert {path.name for path in last.parent.iterdir()} == names
 
 
 def test_ctrl_c_elsewhere(folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -359,9 +360,9 @@ def test_ctrl_c_elsewhere(folder: Path, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_default_stride_meets_every_phase_of_the_grid() -> None:
-    from lkcanet.commands._prepared import _default_stride
+    from lkcanet.commands._training import default_stride
 
-    assert [_default_stride(side, scale) for side, scale in ((64, 4), (32, 2), (128, 8), (45, 3), (1, 1))] == [
+    assert [default_stride(side, scale) for side, scale in ((64, 4), (32, 2), (128, 8), (45, 3), (1, 1))] == [
         33,
         17,
         65,

@@ -104,7 +104,7 @@ def network(path: Path, folder: Path, test: str = "0:24,0:48", **changes) -> LKC
 
 @pytest.mark.parametrize(
     "validation",
-    ["block", pytest.param("patches", marks=pytest.mark.xfail(reason="until training validates on patches"))],
+    ["block", "patches"],
 )
 def test_three_commands_from_file_to_table(tmp_path, image, validation) -> None:
     pytest.importorskip("lightning", reason="lightning is not installed")
@@ -125,6 +125,24 @@ def test_three_commands_from_file_to_table(tmp_path, image, validation) -> None:
     assert scores[0]["mpsnr"] > 15
     assert abs(scores[2]["mpsnr"] - scores[0]["mpsnr"]) < 3
     assert scores[2]["mpsnr"] != scores[0]["mpsnr"]
+
+
+def test_a_student_learns_on_a_prepared_folder(folder) -> None:
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    teacher, out = folder.parent / "teacher" / "best.safetensors", folder.parent / "student"
+    network(teacher, folder)
+    result = lkca("distill", folder, "--teacher", teacher, "--out", out, "--json", *NETWORK)
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.stderr
+    facts = json.loads(result.stdout)
+    assert facts["split"]["test"] == "0:24,0:48"
+    assert facts["split"]["train_patches"] == len(load_prepared(folder).split.train_origins)
+    assert facts["peak"] == 4000
+    assert "--test 0:24,0:48 does not go with" in fails(
+        "distill", folder, "--teacher", teacher, "--out", out, "--test", "0:24,0:48", *NETWORK
+    )
+    network(teacher, folder, scale=4)
+    assert "is of scale 4" in fails("distill", folder, "--teacher", teacher, "--out", out, *NETWORK)
 
 
 def test_training_gets_what_the_manifest_says(tmp_path, image, monkeypatch) -> None:

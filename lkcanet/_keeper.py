@@ -1,0 +1,215 @@
+"""Validation, checkpoints and the end of a run, as a Lightning callback."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+from . import _state
+from ._log import TERMS, VALIDATED, Log
+from ._module import Module
+from ._prepare import Validation
+from .metrics import mpsnr, sam
+from .models import load_model_and_extra, save_model
+from .training import BEST, LAST, LOG
+
+
+class Keeper(pl.Callback):
+    """Validates, writes checkpoints and the log, and ends the run on time or on Ctrl-C.
+
+    In place of Lightning's validation loop, which knows no validation before the first and after the last step of an
+    odd number, and of its ModelCheckpoint, which writes pickles in place.
+
+    The state is written before the checkpoints: it tells which of them belong to it, so that a run that is killed
+    between two files can write the others when it goes on.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        validation: Validation,
+        out: Path,
+        facts: dict[str, Any],
+        state: _state.State,
+        total: int | None,
+    ) -> None:
+        self.validation, self.out, self.facts, self.state, self.total = validation, out, facts, state, total
+        self.bind(module)
+        self.show = self.options.progress and not sys.stderr.isatty()
+        # in shared memory: with several devices Ctrl-C may reach the main process alone
+        self.flag = torch.zeros((), dtype=torch.bool).share_memory_()
+
+    def bind(self, module: Module) -> None:
+        self.module, self.options, self.clock = module, module.options, module.clock
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key not in ("module", "options", "clock")}
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        return self.state.history
+
+    @property
+    def interrupted(self) -> bool:
+        return bool(self.flag)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Module)
+        self.bind(pl_module)
+        self.clock.start = time.monotonic() - self.state.seconds
+        if trainer.world_size > 1:  # the main process hears Ctrl-C and sets the flag
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        fresh = not self.history
+        if trainer.is_global_zero:
+            board = self.out / "tensorboard" if self.options.tensorboard else None
+            size = None if fresh else self.state.log_bytes
+            # steps that an interrupted run logged after its state are done again, and logged again
+            self.log = Log(self.out / LOG, pl_module.teacher is not None, size, board, self.state.step)
+            pl_module.log_file = self.log
+        if fresh:
+            self.validate(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        self.state.step = step = self.module.batches.start + trainer.global_step
+        if step % self.options.validate_every == 0 or step == self.total:
+            self.validate(trainer, "steps" if step == self.total else None)
+        stop = self.interrupted or self.clock.out_of_time
+        # Lightning ends when one process says so only if all do in the same step
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(stop, all=False) or trainer.should_stop
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        state = self.state
+        if not trainer.is_global_zero:
+            return
+        if not self.interrupted and state.ended_by is None:
+            if self.history[-1]["step"] != state.step:
+                self.validate(trainer, "time")
+            else:
+                state.ended_by = "time"
+                self.save(trainer)
+        elif self.history[-1]["step"] != state.step:
+            self.save(trainer)
+        self.log.close()
+
+    def validate(self, trainer: pl.Trainer, ended_by: str | None = None) -> None:
+        """Super-resolve the validation block or patches; write the state and the checkpoints."""
+        self.state.ended_by = ended_by
+        if not trainer.is_global_zero:
+            return  # the others wait in the next step
+        step, state = self.state.step, self.state
+        values = self.scores(trainer)
+        if not abs(values["loss"]) < float("inf"):
+            raise FloatingPointError(f"the loss of the validation is {values['loss']} after step {step}")
+        state.history.append({"step": step, **values})
+        self.log.row(step, {f"validation_{name}": value for name, value in values.items()})
+        sign = -1 if self.options.monitor == "mpsnr" else 1
+        better = not state.best or sign * values[self.options.monitor] < sign * state.best[self.options.monitor]
+        if better:
+            state.best = state.history[-1]
+        self.save(trainer)
+        if self.show:
+            first = self.history[0]
+            rates = f"{self.clock.seconds:.0f} s, loss {values['loss']:.5f}"
+            quality = f"validation MPSNR {values['mpsnr']:.3f} dB ({values['mpsnr'] - first['mpsnr']:+.3f})"
+            angle = f"SAM {values['sam']:.3f}° ({values['sam'] - first['sam']:+.3f} to bicubic)"
+            print(f"step {step}: {rates}, {quality}, {angle}", file=sys.stderr, flush=True)
+
+    def scores(self, trainer: pl.Trainer) -> dict[str, float]:
+        """Losses and metrics, means over the images."""
+        model, plugin = self.module.model, trainer.precision_plugin
+        totals, images = dict.fromkeys(VALIDATED, 0.0), 0
+        model.eval()
+        for lowres, target in self.validation:
+            lowres, target = lowres.to(self.module.device), target.to(self.module.device)
+            with torch.no_grad(), plugin.forward_context():
+                # 64-true and bf16-true: the weights have another type than the image
+                prediction = model(plugin.convert_input(lowres)).to(target.dtype)
+                terms = self.module.loss(prediction, target)
+            values = dict(zip(TERMS, (float(term) for term in terms), strict=True))
+            if not abs(values["loss"]) < float("inf"):
+                return values
+            values |= {"mpsnr": mpsnr(prediction, target), "sam": sam(prediction, target)}
+            images += len(target)
+            for name, value in values.items():
+                totals[name] += value * len(target)
+        model.train()
+        return {name: total / images for name, total in totals.items()}
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """The state, and the checkpoints that belong to it."""
+        if not trainer.is_global_zero:
+            return
+        state = self.state
+        state.seconds, state.log_bytes = self.clock.seconds, self.log.keep()
+        state.model = self.module.model.state_dict()
+        state.moments = trainer.optimizers[0].state_dict()["state"]
+        state.scaler = trainer.precision_plugin.state_dict()
+        _state.write(self.out / _state.STATE, state)
+        self.checkpoints()
+
+    def checkpoints(self, names: tuple[str, ...] = (BEST, LAST)) -> None:
+        """`last`, and `best` where this step is the best."""
+        extra = {**self.facts, "step": self.state.step, "validation": self.state.history[-1]}
+        for name in names:
+            if name == LAST or self.state.best["step"] == self.state.step:
+                save_model(self.module.model, self.out / name, extra=extra)
+
+    def repair(self) -> None:
+        """Write the checkpoints of the state that a killed run did not come to write."""
+        wanted = {BEST: self.state.best["step"], LAST: self.state.step}
+        for name, step in wanted.items():
+            if _step_of(self.out / name) != step:
+                if step != self.state.step:
+                    raise ValueError(f"{self.out / name} is not the checkpoint of step {step:g} that the run had kept")
+                self.checkpoints((name,))
+
+    @contextmanager
+    def interrupts(self) -> Iterator[None]:
+        """The first Ctrl-C lets the step finish; the next one, if that takes too long, interrupts it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def note(*_: Any) -> None:
+            self.flag.fill_(True)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        signal.signal(signal.SIGINT, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _step_of(path: Path) -> int | None:
+    """The step of a checkpoint, None where there is none that can be read."""
+    try:
+        return load_model_and_extra(path)[1].get("step")
+    except (OSError, ValueError):
+        return None
+
+
+class Bar(RichProgressBar):
+    """Lightning's bar, on stderr so that stdout is free for results."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+        self.keeper = keeper
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        items: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
+        items.pop("v_num", None)
+        if self.keeper.history:
+            latest, first = self.keeper.history[-1], self.keeper.history[0]
+            items["MPSNR"] = f"{latest['mpsnr']:.3f} ({latest['mpsnr'] - first['mpsnr']:+.3f})"
+            items["SAM"] = f"{latest['sam']:.3f} ({latest['sam'] - first['sam']:+.3f})"
+        return items

@@ -1,0 +1,126 @@
+"""The options of a training run."""
+
+import math
+from dataclasses import dataclass
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """How to train; the defaults are the paper's, where it says (LKCA-Net, section IV-B).
+
+    Training ends after `steps`, or `epochs`, or `max_minutes`, whichever comes first; with neither it runs 100 epochs.
+    The learning rate falls as half a cosine from the first to the last value over that course. With `max_minutes` it
+    follows the clock where that is ahead of the steps, so that a run which the time ends has cooled down as well; its
+    weights then depend on the speed of the machine.
+
+    Attributes:
+        steps, epochs: one of them, or none. An epoch is every training patch once in each of its eight orientations
+            (once, without `augment`).
+        max_minutes: of training, without loading.
+        batch_size: patches of a step.
+        learning_rate, final_learning_rate: of Adam, first and last.
+        sam_weight, gradient_weight: of the H loss.
+        augment: the eight rotations and reflections.
+        gradient_clip: largest norm of all gradients together; None does not clip.
+        precision: as Lightning's Trainer takes it: "32-true", "bf16-mixed", ...
+        validate_every: steps between validations; each one writes checkpoints.
+        monitor: what makes a checkpoint the best: "loss" or "mpsnr" of the validation block. The loss weighs spectra
+            too; MPSNR alone has picked checkpoints of worse SAM.
+        log_every: steps between lines of the log.
+        seed: of the order of patches and of drop path, which follow from it and the number of the epoch and the step.
+            On the CPU one seed gives one result, bit for bit, for one number of threads and without `max_minutes`.
+        workers: processes that load patches; 0 loads in this one, which is enough for a scene in memory.
+        threads: that torch computes with; None leaves torch's number.
+        device: "auto", "cpu" or "cuda".
+        devices: processes that train together, a device each (on the CPU: a process each, through gloo). Each takes
+            its part of every batch, and gradients are averaged: `batch_size` is that of all together, so that the
+            result is that of one device but for rounding and the draws of drop path. The processes are spawned: a
+            script that trains on several needs `if __name__ == "__main__":`.
+        tensorboard: write TensorBoard's event files into `out_dir`/tensorboard too.
+        progress: show it on stderr: a bar on a terminal, a line a validation elsewhere.
+
+    Raises:
+        ValueError: a value that is out of range, named.
+    """
+
+    steps: int | None = None
+    epochs: int | None = None
+    max_minutes: float | None = None
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    final_learning_rate: float = 2e-4
+    sam_weight: float = 0.5
+    gradient_weight: float = 0.1
+    augment: bool = True
+    gradient_clip: float | None = None
+    precision: str = "32-true"
+    validate_every: int = 200
+    monitor: str = "loss"
+    log_every: int = 10
+    seed: int = 0
+    workers: int = 0
+    threads: int | None = None
+    device: str = "auto"
+    devices: int = 1
+    tensorboard: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"give steps or epochs, not both; got steps {self.steps} and epochs {self.epochs}")
+        for name, least in {"steps": 1, "epochs": 1, "batch_size": 1, "validate_every": 1, "log_every": 1}.items():
+            self._whole(name, least)
+        for name in ("seed", "workers"):
+            self._whole(name, 0)
+        self._whole("threads", 1)
+        self._whole("devices", 1)
+        if self.batch_size % self.devices:
+            raise ValueError(
+                f"batch_size must be a multiple of devices, {self.devices}, which share a batch; got {self.batch_size}"
+            )
+        for name in ("learning_rate", "final_learning_rate", "max_minutes", "gradient_clip"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 < value < math.inf):
+                raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate must be at most learning_rate, {self.learning_rate:g}; "
+                f"got {self.final_learning_rate:g}"
+            )
+        for name in ("sam_weight", "gradient_weight"):
+            value = getattr(self, name)
+            if not (_is_number(value) and 0 <= value < math.inf):
+                raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
+        for name, choices in {
+            "precision": PRECISIONS,
+            "monitor": ("mpsnr", "loss"),
+            "device": ("auto", "cpu", "cuda"),
+        }.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {getattr(self, name)!r}")
+
+    def _whole(self, name: str, least: int) -> None:
+        value = getattr(self, name)
+        if value is None and name in ("steps", "epochs", "threads"):
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+
+    def total_steps(self, samples: int) -> int | None:
+        """Steps of a run over this many samples an epoch; None where only the clock ends it."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is None and self.max_minutes is not None:
+            return None
+        return math.ceil((self.epochs or 100) * samples / self.batch_size)
+
+    def rate(self, fraction: float) -> float:
+        """The learning rate after this part of the course, 0 to 1."""
+        fall = 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

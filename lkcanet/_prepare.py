@@ -1,0 +1,116 @@
+"""What a training run reads of its scene: patches to train on, and what it is validated on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data.degrade import bicubic_downsample
+from .data.patches import SuperResolutionPatches
+from .data.scenes import Scene
+from .data.splits import Split
+from .models import LKCANet
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Batches of (LR, HR), (N, B, h, w) and (N, B, r h, r w): one block as it is, or patches, a few at a time."""
+
+    block: tuple[Tensor, Tensor] | None
+    patches: SuperResolutionPatches | None
+    batch_size: int
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        if self.block is not None:
+            yield self.block
+        elif self.patches is not None:
+            for first in range(0, len(self.patches), self.batch_size):
+                pairs = [self.patches[i] for i in range(first, min(first + self.batch_size, len(self.patches)))]
+                yield torch.stack([pair.lowres for pair in pairs]), torch.stack([pair.reference for pair in pairs])
+
+
+@dataclass(frozen=True)
+class Material:
+    """The split without the patches that touch invalid pixels, how many those are, and what is read."""
+
+    split: Split
+    left_out: dict[str, int]
+    patches: SuperResolutionPatches
+    validation: Validation
+
+
+def prepare(model: LKCANet, scene: Scene, split: Split, batch_size: int) -> Material:
+    """Check that network, scene and split fit each other; see `training.train` for the errors."""
+    if scene.bands != model.bands:
+        raise ValueError(f"the network takes {model.bands} bands, the scene {scene.name!r} has {scene.bands}")
+    if tuple(split.shape) != scene.size:
+        raise ValueError(f"the split is of a scene of {split.shape} pixels, {scene.name!r} has {scene.size}")
+    if split.patch % model.scale:
+        raise ValueError(f"split.patch must be a multiple of the network's scale, {model.scale}; got {split.patch}")
+    in_patches = split.validation is None
+    if in_patches and not len(split.validation_origins):
+        raise ValueError(
+            "split.validation is None and split.validation_origins empty: training needs a validation block, or "
+            "patches, to choose the best checkpoint"
+        )
+    split, left_out = _without_invalid(scene, split)
+    _check_finite(scene, split.train_origins, split.patch, "training")
+    side = split.patch // model.scale
+    patches = SuperResolutionPatches(scene, scale=model.scale, lr_size=side, origins=split.train_origins)
+    if in_patches:
+        _check_finite(scene, split.validation_origins, split.patch, "validation")
+        held = SuperResolutionPatches(scene, scale=model.scale, lr_size=side, origins=split.validation_origins)
+        return Material(split, left_out, patches, Validation(None, held, batch_size))
+    return Material(split, left_out, patches, Validation(_block(scene, split, model.scale), None, batch_size))
+
+
+def _block(scene: Scene, split: Split, scale: int) -> tuple[Tensor, Tensor]:
+    """The validation block as (LR, HR), cropped to whole LR pixels."""
+    assert split.validation is not None
+    rows, columns = split.validation.slices
+    if scene.valid is not None and not scene.valid[rows, columns].all():
+        missing = int((~scene.valid[rows, columns]).sum())
+        raise ValueError(
+            f"the validation block {split.validation} holds {missing} invalid pixels: choose another, or validate on "
+            "patches"
+        )
+    highres = torch.tensor(np.asarray(scene.pixels[:, rows, columns])).unsqueeze(0)
+    height, width = (size // scale * scale for size in highres.shape[-2:])
+    highres = highres[..., :height, :width].contiguous()
+    if not highres.isfinite().all():
+        raise ValueError("the validation block holds NaN or infinite pixels")
+    return bicubic_downsample(highres, scale), highres
+
+
+def _without_invalid(scene: Scene, split: Split) -> tuple[Split, dict[str, int]]:
+    """The split's patches of valid pixels only; a Split's rectangles stay."""
+    left_out = {"train": 0, "validation": 0}
+    if scene.valid is None:
+        return split, left_out
+    sums = np.pad((~scene.valid).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    kept = {}
+    for part in left_out:
+        origins, p = getattr(split, f"{part}_origins"), split.patch
+        top, left = origins[:, 0], origins[:, 1]
+        bad = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left] + sums[top, left]
+        kept[f"{part}_origins"], left_out[part] = origins[bad == 0], int((bad > 0).sum())
+        needed = part == "train" or split.validation is None
+        if needed and not len(kept[f"{part}_origins"]):
+            raise ValueError(f"every {part} patch touches pixels where the scene {scene.name!r} is not valid")
+    return replace(split, **kept), left_out
+
+
+def _check_finite(scene: Scene, origins: np.ndarray, patch: int, part: str) -> None:
+    """No patch may hold NaN or infinity. Patches overlap: every pixel of theirs is read once, and no other."""
+    windows = [(slice(row, row + patch), slice(column, column + patch)) for row, column in origins.tolist()]
+    read: np.ndarray = np.zeros(scene.size, bool)
+    bad: np.ndarray = np.zeros(scene.size, bool)
+    for window in windows:
+        read[window] = True
+    for band in scene.pixels:  # band by band: a memory map may be larger than the memory
+        bad[read] |= ~np.isfinite(band[read])
+    if bad.any():
+        rows, columns = next(window for window in windows if bad[window].any())
+        raise ValueError(f"the {part} patch at row {rows.start}, column {columns.start} holds NaN or infinite pixels")

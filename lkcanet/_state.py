@@ -1,0 +1,126 @@
+"""state.safetensors: all that an interrupted run needs to go on as if it had not been interrupted."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ._files import atomic_path
+from ._optional import require
+
+STATE = "state.safetensors"
+_FORMAT = "lkcanet-state-1"
+# options that may change where a run goes on: they leave its result as it is, but for rounding
+FREE = frozenset({"workers", "threads", "device", "devices", "tensorboard", "progress"})
+
+
+@dataclass
+class State:
+    """A run after `step` steps.
+
+    Random numbers need no place here: the order of an epoch follows from the seed and its number, the draws of drop
+    path from the seed and the step's.
+    """
+
+    step: int
+    seconds: float
+    history: list[dict[str, float]]
+    best: dict[str, float]
+    log_bytes: int
+    identity: dict[str, Any]  # what must be the same where the run goes on
+    ended_by: str | None = None  # "steps" or "time"
+    scaler: dict[str, Any] = field(default_factory=dict)  # of 16-mixed
+    model: dict[str, Tensor] = field(default_factory=dict)
+    moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of Adam
+
+
+def write(path: Path, state: State) -> None:
+    """Write the file, under its name only once complete."""
+    tensors = {f"model.{key}": tensor for key, tensor in state.model.items()}
+    for index, entries in state.moments.items():
+        tensors |= {f"adam.{index}.{name}": tensor for name, tensor in entries.items()}
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
+    facts = {key: value for key, value in vars(state).items() if key not in ("model", "moments")}
+    text = json.dumps(facts)
+    metadata = {"format": _FORMAT, "state": text, "digest": digest(tensors, text)}
+    data = require("safetensors.torch", extra="io").save(tensors, metadata)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def read(path: Path) -> State:
+    """What `write` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not complete, damaged, or not such a file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"nothing to resume: {path} does not exist")
+    safetensors = require("safetensors", extra="io")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+        if metadata.get("format") != _FORMAT:
+            raise ValueError(f"its format is {metadata.get('format')!r}")
+        if digest(tensors, metadata["state"]) != metadata["digest"]:
+            raise ValueError("its content does not have the digest that was written")
+        state = State(**json.loads(metadata["state"]))
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {error}") from error
+    for key, tensor in tensors.items():
+        kind, _, rest = key.partition(".")
+        if kind == "model":
+            state.model[rest] = tensor
+        else:
+            index, _, name = rest.partition(".")
+            state.moments.setdefault(int(index), {})[name] = tensor
+    return state
+
+
+def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """A fingerprint of tensors and their names."""
+    total = hashlib.blake2b(text.encode(), digest_size=16)
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        total.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def check_same(identity: dict[str, Any], before: dict[str, Any]) -> None:
+    """Raise a ValueError that names what differs from the interrupted run."""
+    differences = list(_differences(json.loads(json.dumps(identity)), before))
+    if differences:
+        raise ValueError(
+            f"this is not the run to resume: {'; '.join(differences)}; give what the interrupted run was given "
+            "(its course follows from steps, epochs and max_minutes, which can't be changed either)"
+        )
+
+
+def _differences(now: Any, before: Any, name: str = "") -> Iterator[str]:
+    if isinstance(now, dict) and isinstance(before, dict):
+        for key in dict.fromkeys([*now, *before]):
+            yield from _differences(now.get(key), before.get(key), f"{name} {key}".strip())
+    elif now != before:
+        yield f"{name} is {_short(now)}, there it was {_short(before)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def remove_strays(folder: Path, names: tuple[str, ...]) -> None:
+    """Remove what killed processes left half-written (see `atomic_path`)."""
+    stems = "|".join(re.escape(Path(name).stem) for name in names)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if re.fullmatch(rf"\.({stems})-[0-9a-f]{{12}}\.safetensors", path.name):
+            path.unlink(missing_ok=True)

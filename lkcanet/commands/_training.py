@@ -1,0 +1,212 @@
+"""What `lkca train` and `lkca distill` share: their options, in one place, and the way from them to a run."""
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from . import _shared as shared
+
+if TYPE_CHECKING:
+    from lkcanet.data import Scene, Split
+    from lkcanet.models import LKCANet
+    from lkcanet.training import TrainOptions, TrainResult
+
+Test = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ROWS,COLUMNS",
+        help="The test region, which training never reads: 0:512,320:576. Needed but for a prepared folder.",
+    ),
+]
+
+
+@dataclass(kw_only=True)
+class Given:
+    """The options of the command line, each with its help and default."""
+
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.csv and what --resume needs.")]
+    scale: Annotated[int | None, typer.Option(help="Upsampling factor r. Default: 4, or the teacher's.")] = None
+    network: Annotated[shared.Network, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
+        "lkca_lr"
+    )
+    channels: Annotated[int, typer.Option(help="Width C of the network.")] = 128
+    blocks: Annotated[int, typer.Option(help="Large-kernel blocks n.")] = 16
+    groups: Annotated[
+        int | None,
+        typer.Option(help="Groups g of the upsampler, dividing C and bands * scale^2; the network's if left out."),
+    ] = None
+    steps: Annotated[int | None, typer.Option(help="End after so many steps.")] = None
+    epochs: Annotated[int | None, typer.Option(help="End after so many passes over all patches in 8 orientations.")] = (
+        None
+    )
+    max_minutes: Annotated[
+        float | None, typer.Option(help="End after this time; the learning rate follows the clock where that is ahead.")
+    ] = None
+    batch_size: Annotated[int, typer.Option(help="Patches of a step, of all devices together.")] = 32
+    patch: Annotated[int | None, typer.Option(help="Side of a patch in LR pixels; if left out, 16.")] = None
+    stride: Annotated[
+        int | None, typer.Option(help="Step between patches in HR pixels; if left out, about half a patch.")
+    ] = None
+    train_region: Annotated[
+        str | None, typer.Option(metavar="ROWS,COLUMNS", help="Train inside this rectangle only.")
+    ] = None
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FRACTION|ROWS,COLUMNS", help="The validation block, that chooses the best checkpoint. Default: 0.1"
+        ),
+    ] = None
+    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3
+    final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4
+    sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5
+    gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
+    gradient_clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None
+    drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1
+    augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True
+    validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 200
+    monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "loss"
+    precision: Annotated[str, typer.Option(help="Of Lightning: 32-true, bf16-mixed, ...")] = "32-true"
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
+    devices: Annotated[int, typer.Option(help="Train on so many devices together; on the CPU: processes.")] = 1
+    workers: Annotated[int, typer.Option(help="Processes that load patches.")] = 0
+    seed: Annotated[int, typer.Option(help="Of weights, order of patches and drop path.")] = 0
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Log to OUT/tensorboard too.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the checkpoints of another run in OUT.")] = (
+        False
+    )
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in OUT that was interrupted; other options as then.")
+    ] = False
+    key: shared.Key = None
+    axes: shared.Axes = None
+    size: shared.Size = None
+    peak: shared.Peak = None
+    threads: shared.Threads = None
+    json: shared.Json = False
+
+    def options(self) -> "TrainOptions":
+        from lkcanet.training import TrainOptions
+
+        names = {field.name for field in fields(TrainOptions)} & {field.name for field in fields(self)}
+        return TrainOptions(**{name: getattr(self, name) for name in names})
+
+
+def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command the options of `Given` beside its own parameters; it gets them as one object, `given`."""
+    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "given"]
+    hints = get_type_hints(Given, include_extras=True)
+    more = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Given)
+    ]
+
+    def run(**values: Any) -> None:
+        theirs = {parameter.name: values.pop(parameter.name) for parameter in own}
+        command(**theirs, given=Given(**values))
+
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + more
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
+    return run
+
+
+def network_for(given: Given, scene: "Scene", scale: int) -> "LKCANet":
+    """A fresh network of these options."""
+    import torch
+
+    from lkcanet import models
+
+    torch.manual_seed(given.seed)
+    return getattr(models, given.network)(
+        scene.bands,
+        scale,
+        channels=given.channels,
+        blocks=given.blocks,
+        drop_path=given.drop_path,
+        **({} if given.groups is None else {"upsample_groups": given.groups}),
+    )
+
+
+def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
+    """The regions and patches of these options."""
+    from lkcanet.data import region_split
+
+    patch = 16 if given.patch is None else given.patch
+    for option, value in (("--scale", scale), ("--patch", patch)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    side = patch * scale
+    split = region_split(
+        scene.pixels.shape,
+        test,
+        patch=side,
+        stride=default_stride(side, scale) if given.stride is None else given.stride,
+        validation=_fraction("0.1" if given.validation is None else given.validation),
+        train=given.train_region,
+    )
+    if split.validation is None:
+        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
+    return split
+
+
+def tell_what_trains(given: Given, model: "LKCANet", split: "Split") -> None:
+    """A note on stderr, before a run that may take hours."""
+    side, counts = split.patch // model.scale, split.counts
+    validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation
+    shared.note(
+        f"note: {given.network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
+        f"GMAC for {side} x {side}; {counts['train']} training patches of {split.patch} x {split.patch} pixels, "
+        f"validation {validation}, test {split.test}"
+    )
+
+
+def report(given: Given, result: "TrainResult", path: Path, facts: dict[str, Any], config: dict[str, Any]) -> None:
+    """The result of a run, as text or JSON."""
+    if result.resumed_from is not None:
+        ended = result.resumed_from == result.steps
+        shared.note(
+            f"note: the run in {given.out} had ended with step {result.steps}: nothing was left to do"
+            if ended
+            else f"note: the run in {given.out} went on from step {result.resumed_from}"
+        )
+    if given.json:
+        names = ("best", "last", "log", "steps", "seconds", "ended_by", "best_step", "bicubic", "validation")
+        values = {name: getattr(result, name) for name in (*names, "resumed_from")}
+        shared.print_json({**values, **facts, "config": config})
+        return
+    bicubic, best = result.bicubic, result.validation
+    print(
+        f"{result.steps} steps in {result.seconds:.0f} s (ended by {result.ended_by}); best on validation at step "
+        f"{result.best_step}:\n"
+        f"  MPSNR {best['mpsnr']:.3f} dB (bicubic {bicubic['mpsnr']:.3f})   SAM {best['sam']:.3f}° "
+        f"(bicubic {bicubic['sam']:.3f})   H loss {best['loss']:.5f} (bicubic {bicubic['loss']:.5f})\n"
+        f"  {result.best}\n"
+        f"next: lkca evaluate {path} -c {result.best}"
+    )
+
+
+def default_stride(side: int, scale: int) -> int:
+    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
+    LR grid, where a multiple of the scale would show the network one phase of it only."""
+    stride = max(1, side // 2)
+    while math.gcd(stride, scale) > 1:
+        stride += 1
+    return stride
+
+
+def _fraction(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # a rectangle; region_split says what is wrong with others
