@@ -16,7 +16,6 @@ of SAM), and a few MiB of tiles: 380 MiB for 2048 x 2048 pixels, where one band 
 """
 
 import math
-import operator
 import warnings
 from collections import Counter
 from collections.abc import Collection
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import torch
 from torch import Tensor
 
-from lkcanet._optional import require
+from lkcanet._metric_inputs import as_images, as_mask, positive_int
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +50,9 @@ class Metrics(TypedDict):
     ergas: float  # no unit, lower is better
 
 
-def evaluate(prediction: "Images", target: "Images", scale: int, data_range: float = 1.0) -> Metrics:
+def evaluate(
+    prediction: "Images", target: "Images", scale: int, data_range: float = 1.0, valid: "Images | None" = None
+) -> Metrics:
     """All six scores in one pass over the bands; see the functions of the same names for the formulas.
 
     Args:
@@ -59,20 +60,26 @@ def evaluate(prediction: "Images", target: "Images", scale: int, data_range: flo
         target: same shape (and device). H and W at least 7.
         scale: upsampling factor r, a positive int; only ERGAS uses it.
         data_range: R, the largest value the data can take (1 for scenes divided by their maximum).
+        valid: bool, (H, W) for all images or (N, H, W), such as `Scene.valid`; None: every pixel. Invalid pixels count
+            in no score, whatever they hold (NaN too): all means and sums are over valid pixels, and SSIM's over the
+            windows that hold nothing else.
 
     Everything is computed in float64. In float32 all scores but SAM agree to 4 decimals; SAM does not, because the
     float below 1 is already 0.0198 degrees (4.4838 against 4.4821 degrees on one cube), so published scores from
     float32 code differ in the third decimal. In float64 that floor is 1e-6 degrees, and identical cubes give exactly 0.
 
     Raises:
-        TypeError: an argument is neither tensor nor array, or not floating-point (integer counts must be scaled first).
-        ValueError: shapes differ or aren't 3-D or 4-D, an image is empty or smaller than 7 x 7, a value is NaN or
-            infinite, `scale` is not a positive int, or `data_range` is not positive and finite.
+        TypeError: an argument is neither tensor nor array, or not floating-point (integer counts must be scaled first),
+            or `valid` is not bool.
+        ValueError: shapes differ or aren't 3-D or 4-D, an image is empty or smaller than 7 x 7, a valid value is NaN or
+            infinite, `scale` is not a positive int, `data_range` is not positive and finite, or `valid` has another
+            shape or is nowhere true.
 
     Warns:
-        RuntimeWarning: bands were left out of CC or ERGAS, or every spectrum of an image out of SAM.
+        RuntimeWarning: bands were left out of CC or ERGAS, every spectrum of an image out of SAM, or an image has no
+            7 x 7 window of valid pixels (MSSIM is then nan).
     """
-    scores = _measure(prediction, target, Metrics.__annotations__, scale=scale, data_range=data_range)
+    scores = _measure(prediction, target, Metrics.__annotations__, scale=scale, data_range=data_range, valid=valid)
     return Metrics(**scores)  # type: ignore[typeddict-item]
 
 
@@ -125,10 +132,16 @@ def ergas(prediction: "Images", target: "Images", scale: int) -> float:
 
 @torch.no_grad()
 def _measure(
-    prediction: "Images", target: "Images", names: Collection[str], *, scale: int = 1, data_range: float = 1.0
+    prediction: "Images",
+    target: "Images",
+    names: Collection[str],
+    *,
+    scale: int = 1,
+    data_range: float = 1.0,
+    valid: "Images | None" = None,
 ) -> dict[str, float]:
     """The named scores, each the mean over images; validates, and warns once for each kind of thing left out."""
-    y, x = _as_tensor(prediction, "prediction"), _as_tensor(target, "target")
+    y, x = as_images(prediction, "prediction"), as_images(target, "target")
     if y.shape != x.shape:
         raise ValueError(f"prediction has shape {tuple(y.shape)}, expected that of target, {tuple(x.shape)}")
     if y.device != x.device:
@@ -137,16 +150,20 @@ def _measure(
         raise ValueError(
             f"prediction and target are {x.shape[-2]} x {x.shape[-1]} pixels, SSIM needs at least {WINDOW} x {WINDOW}"
         )
-    factor = _positive_int(scale, "scale")
+    factor = positive_int(scale, "scale")
     if isinstance(data_range, bool) or not (0 < float(data_range) < math.inf):
         raise ValueError(f"data_range is {data_range!r}, expected a positive finite number")
 
+    masks = [None] * len(x) if valid is None else list(as_mask(valid, tuple(x.shape), x.device))
     omitted: Counter[str] = Counter()
-    per_image = [_score_image(y[i], x[i], i, names, factor, float(data_range), omitted) for i in range(x.shape[0])]
+    per_image = [
+        _score_image(y[i], x[i], i, names, factor, float(data_range), omitted, masks[i]) for i in range(x.shape[0])
+    ]
     bands = x.shape[0] * x.shape[1]
     reasons = {
         "cc": f"of {bands} bands are constant in prediction or target and were left out of CC",
         "ergas": f"of {bands} bands of target have zero mean and were left out of ERGAS",
+        "mssim": f"of {x.shape[0]} images have no {WINDOW} x {WINDOW} window of valid pixels: their MSSIM is nan",
         "sam": f"of {x.shape[0]} images have only pixels with a zero spectrum: their SAM is nan",
     }
     for name, count in omitted.items():
@@ -155,7 +172,14 @@ def _measure(
 
 
 def _score_image(
-    y: Tensor, x: Tensor, image: int, names: Collection[str], scale: int, data_range: float, omitted: Counter[str]
+    y: Tensor,
+    x: Tensor,
+    image: int,
+    names: Collection[str],
+    scale: int,
+    data_range: float,
+    omitted: Counter[str],
+    valid: Tensor | None,
 ) -> dict[str, float]:
     """The named scores of one image, from per-band values gathered a few bands at a time."""
     bands, height, width = x.shape
@@ -163,22 +187,27 @@ def _score_image(
     step = max(1, tile // (height * width))
     parts: dict[str, list[Tensor]] = {"mse": [], "mean": [], "peak": [], "cc": [], "ssim": []}
     products = [x.new_zeros(height, width, dtype=torch.float64) for _ in range(3)] if "sam" in names else []
+    whole = None if valid is None else _window_mean(valid.to(torch.float64).unsqueeze(0))[0] == 1
     for first in range(0, bands, step):
         # views where the input is float64 already: nothing below writes into them
         ys, xs = (cube[first : first + step].to(torch.float64).contiguous() for cube in (y, x))
+        # (c, pixels that count); the maps of SSIM and SAM hold zeros in the others' places
+        y_flat, x_flat = (cube.flatten(1) if valid is None else cube[:, valid] for cube in (ys, xs))
+        if valid is not None:
+            ys, xs = ys.where(valid, 0), xs.where(valid, 0)
         (y_low, y_high), (x_low, x_high) = (
-            _extremes(ys, "prediction", image, first),
-            _extremes(xs, "target", image, first),
+            _extremes(y_flat, "prediction", image, first),
+            _extremes(x_flat, "target", image, first),
         )
         if not {"mpsnr", "rmse", "ergas"}.isdisjoint(names):
-            parts["mse"].append((ys - xs).square_().mean((1, 2)))
+            parts["mse"].append((y_flat - x_flat).square_().mean(1))
         if "ergas" in names:
-            parts["mean"].append(xs.mean((1, 2)))
+            parts["mean"].append(x_flat.mean(1))
             parts["peak"].append(torch.maximum(x_low.abs(), x_high.abs()))
         if "cc" in names:
-            parts["cc"].append(_correlation(ys, xs).where((y_low < y_high) & (x_low < x_high), math.nan))
+            parts["cc"].append(_correlation(y_flat, x_flat).where((y_low < y_high) & (x_low < x_high), math.nan))
         if "mssim" in names:
-            parts["ssim"].append(_ssim(ys, xs, data_range, tile))
+            parts["ssim"].append(_ssim(ys, xs, data_range, tile, whole))
         if products:
             for y_band, x_band in zip(ys, xs, strict=True):
                 for total, a, b in zip(products, (x_band, x_band, y_band), (y_band, x_band, y_band), strict=True):
@@ -190,6 +219,7 @@ def _score_image(
         scores["mpsnr"] = (10 * (data_range**2 / values["mse"]).log10()).mean().item()
     if "mssim" in names:
         scores["mssim"] = values["ssim"].mean().item()
+        omitted.update({"mssim": 1} if math.isnan(scores["mssim"]) else {})
     if "sam" in names:
         scores["sam"] = _mean_angle(*products)
         omitted.update({"sam": 1} if math.isnan(scores["sam"]) else {})
@@ -205,8 +235,8 @@ def _score_image(
 
 
 def _correlation(y: Tensor, x: Tensor) -> Tensor:
-    """Pearson's correlation of each band (c,), nan for a constant one; two passes, so no cancellation."""
-    y, x = (bands.flatten(1) - bands.mean((1, 2)).unsqueeze(1) for bands in (y, x))
+    """Pearson's correlation of each band of (c, pixels), nan for a constant one; two passes, so no cancellation."""
+    y, x = (bands - bands.mean(1, keepdim=True) for bands in (y, x))
     xy, xx, yy = (torch.linalg.vecdot(a, b) for a, b in ((x, y), (x, x), (y, y)))
     return ((xy / xx) * (xx / yy).sqrt()).clamp(-1, 1)  # exactly 1 for y = x, unlike xy / (sqrt(xx) sqrt(yy))
 
@@ -219,8 +249,9 @@ def _mean_angle(xy: Tensor, xx: Tensor, yy: Tensor) -> float:
     return cosine.clamp_(-1, 1).acos_().rad2deg_().mean().item()
 
 
-def _ssim(y: Tensor, x: Tensor, data_range: float, tile: int) -> Tensor:
-    """SSIM of each band (c,), averaged over the windows inside the image; a band is cut into overlapping rows."""
+def _ssim(y: Tensor, x: Tensor, data_range: float, tile: int, whole: Tensor | None) -> Tensor:
+    """SSIM of each band (c,), averaged over the windows inside the image, or those of `whole` (H - 6, W - 6); nan where
+    there are none. A band is cut into overlapping rows."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     sample = WINDOW**2 / (WINDOW**2 - 1)
     windows = x.shape[1] - WINDOW + 1  # rows of windows
@@ -234,8 +265,11 @@ def _ssim(y: Tensor, x: Tensor, data_range: float, tile: int) -> Tensor:
         covariance = _window_mean(a * b).sub_(product).mul_(2 * sample).add_(c2)
         variance = _window_mean((a * a).addcmul_(b, b)).sub_(squares).mul_(sample).add_(c2)
         numerator = product.mul_(2).add_(c1).mul_(covariance)
-        total += numerator.div_(squares.add_(c1).mul_(variance)).sum((1, 2))
-    return total / (windows * (x.shape[2] - WINDOW + 1))
+        ssim = numerator.div_(squares.add_(c1).mul_(variance))
+        if whole is not None:
+            ssim = ssim.where(whole[first : first + ssim.shape[1]], 0)
+        total += ssim.sum((1, 2))
+    return total / (windows * (x.shape[2] - WINDOW + 1) if whole is None else int(whole.sum()))
 
 
 def _window_mean(image: Tensor) -> Tensor:
@@ -259,40 +293,10 @@ def _mean_of_kept(values: Tensor, kept: Tensor, name: str, omitted: Counter[str]
 
 
 def _extremes(bands: Tensor, name: str, image: int, first: int) -> tuple[Tensor, Tensor]:
-    """Smallest and largest value of each band (c,); both are finite only if every value is."""
-    low, high = torch.aminmax(bands.flatten(1), dim=1)
+    """Smallest and largest value of each band of (c, pixels); both are finite only if every value is."""
+    low, high = torch.aminmax(bands, dim=1)
     bad = ~(low.isfinite() & high.isfinite())
     if bad.any():
         band = first + int(bad.nonzero()[0])
         raise ValueError(f"{name} holds NaN or infinite values (first in band {band} of image {image})")
     return low, high
-
-
-def _as_tensor(value: "Images", name: str) -> Tensor:
-    """`value` as a floating-point (N, C, H, W) tensor that shares its memory where possible."""
-    if not isinstance(value, Tensor):
-        np = require("numpy", extra="io")
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"{name} is a {type(value).__name__}, expected a torch tensor or a NumPy array")
-        if value.dtype.kind == "f" and value.dtype.itemsize <= 8:  # integers and others go on to the error below
-            native = value.astype(value.dtype.newbyteorder("="), copy=False)
-            native = native.copy() if min(native.strides, default=0) < 0 else native  # torch has no such views
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)  # only read here
-                value = torch.from_numpy(native)
-    if not isinstance(value, Tensor) or not value.is_floating_point():
-        raise TypeError(f"{name} is {value.dtype}, expected floating point: divide counts by the scene's maximum first")
-    if value.ndim not in (3, 4) or value.numel() == 0:
-        raise ValueError(f"{name} has shape {tuple(value.shape)}, expected non-empty (N, C, H, W) or (C, H, W)")
-    value = value.detach().cpu() if value.device.type == "mps" else value.detach()  # no float64 there
-    return value if value.ndim == 4 else value.unsqueeze(0)
-
-
-def _positive_int(value: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if isinstance(value, bool) or number < 1:
-        raise ValueError(f"{name} is {value!r}, expected a positive int")
-    return number

@@ -20,8 +20,8 @@ torch.backends.cuda.matmul.allow_tf32 = False
 
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (
-    *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rich"),
-    *("safetensors", "scipy", "skimage", "triton", "typer"),
+    *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rasterio", "rich"),
+    *("safetensors", "scipy", "skimage", "spectral", "triton", "typer"),
 )
 MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from lkcanet.models import LKCANet
 
 ScenePath = Annotated[
-    Path, typer.Argument(metavar="SCENE", help="A .mat, .npy or .npz file, or a folder of single-band PNG images.")
+    Path,
+    typer.Argument(
+        metavar="SCENE", help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images."
+    ),
 ]
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
@@ -31,13 +34,28 @@ Peak = Annotated[
 Region = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
 ]
+Nodata = Annotated[
+    float | None,
+    typer.Option(help="The value of pixels without data (nan too). Default: what the file declares."),
+]
+DropBadBands = Annotated[
+    bool, typer.Option("--drop-bad-bands", help="Leave out the bands that an ENVI header marks as bad.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
 Network = Literal["lkca_lr", "lkca_net"]
 
 
 def load_scene(
-    path: Path, key: str | None, axes: str | None, size: str | None, peak: float | None, region: str | None = None
+    path: Path,
+    key: str | None,
+    axes: str | None,
+    size: str | None,
+    peak: float | None,
+    region: str | None = None,
+    *,
+    nodata: float | None = None,
+    drop_bad_bands: bool = False,
 ) -> "Scene":
     """Read a scene with the options of the command line; crop it. A prepared folder is its scene."""
     from lkcanet.data import is_prepared, load_prepared, read_scene
@@ -46,7 +64,15 @@ def load_scene(
     if is_prepared(path):
         load_prepared(path)  # raises where the manifest and the scene don't belong together
         path = path / SCENE
-    scene = read_scene(path, key=key, axes=axes, size=None if size is None else parse_pair(size, "--size"), peak=peak)
+    scene = read_scene(
+        path,
+        key=key,
+        axes=axes,
+        size=None if size is None else parse_pair(size, "--size"),
+        peak=peak,
+        nodata=nodata,
+        bad_bands="drop" if drop_bad_bands else "keep",
+    )
     return scene if region is None else crop(scene, region)
 
 
@@ -81,9 +107,13 @@ def load_for(
     region: str | None,
     model: "LKCANet",
     extra: dict[str, Any],
+    *,
+    nodata: float | None = None,
+    drop_bad_bands: bool = False,
 ) -> "Scene":
     """A scene for a network: divided by the peak of its training unless another is given; bands checked."""
-    scene = load_scene(path, key, axes, size, extra.get("peak") if peak is None else peak, region)
+    peaks = extra.get("peak") if peak is None else peak
+    scene = load_scene(path, key, axes, size, peaks, region, nodata=nodata, drop_bad_bands=drop_bad_bands)
     if scene.bands != model.bands:
         raise ValueError(f"{path} has {scene.bands} bands, the network takes {model.bands}")
     if peak is None and "peak" in extra and not 0.02 < float(scene.pixels.max()) < 4:
@@ -115,7 +145,7 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-SCENES, FIGURES = (".npy", ".npz", ".mat"), (".png", ".pdf", ".svg")
+SCENES, FIGURES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff"), (".png", ".pdf", ".svg")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -10,12 +10,14 @@ from . import _shared as shared
 
 def degrade(
     scene: shared.ScenePath,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The LR scene: .npy, .npz or .mat.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The LR scene: .npy, .npz, .mat, .hdr (ENVI) or .tif.")],
     scale: Annotated[int, typer.Option(help="How many times smaller; must divide rows and columns.")] = 4,
     key: shared.Key = None,
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
     region: shared.Region = None,
 ) -> None:
     """Make the low-resolution scene by the bicubic of MATLAB's imresize, as the field does.
@@ -25,7 +27,7 @@ def degrade(
     from lkcanet.data import bicubic_downsample, write_scene
 
     shared.check_output(out, shared.SCENES)
-    loaded = shared.load_scene(scene, key, axes, size, peak, region)
+    loaded = shared.load_scene(scene, key, axes, size, peak, region, nodata=nodata, drop_bad_bands=drop_bad_bands)
     rows, columns = loaded.size
     if scale >= 1 and (rows % scale or columns % scale):
         raise ValueError(

@@ -1,5 +1,6 @@
 """`lkca info`."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,8 @@ def info(
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
     region: shared.Region = None,
     json: shared.Json = False,
 ) -> None:
@@ -28,7 +31,10 @@ def info(
     elif path.suffix == ".safetensors":
         facts = _checkpoint(path)
     else:
-        facts = _scene(path, shared.load_scene(path, key, axes, size, peak, region))
+        facts = _scene(
+            path,
+            shared.load_scene(path, key, axes, size, peak, region, nodata=nodata, drop_bad_bands=drop_bad_bands),
+        )
     if json:
         shared.print_json(facts)
         return
@@ -44,7 +50,7 @@ def info(
             for line in str(backends.status()).splitlines():
                 print(f"  {line}")
         else:
-            print(f"{name:18} {_short(value)}")
+            print(f"{name:18} {_system_name(value) if name == 'crs' and value else _short(value)}")
 
 
 def _short(value: Any) -> str:
@@ -52,6 +58,11 @@ def _short(value: Any) -> str:
         texts = [f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value]
         return ", ".join(texts if len(texts) <= 8 else [*texts[:3], "...", texts[-1]])
     return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
+
+
+def _system_name(crs: str) -> str:
+    """The name inside a WKT text, the first in quotes."""
+    return crs.split('"')[1] if crs.count('"') > 1 else crs
 
 
 def _scene(path: Path, scene: Any) -> dict[str, Any]:
@@ -63,11 +74,31 @@ def _scene(path: Path, scene: Any) -> dict[str, Any]:
         "rows": scene.size[0],
         "columns": scene.size[1],
         "peak": scene.peak,
-        "smallest": float(scene.pixels.min()) * scene.peak,
-        "largest": float(scene.pixels.max()) * scene.peak,
-        "mean": float(scene.pixels.mean(dtype="float64")) * scene.peak,
+        **_values(scene),
         "wavelengths": None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths],
+        "band_names": None if scene.band_names is None else list(scene.band_names),
+        "invalid": 0.0 if scene.valid is None else 1 - float(scene.valid.mean()),  # share of pixels
+        **_ground(scene.georeference),
     }
+
+
+def _values(scene: Any) -> dict[str, float]:
+    """Of the valid pixels, in units of the source; a band at a time."""
+    rows = []
+    for band in scene.pixels:
+        seen = band if scene.valid is None else band[scene.valid]
+        rows.append((float(seen.min()), float(seen.max()), float(seen.mean(dtype="float64"))))
+    smallest, largest, mean = zip(*rows, strict=True)
+    values = {"smallest": min(smallest), "largest": max(largest), "mean": sum(mean) / len(mean)}
+    return {name: value * scene.peak for name, value in values.items()}
+
+
+def _ground(georeference: Any) -> dict[str, Any]:
+    if georeference is None:
+        return {"transform": None, "pixel_size": None, "crs": None}
+    a, b, _, d, e, _ = georeference.transform
+    sides = [math.hypot(a, d), math.hypot(b, e)]
+    return {"transform": list(georeference.transform), "pixel_size": sides, "crs": georeference.crs}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`lkca show`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,6 +31,8 @@ def show(
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
     threads: shared.Threads = None,
 ) -> None:
     """Draw a scene before and after: false colour, error maps, spectra of pixels.
@@ -45,17 +47,20 @@ def show(
     shared.set_threads(threads)
     pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
     model, extra = shared.load_checkpoint(checkpoint)
-    loaded = shared.load_for(scene, key, axes, size, peak, None, model, extra)
+    loaded = shared.load_for(
+        scene, key, axes, size, peak, None, model, extra, nodata=nodata, drop_bad_bands=drop_bad_bands
+    )
     if not lowres:  # a region of the training is in HR pixels
         region = choose_region(region, checkpoint, extra, loaded)
     part = loaded if region is None else shared.crop(loaded, region)
     target, small = (None, part) if lowres else degraded(part, model.scale)
     result = super_resolve(model, small)
+    valid = result.valid if target is None else target.valid
     figure = comparison(
-        small.pixels,
-        bicubic_upsample(small.tensor(), model.scale)[0],
-        result.pixels,
-        None if target is None else target.pixels,
+        _seen(small.pixels, small.valid),
+        _seen(bicubic_upsample(small.tensor(), model.scale)[0].numpy(), valid),
+        _seen(result.pixels, valid),
+        None if target is None else _seen(target.pixels, valid),
         scale=model.scale,
         wavelengths=None if small.wavelengths is None else list(small.wavelengths),
         pixels=pixels,
@@ -64,3 +69,10 @@ def show(
     )
     save_figure(figure, out)
     print(out)
+
+
+def _seen(pixels: Any, valid: Any) -> Any:
+    """NaN where there was no data: not drawn."""
+    import numpy as np
+
+    return pixels if valid is None else np.where(valid, pixels, np.float32(np.nan))

@@ -7,11 +7,12 @@ require("numpy", extra="io")  # everything here is made of it: one clear error i
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
 from lkcanet.data.georeference import Georeference
+from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.readers import read_scene
-from lkcanet.data.scenes import Scene, scene_from_array
+from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
 from lkcanet.data.synthetic import demo_scene
 from lkcanet.data.writers import write_scene

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from lkcanet._optional import require
+from lkcanet.data._raw import reading
 from lkcanet.data.georeference import Georeference
+from lkcanet.data.matlab import is_mat73, mat73_key
 from lkcanet.data.protocols import Placement
-from lkcanet.data.readers import _reading, is_mat73, mat73_key, read_scene
+from lkcanet.data.readers import read_scene
 
 BLOCK = 64 << 20  # bytes of the file's numbers to hold at once; more only where one chunk of the file is larger
 
@@ -62,7 +64,7 @@ class Source:
             part = {"c": (0, placement.bands), "h": placement.rows, "w": (start, stop)}
             shift = {"c": 0, "h": -placement.rows[0], "w": left - start}
             for index in _slabs([part[letter] for letter in axes], self.chunks, self.values.dtype.itemsize):
-                with _reading(self.path, "an image"):
+                with reading(self.path, "an image"):
                     values = np.asarray(self.values[index])
                 if values.dtype.kind == "f" and not np.isfinite(values).all():
                     self._not_finite(values, index)
@@ -118,7 +120,7 @@ def opened(path: Path, key: str | None, axes: str | None, preferred_key: str | N
     if suffix == ".mat" and is_mat73(path):
         h5py = require("h5py", extra="io")
         name = mat73_key(path, key, preferred_key)
-        with _reading(path, "a MATLAB v7.3 file"):
+        with reading(path, "a MATLAB v7.3 file"):
             file = h5py.File(path, "r")
         with file:
             data = file[name]
@@ -129,7 +131,7 @@ def opened(path: Path, key: str | None, axes: str | None, preferred_key: str | N
         yield _source(path, plain, axes or "chw", (1, 1, plain.shape[-1]), None)
         return
     if suffix == ".mat" and key is None and preferred_key is not None:
-        with _reading(path, "a MATLAB file"):
+        with reading(path, "a MATLAB file"):
             names = [name for name, _, _ in require("scipy.io", extra="io").whosmat(path)]
         key = preferred_key if preferred_key in names else None
     scene = read_scene(path, key=key, axes=axes, peak=1.0)
@@ -154,7 +156,7 @@ def _source(path: Path, values: Any, axes: str, chunks: tuple[int, ...], key: st
 
 def _plain_npy(path: Path) -> np.ndarray | None:
     """A memory map of numbers that `write_scene` did not write."""
-    with _reading(path, "an .npy file"):
+    with reading(path, "an .npy file"):
         values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
         plain = values.dtype.kind in "iuf" and values.ndim == 3
         offset = getattr(values, "offset", 0) + values.nbytes

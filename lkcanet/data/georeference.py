@@ -41,3 +41,10 @@ class Georeference:
         """Of the image with `scale` times as many pixels in both directions: its pixels are smaller by `scale`."""
         a, b, c, d, e, f = self.transform
         return Georeference((a / scale, b / scale, c, d / scale, e / scale, f), self.crs)
+
+    def agrees(self, other: "Georeference") -> bool:
+        """Whether the transforms are the same to a billionth of a pixel, whatever the systems are called."""
+        a, b, _, d, e, _ = self.transform
+        tolerance = 1e-9 * max(map(abs, (a, b, d, e)))
+        pairs = zip(self.transform, other.transform, strict=True)
+        return all(abs(mine - its) <= tolerance for mine, its in pairs)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from lkcanet.data.degrade import bicubic_downsample
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene
-from lkcanet.data.splits import patch_grid
+from lkcanet.data.splits import patch_grid, valid_patches
 
 Augment = Literal["enumerate", "random"] | None
 
@@ -50,6 +50,7 @@ class SuperResolutionPatches(Dataset[PatchPair]):
 
     The HR patch is cut from the scene, and the LR patch is made from it by `bicubic_downsample`: cropped, then
     degraded, as SSPSR and MSDformer do, so every patch has mirror borders of its own and no pixel outside it leaks in.
+    A patch with an invalid pixel is left out, of the grid and of `origins`, so `self.origins` may be fewer than given.
     Nothing is cached. The memory map of a scene from `read_scene` (.npy) is opened anew in each worker process.
 
     Augmentation by the eight elements of `dihedral`, the same on both images: "enumerate" makes 8 samples of each patch
@@ -68,7 +69,7 @@ class SuperResolutionPatches(Dataset[PatchPair]):
 
     Raises:
         ValueError: scale, lr_size, stride or augment out of range, stride beside origins, an origin whose patch leaves
-            the scene, or a scene smaller than one patch.
+            the scene, a scene smaller than one patch, or no patch without invalid pixels.
         IndexError: on access beyond the end.
     """
 
@@ -89,7 +90,8 @@ class SuperResolutionPatches(Dataset[PatchPair]):
             raise ValueError(f"augment must be 'enumerate', 'random' or None, got {augment!r}")
         if origins is not None and stride is not None:
             raise ValueError("stride and origins cannot both be given: origins are the grid")
-        self.pixels = (scene if isinstance(scene, Scene) else read_scene(scene)).pixels
+        scene = scene if isinstance(scene, Scene) else read_scene(scene)
+        self.pixels = scene.pixels
         self.scale, self.patch, self.augment, self.seed = scale, scale * lr_size, augment, seed
         if origins is None:
             origins = patch_grid(self.pixels.shape, self.patch, max(1, self.patch // 2) if stride is None else stride)
@@ -98,6 +100,10 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         self.origins = np.array(origins, np.int64).reshape(-1, 2)
         if ((self.origins < 0) | (self.origins + self.patch > self.pixels.shape[1:])).any():
             raise ValueError(f"origins: a {self.patch} x {self.patch} patch leaves the scene of {self._size()} pixels")
+        held = len(self.origins)
+        self.origins = valid_patches(self.origins, self.patch, scene.valid)
+        if held and not len(self.origins):
+            raise ValueError(f"all {held} patches of {self.patch} x {self.patch} pixels hold invalid pixels")
         # shared memory: workers that live on between epochs see set_epoch
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 

@@ -17,7 +17,7 @@ from lkcanet.data._manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerpr
 from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene, check_positive
-from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split
+from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
 from lkcanet.data.writers import append_record
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
@@ -87,7 +87,7 @@ def prepare(
       not state it for Houston and Pavia; the same rule is the default.
     - Validation "patches": 10 % of the patches, drawn by `seed`, as the paper; they overlap training patches. "block":
       `region_split`'s block of 10 % of the training pixels, which shares no pixel with training patches; patches
-      across its border are dropped.
+      across its border are dropped. Either way patches with an invalid pixel (nodata) are left out.
     - pixels = value / peak in float64, rounded to float32. Float64 values of other files than MATLAB v7.3 and plain
       .npy are rounded to float32 before the division too.
     - MATLAB v7.3 and plain .npy files are read twice (once with `peak`) in blocks of 64 MiB, whatever their size;
@@ -135,7 +135,7 @@ def prepare(
         tell(f"reading {file}")
         value = _maximum(source, placement) if given is None else given
         scene = _write_scene(folder / SCENE, source, placement, rules, value)
-        split, drawn = _split(rules, scale, validation, seed)
+        split, drawn = _split(rules, scene, scale, validation, seed)
         manifest = {
             "format": FORMAT,
             "protocol": rules.name,
@@ -198,9 +198,11 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
     test = parse_rect(manifest["test"]["region"], shape)
     patch, stride = train["patch"], train["stride"]
     if held["kind"] == "block":
-        split = region_split(shape, test, patch=patch, stride=stride, validation=held["region"], train=region)
+        split = region_split(
+            shape, test, patch=patch, stride=stride, validation=held["region"], train=region, valid=scene.valid
+        )
     else:
-        split = _drawn_split(shape[1:], test, region, patch, stride, np.array(held["indices"], np.int64))
+        split = _drawn_split(scene, test, region, patch, stride, np.array(held["indices"], np.int64))
     tests = tuple(parse_rect(text, shape) for text in manifest["test"]["images"])
     return Prepared(folder, manifest["protocol"], manifest["scale"], scene, split, tests, manifest)
 
@@ -250,24 +252,34 @@ def _placed(mask: np.ndarray, at: Placement) -> np.ndarray:
     return np.concatenate([mask[slice(*at.rows), slice(*part)] for part in at.columns], 1)
 
 
-def _split(rules: Protocol, scale: int, validation: str, seed: int) -> tuple[Split, dict[str, Any]]:
+def _split(rules: Protocol, scene: Scene, scale: int, validation: str, seed: int) -> tuple[Split, dict[str, Any]]:
     """The split, and the manifest's word on its validation."""
     patch, stride = rules.patch_and_stride(scale)
     if validation == "block":
-        split = region_split(rules.size, rules.test, patch=patch, stride=stride, validation=_SHARE, train=rules.train)
+        split = region_split(
+            scene.size,
+            rules.test,
+            patch=patch,
+            stride=stride,
+            validation=_SHARE,
+            train=rules.train,
+            valid=scene.valid,
+        )
         rule = "a block that shares no pixel with training patches; patches across its border are dropped"
         return split, {"kind": "block", "share": _SHARE, "region": str(split.validation), "rule": rule}
-    count = len(rules.origins(scale))
+    count = len(valid_patches(rules.origins(scale), patch, scene.valid))
+    if count < 2:
+        raise ValueError(f"{count} patches of {patch} x {patch} valid pixels: too few to train and to validate")
     held = np.random.default_rng(seed).permutation(count)[: max(1, round(_SHARE * count))]
     held.sort()
-    split = _drawn_split(rules.size, rules.test, rules.train, patch, stride, held)
+    split = _drawn_split(scene, rules.test, rules.train, patch, stride, held)
     return split, {"kind": "patches", "share": _SHARE, "seed": seed, "rule": _LEAK, "indices": held.tolist()}
 
 
-def _drawn_split(size: Sequence[int], test: Rect, train: Rect, patch: int, stride: int, held: np.ndarray) -> Split:
-    origins = in_rect(train, patch, stride)
+def _drawn_split(scene: Scene, test: Rect, train: Rect, patch: int, stride: int, held: np.ndarray) -> Split:
+    """Of the patches of valid pixels, in the order of `patch_grid`, those of the indices `held` validate."""
+    origins = valid_patches(in_rect(train, patch, stride), patch, scene.valid)
     chosen = np.zeros(len(origins), bool)
     chosen[held] = True
-    return Split(
-        (size[0], size[1]), patch, stride, test, None, origins[~chosen], origins[chosen], in_rect(test, patch, patch)
-    )
+    tests = valid_patches(in_rect(test, patch, patch), patch, scene.valid)
+    return Split(scene.size, patch, stride, test, None, origins[~chosen], origins[chosen], tests)

@@ -1,37 +1,20 @@
-"""Scenes from files: MATLAB v5, v7 and v7.3, .npy, .npz, and folders of single-band images."""
+"""Scenes from files: the one way in, whatever the format."""
 
-import json
 import os
 import re
-import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from lkcanet._optional import require
-from lkcanet.data.scenes import Scene, check_positive, scene_from_array, to_bands
+from lkcanet.data import arrays, envi, geotiff, matlab
+from lkcanet.data._raw import Raw, reading
+from lkcanet.data.normalise import can_hold, scene_from_array, without_nodata
+from lkcanet.data.scenes import Scene, check_positive
 
-MARKER = "lkcanet_scene"  # the variable that marks a file of write_scene; it holds the version of the layout
-SUPPORTED = ".mat, .npy, .npz, or a folder of single-band .png images"
-_MATLAB_NUMERIC = {"double", "single"} | {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
-
-
-class _Variable(NamedTuple):
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    numeric: bool
-
-
-class _Raw(NamedTuple):
-    """What a format reader found; `own` holds the metadata where write_scene wrote the file."""
-
-    values: np.ndarray
-    axes: str | None
-    own: dict[str, Any] | None = None
+SUPPORTED = ".mat, .npy, .npz, ENVI (.hdr), GeoTIFF (.tif, .tiff), or a folder of single-band .png images"
 
 
 def read_scene(
@@ -41,6 +24,8 @@ def read_scene(
     axes: str | None = None,
     size: tuple[int, int] | None = None,
     peak: float | None = None,
+    nodata: float | None = None,
+    bad_bands: Literal["keep", "drop"] = "keep",
 ) -> Scene:
     """Read a scene and normalise it: pixels = values / peak, (B, H, W) float32.
 
@@ -50,10 +35,16 @@ def read_scene(
     | .npz | the same | chw |
     | .npy (memory-mapped; stays so where it is float32, chw and needs no division) | - | chw |
     | folder | its .png images, one a band, in natural order of their names | - |
+    | ENVI: the .hdr, or the data file with its header beside it (memory-mapped as .npy) | - | the header's |
+    | GeoTIFF .tif, .tiff (rasterio) | its bands, without alpha | - |
 
-    Files of `write_scene` hold normalised pixels, their peak, wavelengths and name, and give back exactly these; an
-    explicit `peak` renormalises them (pixels * stored / peak). Other files are normalised by their maximum, or by
-    `peak` (for example 65535 for CAVE).
+    Files of `write_scene` hold normalised pixels, their peak and all other fields, and give back exactly these; an
+    explicit `peak` renormalises them (pixels * stored / peak). Other files are normalised by the maximum of their valid
+    pixels, or by `peak` (for example 65535 for CAVE). Scale factors and offsets that a file declares are not applied.
+
+    ENVI and GeoTIFF also give wavelengths (in nm), band names and the georeference; see `lkcanet.data.envi` and
+    `lkcanet.data.geotiff`. A pixel is invalid where any band holds the nodata value, or where the file's mask or alpha
+    says so. What an invalid pixel holds is replaced by the spectrum of the nearest valid pixel and counts nowhere.
 
     Args:
         path: the file or folder.
@@ -62,199 +53,91 @@ def read_scene(
             "cp" / "pc" with p = pixels in column-major (MATLAB) order, as unmixing data come.
         size: (rows, columns), with "cp" and "pc" only.
         peak: the normaliser.
+        nodata: the value that marks invalid pixels, NaN included; instead of the one that the file declares.
+        bad_bands: what to do with bands that an ENVI header marks as bad (bbl): "keep" them, with a warning, or "drop".
 
     Raises:
-        FileNotFoundError: no such file.
-        OSError: the file cannot be read: truncated, corrupt, or not what its suffix says.
+        FileNotFoundError: no such file, or an ENVI header without its data.
+        OSError: the file cannot be read: truncated, corrupt, or not what its suffix or header says.
         ValueError: unsupported suffix, unknown or ambiguous key (lists the keys and shapes), wrong axes or size, not
-            real numbers, bands of different sizes, an empty folder, NaN or infinite pixels (with their count and the
-            first position), no positive pixel, or a peak that is not positive and finite.
+            real numbers, bands of different sizes, an empty folder, a header that contradicts itself, NaN or infinite
+            valid pixels (with their count and the first position), no positive pixel, bands of nothing but nodata, no
+            valid pixel, a nodata value that the pixels can't hold, or a peak that is not positive and finite.
+        ModuleNotFoundError: the package for this format is not installed; the message names the extra that brings it.
     """
     path = Path(path)
     peak = None if peak is None else check_positive(peak, "peak")
+    if bad_bands not in ("keep", "drop"):
+        raise ValueError(f"bad_bands must be 'keep' or 'drop', got {bad_bands!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
+    raw = _read(path, key, axes, size, bad_bands)
+    if raw.own is not None:
+        return _own_scene(path, raw, axes, size, peak, nodata)
+    values = _to_chw(raw, axes, size, path)
+    valid = raw.valid
+    if nodata is not None and not can_hold(values.dtype, nodata):
+        raise ValueError(f"{path}: nodata {nodata:g} cannot occur in pixels of {values.dtype}")
+    marker = raw.nodata if nodata is None else nodata
+    if marker is not None and values.dtype.kind in "iuf":
+        clean = without_nodata(values, marker, f"{path}: ")
+        valid = clean if valid is None else clean & valid
+    if valid is not None and not valid.any():
+        raise ValueError(f"{path}: no pixel is valid: every one is nodata or masked")
+    return scene_from_array(values, peak=peak, name=path.stem, source=str(path), valid=valid, **(raw.facts or {}))
+
+
+def _read(
+    path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None, bad_bands: Literal["keep", "drop"]
+) -> Raw:
+    """By folder, suffix, or header beside the file."""
     suffix = "folder" if path.is_dir() else path.suffix.lower()
-    readers: dict[str, Callable[[Path, str | None], _Raw]] = {
-        ".mat": _read_mat,
-        ".npz": _read_npz,
-        ".npy": _read_npy,
-        "folder": _read_folder,
-    }
-    if suffix not in readers:
-        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {SUPPORTED}")
-    if key is not None and suffix in (".npy", "folder"):
+    if suffix in (".mat", ".npz"):
+        return (matlab.read_mat if suffix == ".mat" else arrays.read_npz)(path, key)
+    header = None if suffix in (".npy", "folder", *geotiff.SUFFIXES) else envi.header_of(path)
+    if header is None and suffix not in (".npy", "folder", *geotiff.SUFFIXES):
+        lacks = f"; ENVI data need {path.name}.hdr or {path.stem}.hdr beside them" if suffix in envi.SUFFIXES else ""
+        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {SUPPORTED}{lacks}")
+    if key is not None:
         raise ValueError(f"{path}: key {key!r} was given, but this kind of file holds one array without a name")
-    raw = readers[suffix](path, key)
-    if raw.own is None:
-        values = to_bands(raw.values, axes or _default_axes(raw, path), size, source=str(path))
-        return scene_from_array(values, peak=peak, name=path.stem, source=str(path))
+    if suffix in (".npy", "folder"):
+        return arrays.read_npy(path) if suffix == ".npy" else _read_folder(path)
+    if axes is not None or size is not None:
+        raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
+    return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header, bad_bands)
+
+
+def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path) -> np.ndarray:
+    """The values as (bands, rows, columns)."""
+    if axes is None and raw.values.ndim == 2:
+        arrays.to_bands(raw.values, "chw", source=str(path))  # raises, with the options that would read it
+    return arrays.to_bands(raw.values, axes or raw.axes or "chw", size, source=str(path))
+
+
+def _own_scene(
+    path: Path,
+    raw: Raw,
+    axes: str | None,
+    size: tuple[int, int] | None,
+    peak: float | None,
+    nodata: float | None,
+) -> Scene:
+    """What write_scene wrote."""
+    assert raw.own is not None
     if (axes or raw.axes) != raw.axes or size is not None:
         raise ValueError(f"{path}: was written by write_scene with axes {raw.axes!r}: leave axes and size out")
+    if nodata is not None:
+        raise ValueError(f"{path}: was written by write_scene with its mask: leave nodata out")
     stored = raw.own["peak"]
-    values = to_bands(raw.values, raw.axes or "chw", source=str(path))
+    values = arrays.to_bands(raw.values, raw.axes or "chw", source=str(path))
     # dividing by peak / stored = 1 keeps the pixels, and a memory map, as they are
-    scene = scene_from_array(values, peak=1.0 if peak is None else peak / stored, source=str(path))
-    return Scene(scene.pixels, stored if peak is None else peak, **{k: v for k, v in raw.own.items() if k != "peak"})
+    divisor = 1.0 if peak is None else peak / stored
+    scene = scene_from_array(values, peak=divisor, source=str(path), valid=raw.valid)
+    with reading(path, "a scene of write_scene"):
+        return replace(scene, **{**raw.own, "peak": stored if peak is None else peak})
 
 
-@contextmanager
-def _reading(path: Path, what: str) -> Iterator[None]:
-    """Libraries raise nearly anything on damaged files (zlib.error, TypeError, struct.error, ...): make it OSError."""
-    try:
-        yield
-    except (MemoryError, PermissionError):
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise OSError(f"{path}: cannot be read as {what}, truncated or corrupt? ({reason})") from error
-
-
-def _default_axes(raw: _Raw, path: Path) -> str:
-    if raw.values.ndim == 2:
-        to_bands(raw.values, "chw", source=str(path))  # raises, with the options that would read it
-    return raw.axes or "chw"
-
-
-def _choose(variables: list[_Variable], key: str | None, path: Path) -> str:
-    """The variable to read, or a ValueError that lists them all."""
-    listing = ", ".join(f"{v.name} {v.shape} {v.kind}" for v in variables) or "none"
-    named = {v.name: v for v in variables}
-    if key is not None:
-        if key not in named:
-            raise ValueError(f"{path}: has no key {key!r}; keys: {listing}")
-        if not named[key].numeric:
-            raise ValueError(f"{path}: {key!r} must hold real integers or floats, it is {named[key].kind}")
-        return key
-    images = [
-        v.name for v in variables if v.numeric and (len(v.shape) == 3 or (len(v.shape) == 2 and min(v.shape) > 1))
-    ]
-    if len(images) != 1:
-        found = "no 2-D or 3-D numeric variable" if not images else f"{len(images)} that could be the scene: give key"
-        raise ValueError(f"{path}: {found}; keys: {listing}")
-    return images[0]
-
-
-def _own(values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Metadata of write_scene from the variables of a file."""
-    with _reading(path, "a scene of write_scene"):
-        wavelengths = values.get("wavelengths")
-        text = {k: str(np.asarray(values[k]).item()) if np.size(values[k]) else "" for k in ("name", "source")}
-        return {
-            "peak": float(np.asarray(values["peak"]).item()),
-            "wavelengths": None if wavelengths is None else np.asarray(wavelengths, np.float64).ravel(),
-            **text,
-        }
-
-
-def is_mat73(path: Path) -> bool:
-    """Whether a file is MATLAB v7.3, that is HDF5, by its first bytes."""
-    with path.open("rb") as file:
-        head = file.read(520)
-    hdf5 = b"\x89HDF\r\n\x1a\n"  # MATLAB writes 512 bytes of its own before it
-    return head.startswith((b"MATLAB 7.3", hdf5)) or head[512:] == hdf5
-
-
-def _read_mat(path: Path, key: str | None) -> _Raw:
-    if is_mat73(path):
-        return _read_mat73(path, key)
-    scipy_io = require("scipy.io", extra="io")
-    with _reading(path, "a MATLAB file"):
-        contents = scipy_io.whosmat(path)
-    variables = [_Variable(name, tuple(shape), kind, kind in _MATLAB_NUMERIC) for name, shape, kind in contents]
-    own = MARKER in {v.name for v in variables} and key in (None, "pixels")
-    key = _choose(variables, "pixels" if own else key, path)
-    with _reading(path, "a MATLAB file"):
-        loaded = scipy_io.loadmat(path, variable_names=None if own else [key])
-        values = loaded[key]
-    if own and values.ndim == 2:  # MATLAB drops a last axis of 1
-        values = values[:, :, None]
-    return _Raw(values, "hwc", _own(loaded, path) if own else None)
-
-
-def _read_mat73(path: Path, key: str | None) -> _Raw:
-    """MATLAB v7.3 is HDF5 with the axes reversed."""
-    h5py = require("h5py", extra="io")
-    key = mat73_key(path, key)
-    with _reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        return _Raw(file[key][()].T, "hwc")
-
-
-def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
-    """The variable of a v7.3 file to read: `key`, else `preferred` where it is there, else the only one that could be
-    the scene. Text and logicals are integers in the file, marked by an attribute."""
-    h5py = require("h5py", extra="io")
-    with _reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        variables = []
-        for name, item in file.items():
-            if name.startswith("#"):
-                continue
-            shape, kind = (item.shape[::-1], str(item.dtype)) if isinstance(item, h5py.Dataset) else ((), "struct")
-            declared = item.attrs.get("MATLAB_class", kind)
-            declared = declared.decode() if isinstance(declared, bytes) else str(declared)
-            numeric = (
-                isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf" and declared not in ("char", "logical")
-            )
-            complex_kind = "complex or structured" if kind.startswith("[") else declared
-            variables.append(_Variable(name, shape, complex_kind, numeric))
-    if key is None and preferred in {v.name for v in variables}:
-        key = preferred
-    return _choose(variables, key, path)
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype of the .npy data that starts here; leaves the file at the first value."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _read_npz(path: Path, key: str | None) -> _Raw:
-    variables = []
-    with _reading(path, "an .npz file"), zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if member.endswith(".npy"):
-                with archive.open(member) as file:
-                    shape, dtype = _header(file)
-                variables.append(_Variable(member.removesuffix(".npy"), shape, str(dtype), dtype.kind in "iuf"))
-    own = MARKER in {v.name for v in variables} and key in (None, "pixels")
-    key = _choose(variables, "pixels" if own else key, path)
-    with _reading(path, "an .npz file"), np.load(path, allow_pickle=False) as archive:
-        return _Raw(archive[key], "chw", _own(dict(archive), path) if own else None)
-
-
-def _read_npy(path: Path, key: str | None) -> _Raw:
-    with _reading(path, "an .npy file"), path.open("rb") as file:
-        shape, dtype = _header(file)
-        start = file.tell()
-    if dtype.kind not in "iuf" or len(shape) not in (2, 3) or 0 in shape:
-        raise ValueError(f"{path}: pixels must be a 2-D or 3-D array of real numbers, got {dtype} of shape {shape}")
-    with _reading(path, "an .npy file"):
-        # copy on write: torch can wrap it, and no write ever reaches the file
-        values = np.load(path, mmap_mode="c", allow_pickle=False)
-    return _Raw(values, "chw", _npy_record(path, start + values.nbytes))
-
-
-def _npy_record(path: Path, start: int) -> dict[str, Any] | None:
-    """The metadata that write_scene saves as a second array behind the pixels, or None in other files."""
-    with path.open("rb") as file:
-        file.seek(start)
-        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-            return None
-        file.seek(start)
-        with _reading(path, "an .npy file with a second array"):
-            text = str(np.load(file, allow_pickle=False))
-    try:
-        record = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or MARKER not in record:
-        return None
-    return _own(record, path)
-
-
-def _read_folder(path: Path, key: str | None) -> _Raw:
+def _read_folder(path: Path) -> Raw:
     imageio = require("imageio.v3", extra="io")
 
     def natural(file: Path) -> list[str | int]:
@@ -265,7 +148,7 @@ def _read_folder(path: Path, key: str | None) -> _Raw:
         raise ValueError(f"{path}: the folder holds no .png image")
     values: np.ndarray | None = None
     for index, file in enumerate(files):
-        with _reading(file, "a PNG image"):
+        with reading(file, "a PNG image"):
             band = imageio.imread(file, plugin="pillow")
         if band.ndim != 2:
             raise ValueError(f"{file}: a band must be a greyscale image, got shape {band.shape}")
@@ -277,4 +160,4 @@ def _read_folder(path: Path, key: str | None) -> _Raw:
             )
         values[index] = band
     assert values is not None
-    return _Raw(values, "chw")
+    return Raw(values, "chw")

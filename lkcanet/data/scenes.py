@@ -1,7 +1,6 @@
 """A hyperspectral scene in memory: pixels divided by a normaliser that stays with them."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,8 +42,8 @@ class Scene:
         TypeError: `pixels` is not a float32 numpy array, or `valid` not one of bool.
         ValueError: a wrong number of axes, no pixels, not contiguous, a peak that is not positive and finite,
             wavelengths that are not B positive finite numbers, not B band names, `valid` not (H, W) or nowhere true.
-            Pixels are not searched for NaN here (that would read
-            a whole memory map); `scene_from_array` and `read_scene` do.
+            Pixels are not searched for NaN here (that would read a whole memory map); `scene_from_array` and
+            `read_scene` do.
     """
 
     pixels: np.ndarray
@@ -131,125 +130,7 @@ class Scene:
         return replace(self, pixels=pixels, valid=valid, georeference=shrunk)
 
 
-def scene_from_array(
-    values: np.ndarray,
-    *,
-    peak: float | None = None,
-    wavelengths: Sequence[float] | np.ndarray | None = None,
-    name: str = "",
-    source: str = "",
-) -> Scene:
-    """Normalise (B, H, W) values of any real dtype: pixels = values / peak, computed in float64, stored as float32.
-
-    The default peak is the maximum of all values, as SSPSR and MSDformer divide by the maximum of the cube. Float32,
-    contiguous values with peak 1 are taken as they are, without a copy.
-
-    Args:
-        values: (B, H, W) integers or floats.
-        peak: the normaliser; None takes the maximum.
-        wavelengths: (B,) in nm.
-        name, source: see `Scene`; `source` also starts the error messages.
-
-    Raises:
-        ValueError: not real numbers, not (B, H, W), NaN or infinite pixels, no positive pixel where the peak is to be
-            the maximum, a peak that is not positive and finite, a quotient too large for float32.
-    """
-    where = f"{source}: " if source else ""
-    values = values if isinstance(values, np.ndarray) else np.asarray(values)
-    if values.dtype.kind not in "iuf":
-        raise ValueError(f"{where}pixels must be real integers or floats, got dtype {values.dtype}")
-    if values.ndim != 3 or 0 in values.shape:
-        raise ValueError(f"{where}pixels must be (bands, rows, columns), none of them 0, got shape {values.shape}")
-    if values.dtype.kind == "f":
-        _check_finite(values, where)
-    if peak is None:
-        peak = max(float(band.max()) for band in values)
-        if peak <= 0:
-            what = "every pixel is 0" if not any(band.any() for band in values) else f"the largest pixel is {peak:g}"
-            raise ValueError(f"{where}cannot normalise by the maximum: {what}; give peak explicitly")
-    peak = check_positive(peak, f"{where}peak")
-    pixels = _divide(values, peak, where)
-    nanometres = None if wavelengths is None else np.asarray(wavelengths)
-    return Scene(pixels, peak, nanometres, name, source)
-
-
-def to_bands(values: np.ndarray, axes: str, size: tuple[int, int] | None = None, *, source: str = "") -> np.ndarray:
-    """Return a (bands, rows, columns) view of an array whose axes are named.
-
-    Args:
-        values: the array.
-        axes: one letter an axis. For 3-D arrays any order of c (bands), h (rows), w (columns); for 2-D arrays "hw" or
-            "wh" (one band), or "cp" / "pc" with p = pixels in column-major (MATLAB) order, the layout of unmixing
-            papers: pixel i is row i % rows, column i // rows.
-        size: (rows, columns), needed for p and only there.
-        source: starts the error messages.
-
-    Raises:
-        ValueError: axes unknown or not matching the array, size missing, useless, or not matching the pixels.
-    """
-    where = f"{source}: " if source else ""
-    letters = "".join(sorted(axes))
-    if letters not in ("chw", "hw", "cp"):
-        raise ValueError(
-            f"{where}axes must be an order of 'chw', 'hw', 'wh', 'cp' or 'pc' "
-            f"(c bands, h rows, w columns, p pixels in column-major order), got {axes!r}"
-        )
-    if len(axes) != values.ndim:
-        raise ValueError(f"{where}axes {axes!r} do not fit shape {values.shape}{_hint(values)}")
-    if axes == "chw" and size is None:
-        return values  # not even a view: a memory map stays one that can be found again
-    if letters != "cp":
-        if size is not None:
-            raise ValueError(f"{where}size goes with axes 'cp' or 'pc' only, got axes {axes!r} and size {size}")
-        order = values[None] if letters == "hw" else values
-        return order.transpose([("c" + axes if letters == "hw" else axes).index(letter) for letter in "chw"])
-    if size is None:
-        raise ValueError(f"{where}axes {axes!r} need size=(rows, columns){_hint(values)}")
-    matrix = values if axes == "cp" else values.T
-    rows, columns = size
-    if rows < 1 or columns < 1 or rows * columns != matrix.shape[1]:
-        raise ValueError(f"{where}size {size} does not make {matrix.shape[1]} pixels of shape {values.shape}")
-    return matrix.reshape(matrix.shape[0], columns, rows).transpose(0, 2, 1)
-
-
-def _hint(values: np.ndarray) -> str:
-    """For a 2-D array: the options that would read it."""
-    if values.ndim != 2:
-        return ""
-    axes, pixels = ("cp", values.shape[1]) if values.shape[0] <= values.shape[1] else ("pc", values.shape[0])
-    side = math.isqrt(pixels)
-    size = f"({side}, {side})" if side * side == pixels else "(rows, columns)"
-    return f"; if it is (bands, pixels) or its transpose, try axes={axes!r}, size={size}; for one band, axes='hw'"
-
-
 def _describe(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"{value.dtype} of shape {value.shape}"
     return type(value).__name__
-
-
-def _check_finite(values: np.ndarray, where: str) -> None:
-    """Band by band, so that a memory map larger than the memory passes."""
-    count, first = 0, None
-    for index, band in enumerate(values):
-        bad = ~np.isfinite(band)
-        if bad.any():
-            first = first or (index, *(int(i) for i in np.argwhere(bad)[0]))
-            count += int(bad.sum())
-    if first is not None:
-        raise ValueError(
-            f"{where}{count} of {values.size} pixels are NaN or infinite, "
-            f"the first at band {first[0]}, row {first[1]}, column {first[2]}"
-        )
-
-
-def _divide(values: np.ndarray, peak: float, where: str) -> np.ndarray:
-    if peak == 1 and values.dtype == np.float32 and values.flags.c_contiguous:
-        return values
-    pixels = np.empty(values.shape, np.float32)
-    with np.errstate(over="ignore", under="ignore"):
-        for band, quotient in zip(values, pixels, strict=True):
-            np.divide(band, peak, out=quotient, dtype=np.float64, casting="unsafe")
-            if not np.isfinite(quotient).all():
-                raise ValueError(f"{where}pixels / peak is too large for float32 with peak {peak:g}")
-    return pixels

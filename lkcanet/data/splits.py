@@ -115,6 +115,16 @@ def patch_grid(shape: Sequence[int], patch: int, stride: int) -> np.ndarray:
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
+def valid_patches(origins: np.ndarray, patch: int, valid: np.ndarray | None) -> np.ndarray:
+    """Those of the origins (n, 2) whose patch holds no invalid pixel; all where `valid` (H, W) is None."""
+    if valid is None:
+        return origins
+    sums = np.pad(valid.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    top, left = origins.T
+    inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]
+    return origins[inside == patch**2]
+
+
 def region_split(
     shape: Sequence[int],
     test: Rect | str,
@@ -123,6 +133,7 @@ def region_split(
     stride: int,
     validation: float | Rect | str = 0.1,
     train: Rect | str | None = None,
+    valid: np.ndarray | None = None,
 ) -> Split:
     """Split one scene into a test rectangle, a validation block and the rest, which trains.
 
@@ -143,12 +154,16 @@ def region_split(
         stride: step of the training and validation grids in pixels.
         validation: fraction in [0, 1), or a rectangle.
         train: the training rectangle; the whole scene by default.
+        valid: (H, W) bool, such as `Scene.valid`: patches with an invalid pixel are left out of all three parts. The
+            rectangles stay where they are.
 
     Raises:
         ValueError: patch, stride or fraction out of range, rectangles outside the scene or overlapping, no patch fits
-            the validation block, or none the training region (says which sizes would fit).
+            the validation block, or none the training region (says which sizes would fit), or `valid` of another shape.
     """
     height, width = (int(length) for length in shape[-2:])
+    if valid is not None and (valid.shape != (height, width) or valid.dtype != np.bool_):
+        raise ValueError(f"valid must be bool of shape {(height, width)}, got {valid.dtype} of {valid.shape}")
     test = _inside(test, (height, width), "test")
     outer = Rect(0, height, 0, width) if train is None else _inside(train, (height, width), "train")
     if train is not None and _overlap(outer, test):
@@ -161,9 +176,11 @@ def region_split(
     held: np.ndarray = np.zeros((0, 2), np.int64)
     if block is not None:
         free[block.slices] = False
-        held = in_rect(block, patch, stride)
+        held = valid_patches(in_rect(block, patch, stride), patch, valid)
         if not len(held):
-            raise ValueError(f"no {patch} x {patch} patch fits the validation block {block}: take a smaller patch")
+            what = "fits" if valid is None else "of valid pixels fits"
+            raise ValueError(f"no {patch} x {patch} patch {what} the validation block {block}: take a smaller patch")
+    free = free if valid is None else free & valid
     origins = _in_region(free, patch, stride)
     if not len(origins):
         # what fits also fits when made smaller, as the origins stay: the sizes that fit come first
@@ -175,7 +192,8 @@ def region_split(
             f"no {patch} x {patch} training patch fits {outer} of the {height} x {width} scene "
             f"beside {blocks}: {advice}"
         )
-    return Split((height, width), patch, stride, test, block, origins, held, in_rect(test, patch, patch))
+    tested = valid_patches(in_rect(test, patch, patch), patch, valid)
+    return Split((height, width), patch, stride, test, block, origins, held, tested)
 
 
 def _inside(rect: Rect | str, shape: tuple[int, int], argument: str) -> Rect:
@@ -236,8 +254,4 @@ def _in_region(free: np.ndarray, patch: int, stride: int) -> np.ndarray:
     if not len(rows):
         return np.zeros((0, 2), np.int64)
     box = Rect(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
-    origins = in_rect(box, patch, stride)
-    sums = np.pad(free.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    top, left = origins.T
-    inside = sums[top + patch, left + patch] - sums[top, left + patch] - sums[top + patch, left] + sums[top, left]
-    return origins[inside == patch**2]
+    return valid_patches(in_rect(box, patch, stride), patch, free)

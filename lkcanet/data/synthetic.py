@@ -3,7 +3,8 @@
 import numpy as np
 
 from lkcanet._optional import require
-from lkcanet.data.scenes import Scene, scene_from_array
+from lkcanet.data.normalise import scene_from_array
+from lkcanet.data.scenes import Scene
 
 MATERIALS = ("crop", "meadow", "wood", "soil", "stubble", "asphalt", "tile", "concrete", "metal", "water")
 _CROP, _MEADOW, _WOOD, _SOIL, _STUBBLE, _ASPHALT, _TILE, _CONCRETE, _METAL, _WATER = range(len(MATERIALS))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,23 +10,37 @@ import numpy as np
 
 from lkcanet._files import atomic_path
 from lkcanet._optional import require
-from lkcanet.data.readers import MARKER
+from lkcanet.data._envi_writer import write_envi
+from lkcanet.data._raw import metadata
+from lkcanet.data.geotiff import write_geotiff
 from lkcanet.data.scenes import Scene
 
 _MAT5_LIMIT = 2**32 - 2**16  # MATLAB v5 counts bytes in 32 bits; leave room for the header
 
 
 def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
-    """Write a scene so that `read_scene` gives back identical pixels, peak, wavelengths, name and source.
+    """Write a scene so that `read_scene` gives back identical pixels and every other field of it.
 
     The pixels are written as they are, normalised: `pixels * peak` are the units of the source.
 
-    - .npy: pixels (B, H, W), and behind them a second `np.save` array, a JSON text with the rest: one file, so that the
-      two cannot part. `np.load` gives the pixels and can memory-map them. Best for large scenes.
-    - .npz: pixels (B, H, W), peak, wavelengths, name, source, lkcanet_scene; not compressed.
+    - .npy: pixels (B, H, W), and behind them a second `np.save` array, a JSON text with the rest, and a third, the
+      mask, where there is one: one file, so that they cannot part. `np.load` gives the pixels and can memory-map them.
+      Best for large scenes.
+    - .npz: pixels (B, H, W), peak, name, source, lkcanet_scene and, where the scene has them, wavelengths, band_names,
+      transform, crs and valid; not compressed.
     - .mat: the same as MATLAB v5, with pixels (H, W, B); at most 4 GB.
+    - .hdr: ENVI, two files: the header X.hdr and X.img, float32, bsq. Wavelengths in nm, band names (without commas),
+      the gain `peak` for each band, map info and coordinate system string, the last as the scene has it.
+    - .tif, .tiff: GeoTIFF, float32, tiled, deflate with predictor 3; transform, CRS, band descriptions, tags
+      `wavelength` in nm, the scale `peak` for each band.
 
-    The file appears under its name only when complete: a failed write leaves what was there before.
+    ENVI and GeoTIFF declare the gain or scale that gives source units, which GIS programs apply or show. Invalid pixels
+    are NaN there, which is declared as nodata, and read back as the nearest valid pixel; the other formats keep them.
+    What these two formats can't say exactly is kept in a record of their own (JSON), which a reader trusts only as far
+    as the file's own words agree with it. An affine map with shear, or upside down, is in an ENVI file's record alone.
+
+    A file appears under its name only when complete: a failed write leaves what was there before. Of the two files of
+    ENVI the header comes last and any old header goes first, so that it never describes other data than its own.
 
     Args:
         path: the file; its suffix chooses the format. Its folder must exist.
@@ -33,25 +48,25 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
 
     Raises:
         TypeError: `scene` is not a Scene.
-        ValueError: unsupported suffix, or more pixels than a .mat v5 file holds (nothing is written then).
+        ValueError: unsupported suffix, more pixels than a .mat v5 file holds, or a CRS that PROJ doesn't know where a
+            GeoTIFF is written (nothing is written then).
         FileNotFoundError: the folder does not exist.
         OSError: the write failed, for example a full disk.
+        ModuleNotFoundError: the package for this format is not installed; the message names the extra that brings it.
     """
     path = Path(path)
     if not isinstance(scene, Scene):
         raise TypeError(f"scene must be a Scene, got {type(scene).__name__}")
-    writers = {".npy": _write_npy, ".npz": _write_npz, ".mat": _write_mat}
-    if path.suffix.lower() not in writers:
-        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {', '.join(writers)}")
-    if path.suffix.lower() == ".mat" and scene.pixels.nbytes > _MAT5_LIMIT:
+    suffix = path.suffix.lower()
+    if suffix == ".hdr":
+        write_envi(path, scene)
+        return
+    if suffix not in _WRITERS:
+        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {', '.join(SUFFIXES)}")
+    if suffix == ".mat" and scene.pixels.nbytes > _MAT5_LIMIT:
         raise ValueError(f"{path}: {scene.pixels.nbytes / 1e9:.1f} GB do not fit a .mat v5 file (4 GB); write .npy")
     with atomic_path(path) as temporary:
-        writers[path.suffix.lower()](temporary, scene)
-
-
-def _metadata(scene: Scene) -> dict[str, Any]:
-    wavelengths = {} if scene.wavelengths is None else {"wavelengths": scene.wavelengths}
-    return {MARKER: 1, "peak": scene.peak, "name": scene.name, "source": scene.source, **wavelengths}
+        _WRITERS[suffix](temporary, scene)
 
 
 def _write_npy(path: Path, scene: Scene) -> None:
@@ -61,17 +76,37 @@ def _write_npy(path: Path, scene: Scene) -> None:
 
 
 def append_record(file: BinaryIO, scene: Scene) -> None:
-    """Write the second array of a scene's .npy file, all but its pixels, which come before it."""
-    np.save(file, np.array(json.dumps(_metadata(scene), default=np.ndarray.tolist)))
+    """Write what follows the pixels in a scene's .npy file: the text with the rest, and the mask where there is one."""
+    fields = {**metadata(scene), "masked": scene.valid is not None}
+    np.save(file, np.array(json.dumps(fields, default=np.ndarray.tolist)))
+    if scene.valid is not None:
+        np.save(file, scene.valid)
+
+
+def _variables(scene: Scene) -> dict[str, Any]:
+    return metadata(scene) | ({} if scene.valid is None else {"valid": scene.valid})
 
 
 def _write_npz(path: Path, scene: Scene) -> None:
     # an open file: to a path that ends in .NPZ np.savez would append .npz, and the empty temporary would be renamed
     with path.open("wb") as file:
-        np.savez(file, pixels=scene.pixels, **_metadata(scene))
+        np.savez(file, pixels=scene.pixels, **_variables(scene))
 
 
 def _write_mat(path: Path, scene: Scene) -> None:
     scipy_io = require("scipy.io", extra="io")
+    fields = _variables(scene)
+    if "band_names" in fields:
+        fields["band_names"] = np.array([*fields["band_names"], None], object)[:-1]  # a cell array of texts
     # pixels last: a file that is cut short misses them and is refused, and never read without its peak
-    scipy_io.savemat(path, {**_metadata(scene), "pixels": scene.pixels.transpose(1, 2, 0)}, oned_as="row")
+    scipy_io.savemat(path, {**fields, "pixels": scene.pixels.transpose(1, 2, 0)}, oned_as="row")
+
+
+_WRITERS: dict[str, Callable[[Path, Scene], None]] = {
+    ".npy": _write_npy,
+    ".npz": _write_npz,
+    ".mat": _write_mat,
+    ".tif": write_geotiff,
+    ".tiff": write_geotiff,
+}
+SUFFIXES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff")

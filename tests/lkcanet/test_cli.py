@@ -242,8 +242,8 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     assert "does not exist" in fails("degrade", scene, tmp_path / "none" / "lr.npy")
     validation = ("--validation", 0, "--out", tmp_path / "run", "--scale", 2, "--patch", 8, "--groups", 1)
     assert "--validation must leave a block" in fails("train", scene, "--test", "0:48,40:64", *validation)
-    assert "unsupported suffix '.tif'" in fails("degrade", scene, tmp_path / "lr.tif", "--scale", 2)
-    for command, out in (("super-resolve", "sr.tif"), ("show", "--out=show.bmp")):  # before the network runs
+    assert "unsupported suffix '.bmp'" in fails("degrade", scene, tmp_path / "lr.bmp", "--scale", 2)
+    for command, out in (("super-resolve", "sr.bmp"), ("show", "--out=show.bmp")):  # before the network runs
         missing = tmp_path / "none.safetensors"
         assert "unsupported suffix '." in fails(command, scene, out, "-c", missing)
     assert "no checkpoint at" in fails("evaluate", scene, "-c", tmp_path / "none.safetensors")

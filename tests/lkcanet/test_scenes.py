@@ -134,7 +134,7 @@ def test_missing_and_unsupported(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"a.mat: no such file"):
         read_scene(tmp_path / "a.mat")
     (tmp_path / "a.jpg").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a.jpg: unsupported suffix '.jpg'; supported: .mat, .npy, .npz, or a folder"):
+    with pytest.raises(ValueError, match=r"a.jpg: unsupported suffix '.jpg'; supported: .mat, .npy, .npz, ENVI"):
         read_scene(tmp_path / "a.jpg")
 
 

@@ -139,8 +139,8 @@ def test_too_large_for_mat(tmp_path: Path, scene: Scene, monkeypatch: pytest.Mon
 
 
 def test_bad_write_arguments(tmp_path: Path, scene: Scene) -> None:
-    with pytest.raises(ValueError, match=r"a.tif: unsupported suffix '.tif'; supported: .npy, .npz, .mat"):
-        write_scene(tmp_path / "a.tif", scene)
+    with pytest.raises(ValueError, match=r"a.bmp: unsupported suffix '.bmp'; supported: .npy, .npz, .mat, .hdr, .tif"):
+        write_scene(tmp_path / "a.bmp", scene)
     with pytest.raises(TypeError, match="scene must be a Scene, got ndarray"):
         write_scene(tmp_path / "a.npy", scene.pixels)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="does not exist"):

@@ -1,0 +1,102 @@
+"""What every reader of scenes shares: what it returns, how it chooses, and how damaged files become one error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lkcanet.data.georeference import Georeference
+from lkcanet.data.scenes import Scene
+
+MARKER = "lkcanet_scene"  # the variable that marks a file of write_scene; it holds the version of the layout
+
+
+class Variable(NamedTuple):
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    numeric: bool
+
+
+class Raw(NamedTuple):
+    """What the reader of a format found.
+
+    `own` holds the fields of the Scene where write_scene wrote the file, `facts` those that another file tells.
+    `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping.
+    """
+
+    values: np.ndarray
+    axes: str | None
+    own: dict[str, Any] | None = None
+    facts: dict[str, Any] | None = None
+    nodata: float | None = None
+    valid: np.ndarray | None = None
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Libraries raise nearly anything on damaged files (zlib.error, TypeError, struct.error, ...): make it OSError."""
+    try:
+        yield
+    except (MemoryError, PermissionError):
+        raise
+    except Exception as error:
+        reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
+        raise OSError(f"{path}: cannot be read as {what}, truncated or corrupt? ({reason})") from error
+
+
+def choose(variables: list[Variable], key: str | None, path: Path) -> str:
+    """The variable to read, or a ValueError that lists them all."""
+    listing = ", ".join(f"{v.name} {v.shape} {v.kind}" for v in variables) or "none"
+    named = {v.name: v for v in variables}
+    if key is not None:
+        if key not in named:
+            raise ValueError(f"{path}: has no key {key!r}; keys: {listing}")
+        if not named[key].numeric:
+            raise ValueError(f"{path}: {key!r} must hold real integers or floats, it is {named[key].kind}")
+        return key
+    images = [
+        v.name for v in variables if v.numeric and (len(v.shape) == 3 or (len(v.shape) == 2 and min(v.shape) > 1))
+    ]
+    if len(images) != 1:
+        found = "no 2-D or 3-D numeric variable" if not images else f"{len(images)} that could be the scene: give key"
+        raise ValueError(f"{path}: {found}; keys: {listing}")
+    return images[0]
+
+
+def metadata(scene: Scene) -> dict[str, Any]:
+    """The fields of a scene beside its pixels and its mask, as `own` reads them: numbers, text, lists and arrays."""
+    fields: dict[str, Any] = {MARKER: 1, "peak": scene.peak, "name": scene.name, "source": scene.source}
+    if scene.wavelengths is not None:
+        fields["wavelengths"] = scene.wavelengths
+    if scene.band_names is not None:
+        fields["band_names"] = list(scene.band_names)
+    if scene.georeference is not None:
+        fields |= {"transform": list(scene.georeference.transform), "crs": scene.georeference.crs}
+    return fields
+
+
+def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The fields of a Scene from what `metadata` gave, as any file format gives it back."""
+    with reading(path, "a scene of write_scene"):
+        wavelengths, names = values.get("wavelengths"), values.get("band_names")
+        fields: dict[str, Any] = {
+            "peak": float(np.asarray(values["peak"]).item()),
+            "wavelengths": None if wavelengths is None else np.asarray(wavelengths, np.float64).ravel(),
+            "name": _text(values["name"]),
+            "source": _text(values["source"]),
+        }
+        if names is not None:
+            fields["band_names"] = tuple(_text(name) for name in np.ravel(names))
+        if "transform" in values:
+            a, b, c, d, e, f = np.asarray(values["transform"], np.float64).ravel().tolist()
+            fields["georeference"] = Georeference((a, b, c, d, e, f), _text(values["crs"]))
+        if "valid" in values:
+            fields["valid"] = np.asarray(values["valid"]).astype(bool)
+        return fields
+
+
+def _text(value: Any) -> str:
+    return str(np.asarray(value).item()) if np.size(value) else ""

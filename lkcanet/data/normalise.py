@@ -1,0 +1,179 @@
+"""Arrays of any real numbers to scenes: divided by a peak, and nothing but valid pixels in them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lkcanet._optional import require
+from lkcanet.data.georeference import Georeference
+from lkcanet.data.scenes import Scene, check_positive
+
+_PIECE = 1 << 24  # bytes that are looked at at once
+
+
+def scene_from_array(
+    values: np.ndarray,
+    *,
+    peak: float | None = None,
+    wavelengths: Sequence[float] | np.ndarray | None = None,
+    name: str = "",
+    source: str = "",
+    band_names: Sequence[str] | None = None,
+    valid: np.ndarray | None = None,
+    georeference: Georeference | None = None,
+) -> Scene:
+    """Normalise (B, H, W) values of any real dtype: pixels = values / peak, computed in float64, stored as float32.
+
+    The default peak is the maximum of all valid values, as SSPSR and MSDformer divide by the maximum of the cube.
+    Float32, contiguous values with peak 1 and no invalid pixel are taken as they are, without a copy; others are read
+    in the order of their memory, a piece at a time, so that a memory map may be of any interleave and larger than the
+    memory. What an invalid pixel holds, NaN included, is looked at nowhere: it gets the spectrum of the nearest valid
+    pixel (Euclidean distance between pixels' centres).
+
+    Args:
+        values: (B, H, W) integers or floats.
+        peak: the normaliser; None takes the maximum.
+        wavelengths: (B,) in nm.
+        name, source: see `Scene`; `source` also starts the error messages.
+        band_names: B names.
+        valid: (H, W) bool, true somewhere; None: every pixel is valid.
+        georeference: of the pixels.
+
+    Raises:
+        TypeError: `valid` is not a bool array.
+        ValueError: not real numbers, not (B, H, W), NaN or infinite valid pixels, no positive pixel where the peak is
+            to be the maximum, a peak that is not positive and finite, a quotient too large for float32, `valid` not
+            (H, W) or nowhere true, or a wrong number of wavelengths or names.
+    """
+    where = f"{source}: " if source else ""
+    values = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"{where}pixels must be real integers or floats, got dtype {values.dtype}")
+    if values.ndim != 3 or 0 in values.shape:
+        raise ValueError(f"{where}pixels must be (bands, rows, columns), none of them 0, got shape {values.shape}")
+    if valid is not None:
+        if not isinstance(valid, np.ndarray) or valid.dtype != np.bool_:
+            raise TypeError(f"{where}valid must be a bool numpy array, got {getattr(valid, 'dtype', type(valid))}")
+        if valid.shape != values.shape[1:] or not valid.any():
+            what = f"shape {valid.shape}" if valid.shape != values.shape[1:] else "no valid pixel"
+            raise ValueError(f"{where}valid must be {values.shape[1:]} and true somewhere, got {what}")
+        valid = None if valid.all() else valid
+    if values.dtype.kind == "f":
+        _check_finite(values, valid, where)
+    if peak is None:
+        peak = _largest(values, valid)
+        if peak <= 0:
+            what = f"the largest pixel is {peak:g}" if peak or values.any() else "every pixel is 0"
+            raise ValueError(f"{where}cannot normalise by the maximum: {what}; give peak explicitly")
+    peak = check_positive(peak, f"{where}peak")
+    pixels = _divide(values, valid, peak, where)
+    nanometres = None if wavelengths is None else np.asarray(wavelengths)
+    names = None if band_names is None else tuple(band_names)
+    return Scene(pixels, peak, nanometres, name, source, names, valid, georeference)
+
+
+def without_nodata(values: np.ndarray, nodata: float, where: str) -> np.ndarray:
+    """Where (B, H, W) values hold `nodata` in no band: (H, W) bool. NaN stands for every NaN.
+
+    The number is rounded to the dtype of the values first, as the programs that filled them in did; a number that the
+    dtype can't hold occurs nowhere.
+
+    Raises:
+        ValueError: bands that hold nothing else; the message names them, counted from 1, and starts with `where`.
+    """
+    marker = _as_value(nodata, values.dtype)
+    valid = np.ones(values.shape[1:], bool)
+    if marker is None:
+        return valid
+    empty = np.ones(len(values), bool)
+    for index in _pieces(values):
+        piece = values[index]
+        marked = np.isnan(piece) if np.isnan(marker) else piece == marker
+        valid[index[1:]] &= ~marked.any(0)
+        empty[index[0]] &= marked.all((1, 2))
+    if empty.any():
+        numbers = [str(band + 1) for band in np.flatnonzero(empty)]
+        listing = ", ".join(numbers if len(numbers) < 9 else [*numbers[:7], "...", numbers[-1]])
+        raise ValueError(
+            f"{where}nothing but nodata ({nodata:g}) in {len(numbers)} of {len(empty)} bands: {listing}; leave them out"
+        )
+    return valid
+
+
+def can_hold(dtype: np.dtype, nodata: float) -> bool:
+    """Whether values of this dtype can be `nodata`."""
+    return _as_value(nodata, dtype) is not None
+
+
+def _as_value(nodata: float, dtype: np.dtype) -> Any:
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            value = np.array(nodata).astype(dtype)[()]
+        return None if math.isfinite(nodata) and not np.isfinite(value) else value
+    limits = np.iinfo(dtype)
+    whole = math.isfinite(nodata) and nodata == int(nodata) and limits.min <= int(nodata) <= limits.max
+    return np.array(int(nodata), dtype)[()] if whole else None
+
+
+def _pieces(values: np.ndarray) -> Iterator[tuple[slice, slice, slice]]:
+    """Cuts (B, H, W) along the axis that is outermost in memory: bands, or rows where bands are interleaved. A walk
+    over the bands of an interleaved file would read all of it for every band."""
+    axis = int(np.argmax(np.abs(values.strides) * (np.array(values.shape) > 1)))
+    step = max(1, _PIECE * values.shape[axis] // values.nbytes)
+    for first in range(0, values.shape[axis], step):
+        cut = [slice(None)] * 3
+        cut[axis] = slice(first, first + step)
+        yield cut[0], cut[1], cut[2]
+
+
+def _largest(values: np.ndarray, valid: np.ndarray | None) -> float:
+    if valid is None:
+        return max(float(values[index].max()) for index in _pieces(values))
+    low = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    return max(float(values[index].max(initial=low, where=valid[index[1:]])) for index in _pieces(values))
+
+
+def _check_finite(values: np.ndarray, valid: np.ndarray | None, where: str) -> None:
+    count, first = 0, None
+    for index in _pieces(values):
+        bad = ~np.isfinite(values[index])
+        if valid is not None:
+            bad &= valid[index[1:]]
+        if bad.any():
+            count += int(bad.sum())
+            start = (cut.start or 0 for cut in index)
+            found = tuple(int(i) + s for i, s in zip(np.argwhere(bad)[0], start, strict=True))
+            first = found if first is None else min(first, found)
+    if first is not None:
+        raise ValueError(
+            f"{where}{count} of {values.size} pixels are NaN or infinite, "
+            f"the first at band {first[0]}, row {first[1]}, column {first[2]}"
+        )
+
+
+def _divide(values: np.ndarray, valid: np.ndarray | None, peak: float, where: str) -> np.ndarray:
+    if peak == 1 and values.dtype == np.float32 and values.flags.c_contiguous and valid is None:
+        return values
+    pixels = np.empty(values.shape, np.float32)
+    for index in _pieces(values):
+        quotient = pixels[index]
+        with np.errstate(all="ignore"):
+            np.divide(values[index], peak, out=quotient, dtype=np.float64, casting="unsafe")
+        finite = np.isfinite(quotient)
+        if not (finite if valid is None else finite | ~valid[index[1:]]).all():
+            raise ValueError(f"{where}pixels / peak is too large for float32 with peak {peak:g}")
+    if valid is not None:
+        _fill(pixels, valid)
+    return pixels
+
+
+def _fill(pixels: np.ndarray, valid: np.ndarray) -> None:
+    """Invalid pixels get the spectrum of the nearest valid one, in place."""
+    edt = require("scipy.ndimage", extra="io").distance_transform_edt
+    rows, columns = edt(~valid, return_distances=False, return_indices=True)
+    holes = ~valid
+    rows, columns = rows[holes], columns[holes]
+    for band in pixels:
+        band[holes] = band[rows, columns]
