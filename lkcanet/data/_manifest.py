@@ -7,8 +7,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lkcanet.data import envi
+
 MANIFEST, SCENE = "protocol.json", "scene.npy"
 FORMAT = "lkcanet-protocol-1"
+_WITHOUT_HEADER = (".mat", ".npy", ".npz", ".tif", ".tiff")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -33,10 +36,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def file_facts(path: Path) -> list[dict[str, Any]]:
     """The source by name, size and SHA-256; of an ENVI image the header and the data beside it."""
-    paths = [path]
+    beside = [path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")]
     if path.suffix.lower() == ".hdr":
-        suffixes = ("", ".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip")
-        paths += [other for suffix in suffixes if (other := path.with_suffix(suffix)).is_file()]
+        beside = [path.with_suffix(suffix) for suffix in envi.SUFFIXES]
+    paths = [path, *(other for other in beside if path.suffix.lower() not in _WITHOUT_HEADER and other.is_file())]
     facts = []
     for each in paths:
         with each.open("rb") as file:

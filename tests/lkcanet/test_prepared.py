@@ -167,10 +167,11 @@ def test_a_fingerprint_sees_the_whole_of_a_file_of_few_megabytes(tmp_path) -> No
     assert len(found) == 6
 
 
-@pytest.mark.parametrize("kind", ["v7.3", "v5", "npy", "npz", "own"])
+@pytest.mark.parametrize("kind", ["v7.3", "v5", "npy", "npz", "own", "envi", "geotiff"])
 def test_every_format_gives_the_same_scene(tmp_path, kind: str, tiny) -> None:
     image = coded(70, 60, 3)
-    file = tmp_path / {"v7.3": "a.mat", "v5": "b.mat", "npy": "c.npy", "npz": "d.npz", "own": "e.npy"}[kind]
+    names = {"v7.3": "a.mat", "v5": "b.mat", "npy": "c.npy", "npz": "d.npz"}
+    file = tmp_path / (names | {"own": "e.npy", "envi": "f.hdr", "geotiff": "g.tif"})[kind]
     if kind == "v7.3":
         write_mat73(file, "anything", image)
     elif kind == "v5":
@@ -186,7 +187,10 @@ def test_every_format_gives_the_same_scene(tmp_path, kind: str, tiny) -> None:
     assert np.array_equal(done.scene.pixels, prepare_folder(TINY, tiny, tmp_path / "first", scale=2).scene.pixels)
     assert isinstance(done.scene.pixels, np.memmap)
     assert done.scene.name == "tiny"
-    assert (done.scene.wavelengths is not None) == (kind == "own")
+    assert (done.scene.wavelengths is not None) == (kind not in names)
+    assert done.scene.band_names == (None if kind in names else ("b", "g", "r"))
+    files = [entry["name"] for entry in done.manifest["source"]["files"]]
+    assert files == ["f.hdr", "f.img"] if kind == "envi" else [file.name]
     assert np.array_equal(read_scene(tmp_path / "out" / "scene.npy").pixels, done.scene.pixels)
 
 
@@ -449,3 +453,34 @@ def test_masks_and_bands_come_along(tmp_path) -> None:
     assert not scene.valid[:5, :3].any()
     assert np.array_equal(scene.pixels, image[:, 2:66, 4:52].transpose(0, 2, 1))
     assert scene.georeference is None
+
+
+@pytest.mark.parametrize("validation", ["patches", "block"])
+def test_invalid_pixels_stay_out_of_patches_and_scores(tmp_path, validation) -> None:
+    from lkcanet.data import Georeference
+    from lkcanet.scoring import score_tests
+
+    rng = np.random.default_rng(0)
+    pixels = rng.random((3, 70, 60), np.float32)
+    pixels[1, 20, 20] = 1
+    valid = np.ones((70, 60), bool)
+    valid[2 + 30, 4 + 30] = False  # of the scene (30, 30), a training pixel
+    valid[2:6, 4:6] = False  # the corner of the first test image
+    place = Georeference((2.0, 0.0, 100.0, 0.0, -2.0, 500.0), "EPSG:32633")
+    write_scene(tmp_path / "a.tif", Scene(pixels, 1.0, valid=valid, georeference=place))
+    done = prepare_folder(TINY, tmp_path / "a.tif", tmp_path / "out", scale=2, validation=validation)
+    assert done.scene.valid is not None
+    assert np.array_equal(done.scene.valid, valid[2:66, 4:52])
+    assert done.scene.georeference is not None
+    assert done.scene.georeference.transform == (2.0, 0.0, 108.0, 0.0, -2.0, 496.0)
+    origins = np.concatenate([done.split.train_origins, done.split.validation_origins])
+    assert len(origins) > 10
+    assert not any(row <= 30 < row + 16 and column <= 30 < column + 16 for row, column in origins)
+    assert done.manifest["patches"] == done.split.counts
+    scores = score_tests(done, {})["bicubic"]
+    target = done.scene.cropped(done.tests[0])
+    assert target.valid is not None
+    lowres = bicubic_downsample(torch.from_numpy(target.pixels)[None], 2)
+    error = (bicubic_upsample(lowres, 2)[0].numpy() - target.pixels)[:, target.valid]
+    assert error.size == 3 * (256 - 8)
+    assert scores[0]["rmse"] == pytest.approx(float(np.sqrt((error.astype(np.float64) ** 2).mean())), rel=1e-5)
