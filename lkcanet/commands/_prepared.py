@@ -85,6 +85,12 @@ def score(
         where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.scene.peak}
         shared.print_json({**where, "tests": [str(rect) for rect in prepared.tests], "scores": methods})
         return
+    if paper:
+        stated = prepared.protocol == "chikusei" and prepared.manifest["peak"]["rule"] != "given by the user"
+        shared.note(
+            "note: rows marked (paper) are those of its table"
+            + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
+        )
     title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
     rows = dict(means)
     for row in paper:
@@ -99,8 +105,10 @@ def score(
 
 def compare(path: Path, extra: dict[str, Any], scene: "Scene", split: "Split") -> None:
     """Warn where a network's training may have seen the test images, or knew other units."""
-    if extra.get("split", {}).get("test") != str(split.test):
-        told = extra.get("split", {}).get("test", "nothing that it tells of")
+    told = extra.get("split", {}).get("test")
+    if told is None:
+        shared.note(f"warning: {path} does not tell what its training held out: it may have seen the test images")
+    elif told != str(split.test):
         shared.note(
             f"warning: {path} was trained with {told} held out, not {split.test}: if that was this image, it "
             "may have seen the test images"

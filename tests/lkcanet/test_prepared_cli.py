@@ -233,7 +233,9 @@ def test_the_table_has_sizes_images_and_the_papers_rows(folder, monkeypatch) -> 
     from lkcanet.data import reported as module
 
     monkeypatch.setitem(module._TABLES, ("small", 2), module._TABLES["pavia_center", 4])
-    text = lkca("evaluate", folder, "--reported").stdout
+    result = lkca("evaluate", folder, "--reported")
+    assert "it does not state its normalisation" in result.stderr
+    text = result.stdout
     row = next(line.split() for line in text.splitlines() if line.split()[:2] == ["LKCA-KD", "(paper)"])
     assert row[2:] == ["1.552", "0.315", "32.610", "0.8971", "6.141", "0.9491", "0.0260", "6.213"]
     found = json.loads(lkca("evaluate", folder, "--reported", "--json").stdout)["scores"]
@@ -247,6 +249,8 @@ def test_evaluate_warns_and_refuses(folder) -> None:
     network(path, folder, test="0:40,0:64")
     result = lkca("evaluate", folder, "-c", path)
     assert "trained with 0:40,0:64 held out, not 0:24,0:48" in result.stderr
+    save_model(LKCANet(6, 2, 16, 1, 1, reduction=8), path)
+    assert "does not tell what its training held out" in lkca("evaluate", folder, "-c", path).stderr
     network(path, folder, bands=4)
     assert "net is of 4 bands and scale 2" in fails("evaluate", folder, "-c", path)
     network(path, folder, scale=4)
