@@ -50,17 +50,16 @@ class Batches(Sampler[list[int]]):
     processes gets its part of every batch.
     """
 
-    def __init__(self, samples: int, batch_size: int, steps: int, seed: int, start: int = 0) -> None:
-        self.samples, self.batch_size, self.steps, self.seed, self.start = samples, batch_size, steps, seed, start
+    def __init__(self, samples: int, batch_size: int, steps: int, seed: int, start: int = 0, parts: int = 1) -> None:
+        self.samples, self.batch_size, self.steps, self.seed = samples, batch_size, steps, seed
+        self.start, self.parts = start, parts
         self._orders: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         return self.steps - self.start
 
     def __iter__(self) -> Iterator[list[int]]:
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank, count = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if several else (0, 1)
-        part = self.batch_size // count
+        rank, part = torch.distributed.get_rank() if self.parts > 1 else 0, self.batch_size // self.parts
         for step in range(self.start, self.steps):
             yield self.batch(step)[rank * part : (rank + 1) * part]
 

@@ -1,9 +1,11 @@
 """Validation, checkpoints and the end of a run, as a Lightning callback."""
 
+import logging
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +55,11 @@ class Keeper(pl.Callback):
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key not in ("module", "options", "clock")}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In another process: the notes and warnings of Lightning that `fit` silences in this one."""
+        vars(self).update(state)
+        quiet()
+
     @property
     def history(self) -> list[dict[str, float]]:
         return self.state.history
@@ -67,6 +74,8 @@ class Keeper(pl.Callback):
         self.clock.start = time.monotonic() - self.state.seconds
         if trainer.world_size > 1:  # the main process hears Ctrl-C and sets the flag
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            if self.options.threads is not None:
+                torch.set_num_threads(self.options.threads)
         fresh = not self.history
         if trainer.is_global_zero:
             board = self.out / "tensorboard" if self.options.tensorboard else None
@@ -196,6 +205,13 @@ def _step_of(path: Path) -> int | None:
         return load_model_and_extra(path)[1].get("step")
     except (OSError, ValueError):
         return None
+
+
+def quiet() -> None:
+    """No notes on devices from Lightning, and no advice to use more workers."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 class Bar(RichProgressBar):

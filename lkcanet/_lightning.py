@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from . import _state
 from ._batches import Batches, CachedPatches
-from ._keeper import Bar, Keeper
+from ._keeper import Bar, Keeper, quiet
 from ._log import check as check_log
 from ._module import Clock, Module
 from ._options import TrainOptions
@@ -43,7 +43,7 @@ def fit(
     # without an end of steps the bar would count to 10^18: a day of steps is more than any time limit meant
     steps, start = total or 100_000_000, state.step
     clock = Clock(total, options.max_minutes)
-    batches = Batches(len(samples), options.batch_size, steps, options.seed, start)
+    batches = Batches(len(samples), options.batch_size, steps, options.seed, start, options.devices)
     if teacher is not None:  # a copy of its own, which nothing outside sees trained, moved or converted
         teacher = teacher.fold().cpu().eval().requires_grad_(False)
     if state.model:
@@ -141,14 +141,11 @@ def _threads(number: int | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Lightning's notes on devices and its advice to use more workers."""
     loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
+            quiet()
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

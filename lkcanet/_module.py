@@ -1,5 +1,6 @@
 """What Lightning trains: the losses of a step, the optimizer, and the checks that keep weights finite."""
 
+import copy
 import sys
 import time
 from typing import Any
@@ -150,7 +151,8 @@ class Module(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.options.learning_rate)
         if self.moments is not None:
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": self.moments})
+            # copied: what was sent to several processes lies in memory that they share
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(self.moments)})
         return optimizer
 
 

@@ -19,7 +19,8 @@ class Distillation:
 
     Attributes:
         on: "image" compares the reconstructed images I_SR; "features" what the upsamplers give before the bicubic image
-            is added, F_UP. The paper says both.
+            is added, F_UP. The paper says both. F_UP of a fresh student is 0, where cosine and spectral angle have no
+            gradient: they set in as soon as the H loss has moved it.
         alpha: weight of the term at the start, 0 or more.
         decay: d, in (0, 1]; 1 keeps the term at full weight.
         frequency: f, epochs between two falls of D, whole, 1 or more.

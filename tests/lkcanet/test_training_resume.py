@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from lkcanet.distillation import Distillation
 from lkcanet.models import load_model_and_extra
 from lkcanet.training import distill
 
-from .training_helpers import ended, in_child, network, options_of, run, small_scene, split_of
+from .training_helpers import at_step, die, ended, in_child, network, options_of, run, small_scene, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -55,24 +54,6 @@ def files(out: Path) -> dict[str, object]:
         model, extra = load_model_and_extra(out / name)
         content[name] = (_state.digest(model.state_dict()), model.config, extra)
     return content
-
-
-def at_step(step: int, act) -> None:
-    """Have the act happen when step number `step` (from 1) has been computed, before its optimizer step."""
-    from lkcanet._module import Module
-
-    original = Module.on_before_optimizer_step
-
-    def hooked(self: Module, optimizer: torch.optim.Optimizer) -> None:
-        original(self, optimizer)
-        if self.batches.start + self.trainer.global_step + 1 == step:
-            act()
-
-    Module.on_before_optimizer_step = hooked  # type: ignore[method-assign]
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def killed_at(scene: Scene, out: Path, step: int, **options: object) -> None:
@@ -280,3 +261,50 @@ def test_a_damaged_state_is_refused(scene: Scene, tmp_path: Path) -> None:
     log.write_bytes(log.read_bytes()[:20])
     with pytest.raises(ValueError, match=r"metrics\.csv holds 20 bytes, the interrupted run had written"):
         run(scene, tmp_path, resume=True)
+
+
+def test_the_command(scene: Scene, tmp_path: Path) -> None:
+    testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+    from lkcanet.cli import build_app
+    from lkcanet.data import write_scene
+
+    def lkca(*args: object):
+        return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
+
+    write_scene(tmp_path / "scene.npz", scene)
+    small = ["--scale", 2, "--channels", 16, "--blocks", 1, "--patch", 8, "--batch-size", 2, "--validate-every", 1]
+    command = ["train", tmp_path / "scene.npz", "--test", ":,40:", *small, "--steps", 3, "--out", tmp_path / "run"]
+    nothing = lkca(*command, "--resume")
+    assert nothing.exit_code == 1
+    assert "error: nothing to resume: " in nothing.stderr
+    assert not (tmp_path / "run").exists()
+
+    def work() -> None:
+        at_step(3, die)
+        lkca(*command)
+
+    assert ended(in_child(work)) == -signal.SIGKILL
+    result = lkca(*command, "--resume", "--json", "--threads", 1)
+    assert result.exit_code == 0, result.stderr
+    assert f"note: the run in {tmp_path / 'run'} went on from step 2" in result.stderr
+    report = json.loads(result.stdout)
+    assert (report["resumed_from"], report["steps"]) == (2, 3)
+    again = lkca(*command, "--resume")
+    assert f"note: the run in {tmp_path / 'run'} had ended with step 3: nothing was left to do" in again.stderr
+    other = lkca(*command, "--resume", "--learning-rate", 1e-3)
+    assert "this is not the run to resume: option learning_rate is 0.001, there it was 0.002" in other.stderr
+    assert len(other.stderr.splitlines()) == 2  # what trains, and the error
+
+
+def test_tensorboard_has_every_step_once(scene: Scene, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    killed_at(scene, tmp_path, 6, tensorboard=True)
+    result = run(scene, tmp_path, resume=True, tensorboard=True)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, 12))
+    assert [event.step for event in events.Scalars("validation_mpsnr")] == [0, 3, 6, 9, 11]
+    values = [event.value for event in events.Scalars("validation_loss")]
+    assert values == pytest.approx([entry["loss"] for entry in result.history], rel=1e-6)

@@ -36,6 +36,24 @@ def run(scene: Scene, out: Path, model: LKCANet | None = None, *, resume: bool =
     return train(model or network(), scene, split_of(scene), options_of(**options), out, resume=resume)
 
 
+def at_step(step: int, act: Callable[[], Any]) -> None:
+    """Have the act happen when step number `step` (from 1) has been computed, before its optimizer step."""
+    from lkcanet._module import Module
+
+    original = Module.on_before_optimizer_step
+
+    def hooked(self: Module, optimizer: torch.optim.Optimizer) -> None:
+        original(self, optimizer)
+        if self.batches.start + self.trainer.global_step + 1 == step:
+            act()
+
+    Module.on_before_optimizer_step = hooked  # type: ignore[method-assign]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def in_child(work: Callable[[], Any]) -> int:
     """Start the work in a forked process, which has everything imported already; its id.
 
