@@ -84,7 +84,8 @@ def read_envi(path: Path, header_path: Path, bad_bands: Literal["keep", "drop"])
             )
     elif good is not None:
         bad = int((~good).sum())
-        _warn(f"{header_path}: {bad} of {shape[0]} bands are marked as bad (bbl) and kept; bad_bands='drop' drops them")
+        advice = "bad_bands='drop' or --drop-bad-bands leaves them out"
+        _warn(f"{header_path}: {bad} of {shape[0]} bands are marked as bad (bbl) and kept; {advice}")
     for name in ("data gain values", "data offset values"):
         if len(set(entries_of(header.get(name, [])))) > 1:
             _warn(f"{header_path}: {name} differ between bands and are not applied")

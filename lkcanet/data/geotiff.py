@@ -48,17 +48,18 @@ def read_geotiff(path: Path) -> Raw:
             return Raw(values, "chw", own=ours, valid=~np.isnan(values[0]) if masked else None)
     with _opened(path, sidecars=True) as file:
         enums = require("rasterio.enums", extra="geo")
-        bands = [
-            band for band, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != enums.ColorInterp.alpha
-        ]
+        kinds = dict(zip(file.indexes, file.colorinterp, strict=True))
+        bands = [band for band in kinds if kinds[band] != enums.ColorInterp.alpha]
         if not bands:
             raise ValueError(f"{path}: holds no band but alpha")
         if any(not re.fullmatch(r"u?int\d+|float\d+", file.dtypes[band - 1]) for band in bands):
             raise ValueError(f"{path}: pixels must be real integers or floats, got {file.dtypes[bands[0] - 1]}")
         with reading(path, _WHAT):
             values = file.read(bands)
-            masks = [band for band in bands if enums.MaskFlags.per_dataset in file.mask_flag_enums[band - 1]]
-            valid = file.read_masks(masks[0]) > 0 if masks else None
+            masks = [file.read(band) > 0 for band in kinds if kinds[band] == enums.ColorInterp.alpha]
+            if enums.MaskFlags.per_dataset in file.mask_flag_enums[bands[0] - 1]:
+                masks.append(file.read_masks(bands[0]) > 0)
+            valid = np.logical_and.reduce(masks) if masks else None
             names = [file.descriptions[band - 1] or "" for band in bands]
             nodata = file.nodata
             if any(len({series[band - 1] for band in bands}) > 1 for series in (file.scales, file.offsets)):

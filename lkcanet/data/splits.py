@@ -174,11 +174,11 @@ def region_split(
     free[test.slices] = False
     block = _validation_block(validation, outer, test, int(free.sum()), patch, (height, width))
     held: np.ndarray = np.zeros((0, 2), np.int64)
+    what = "fits" if valid is None else "of valid pixels fits"
     if block is not None:
         free[block.slices] = False
         held = valid_patches(in_rect(block, patch, stride), patch, valid)
         if not len(held):
-            what = "fits" if valid is None else "of valid pixels fits"
             raise ValueError(f"no {patch} x {patch} patch {what} the validation block {block}: take a smaller patch")
     free = free if valid is None else free & valid
     origins = _in_region(free, patch, stride)
@@ -189,7 +189,7 @@ def region_split(
         advice = f"a patch of {fits} or less fits" if fits else left
         blocks = f"test {test}" + (f" and validation {block}" if block else "")
         raise ValueError(
-            f"no {patch} x {patch} training patch fits {outer} of the {height} x {width} scene "
+            f"no {patch} x {patch} training patch {what} {outer} of the {height} x {width} scene "
             f"beside {blocks}: {advice}"
         )
     tested = valid_patches(in_rect(test, patch, patch), patch, valid)

@@ -66,7 +66,12 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
     if suffix == ".mat" and scene.pixels.nbytes > _MAT5_LIMIT:
         raise ValueError(f"{path}: {scene.pixels.nbytes / 1e9:.1f} GB do not fit a .mat v5 file (4 GB); write .npy")
     with atomic_path(path) as temporary:
-        _WRITERS[suffix](temporary, scene)
+        try:
+            _WRITERS[suffix](temporary, scene)
+        except OSError as error:
+            if error.errno is None:  # not the system's: it doesn't know the file's name
+                raise OSError(f"{path}: {error}") from error
+            raise
 
 
 def _write_npy(path: Path, scene: Scene) -> None:
