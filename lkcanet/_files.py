@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -49,3 +49,49 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+@contextmanager
+def atomic_folder(
+    path: str | os.PathLike[str], *, overwrite: bool = False, marker: str = "", own: Collection[str] = ()
+) -> Iterator[Path]:
+    """Give a temporary folder to fill; rename it to `path` when the block ends well, remove it when it does not.
+
+    Args:
+        path: the folder to make; its parent must exist.
+        overwrite: replace an existing folder, once the new one is complete. Only one that holds the file `marker` and
+            nothing besides the names in `own`: what others put there is never removed.
+        marker, own: see `overwrite`.
+
+    Yields:
+        The temporary folder, beside the target.
+
+    Raises:
+        FileExistsError: `path` exists and may not be replaced; raised before the block runs.
+        FileNotFoundError: the parent does not exist.
+        OSError: the parent cannot be written, or what the block raises.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists():
+        if not overwrite:
+            raise FileExistsError(f"{path} exists already: choose another folder or overwrite it")
+        if not (target / marker).is_file():
+            raise FileExistsError(f"{path} is not overwritten: it holds no {marker}")
+        if foreign := sorted({entry.name for entry in target.iterdir()} - {marker, *own}):
+            raise FileExistsError(f"{path} is not overwritten: it holds {', '.join(foreign[:3])} besides")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"{path}: cannot be written, the folder {target.parent} does not exist")
+    stem = f".{target.name[:40]}-{secrets.token_hex(6)}"
+    temporary, replaced = target.with_name(stem), target.with_name(stem + "-old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if target.exists():
+            target.rename(replaced)
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)

@@ -24,6 +24,8 @@ COLUMNS = {
 }
 
 
+Sizes = Mapping[str, tuple[float | None, float | None]]
+
 _Cell = tuple[str, bool]
 
 
@@ -35,18 +37,20 @@ class _Grid:
     rows: list[tuple[str, list[_Cell]]]
 
 
-def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None) -> "Table":
+def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None) -> "Table":
     """Scores of several methods, a row each; in every column the best is bold.
 
     Args:
         rows: name of the method to its scores, from `lkcanet.metrics.evaluate`. Scores that print alike are equally
             good; nan is shown as a dash and never the best. With a single row nothing is bold.
         title: line above the table.
+        sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
+            methods that are left out show a dash.
 
     Raises:
         ValueError: `rows` is empty or a row lacks a score.
     """
-    return _rich(_metrics_grid(rows), title)
+    return _rich(_metrics_grid(rows, sizes), title)
 
 
 def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
@@ -54,13 +58,19 @@ def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
     return _markdown(_metrics_grid(rows))
 
 
-def _metrics_grid(rows: Mapping[str, Metrics]) -> _Grid:
+def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _Grid:
     if not rows:
         raise ValueError("rows is empty, expected at least one method's scores")
     for name, scores in rows.items():
         if missing := [key for key in COLUMNS if key not in scores]:
             raise ValueError(f"rows[{name!r}] lacks {', '.join(missing)}")
     columns: list[list[_Cell]] = []
+    headings = ["Method"]
+    if sizes is not None:
+        for position, (heading, unit) in enumerate((("Params (M)", 1e6), ("MACs (G)", 1e9))):
+            headings.append(heading)
+            counts = [sizes.get(name, (None, None))[position] for name in rows]
+            columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
     for key, (_, decimals, higher) in COLUMNS.items():
         values: list[float] = [dict(scores)[key] for scores in rows.values()]  # type: ignore[misc]
         texts = [_number(value, decimals) for value in values]
@@ -68,7 +78,8 @@ def _metrics_grid(rows: Mapping[str, Metrics]) -> _Grid:
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
         columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
-    return _Grid(["Method", *(heading for heading, _, _ in COLUMNS.values())], list(zip(rows, cells, strict=True)))
+    headings += [heading for heading, _, _ in COLUMNS.values()]
+    return _Grid(headings, list(zip(rows, cells, strict=True)))
 
 
 def _number(value: float, decimals: int) -> str:

@@ -57,9 +57,13 @@ def load_scene(
     nodata: float | None = None,
     drop_bad_bands: bool = False,
 ) -> "Scene":
-    """Read a scene with the options of the command line; crop it."""
-    from lkcanet.data import read_scene
+    """Read a scene with the options of the command line; crop it. A prepared folder is its scene."""
+    from lkcanet.data import is_prepared, load_prepared, read_scene
+    from lkcanet.data.prepared import SCENE
 
+    if is_prepared(path):
+        load_prepared(path)  # raises where the manifest and the scene don't belong together
+        path = path / SCENE
     scene = read_scene(
         path,
         key=key,

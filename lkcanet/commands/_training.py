@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from lkcanet.training import TrainOptions, TrainResult
 
 Test = Annotated[
-    str, typer.Option(metavar="ROWS,COLUMNS", help="The test region, which training never reads: 0:512,320:576.")
+    str | None,
+    typer.Option(
+        metavar="ROWS,COLUMNS",
+        help="The test region, which training never reads: 0:512,320:576. Needed but for a prepared folder.",
+    ),
 ]
 
 
@@ -44,7 +48,7 @@ class Given:
         float | None, typer.Option(help="End after this time; the learning rate follows the clock where that is ahead.")
     ] = None
     batch_size: Annotated[int, typer.Option(help="Patches of a step, of all devices together.")] = 32
-    patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16
+    patch: Annotated[int | None, typer.Option(help="Side of a patch in LR pixels; if left out, 16.")] = None
     stride: Annotated[
         int | None, typer.Option(help="Step between patches in HR pixels; if left out, about half a patch.")
     ] = None
@@ -138,9 +142,11 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
     """The regions and patches of these options."""
     from lkcanet.data import region_split
 
-    if given.patch < 1:
-        raise ValueError(f"--patch must be 1 or more, got {given.patch}")
-    side = given.patch * scale
+    patch = 16 if given.patch is None else given.patch
+    for option, value in (("--scale", scale), ("--patch", patch)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    side = patch * scale
     split = region_split(
         scene.pixels.shape,
         test,
@@ -157,7 +163,7 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
 def tell_what_trains(given: Given, model: "LKCANet", split: "Split") -> None:
     """A note on stderr, before a run that may take hours."""
     side, counts = split.patch // model.scale, split.counts
-    validation = f"{counts['validation']} patches" if split.validation is None else split.validation
+    validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation
     shared.note(
         f"note: {given.network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
         f"GMAC for {side} x {side}; {counts['train']} training patches of {split.patch} x {split.patch} pixels, "

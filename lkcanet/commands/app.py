@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import bench, degrade, demo, distill, evaluate, info, show, super_resolve, train
+from . import bench, degrade, demo, distill, evaluate, info, prepare, show, super_resolve, train
 
 _debug = False
 
@@ -85,6 +85,7 @@ def build() -> typer.Typer:
     commands: dict[str, Callable[..., None]] = {
         "info": info.info,
         "degrade": degrade.degrade,
+        "prepare": prepare.prepare,
         "train": train.train,
         "distill": distill.distill,
         "evaluate": evaluate.evaluate,

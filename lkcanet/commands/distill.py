@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from . import _prepared as prepared
 from . import _shared as shared
 from ._training import (
     Given,
@@ -47,11 +48,12 @@ def distill(
     """Train a small network (the student) with the help of a larger one that is trained already: LKCA-KD.
 
     The student is fresh; by default an LKCA-LR of 16 blocks for a teacher such as an LKCA-Net of 32. The scene is
-    divided by the peak of the teacher's training.
+    divided by the peak of the teacher's training; a folder of `lkca prepare` keeps its own peak, regions and patches.
 
     Example: lkca distill scene.mat --teacher teacher/best.safetensors --blocks 16 --max-minutes 45 --out student
     """
     from lkcanet import training
+    from lkcanet.data import is_prepared
 
     distillation = training.Distillation(
         on=on,
@@ -66,10 +68,16 @@ def distill(
     tutor, extra = shared.load_checkpoint(teacher)
     if given.scale not in (None, tutor.scale):
         raise ValueError(f"--scale is {given.scale}, but the teacher {teacher} is of scale {tutor.scale}")
-    loaded = shared.load_for(scene, given.key, given.axes, given.size, given.peak, None, tutor, extra)
-    test, given = _regions(test, given, teacher, extra, loaded)
+    if is_prepared(scene):
+        loaded, split, scale = prepared.training_input(scene, given, test)
+        if scale != tutor.scale:
+            raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene} of scale {scale}")
+        prepared.compare(teacher, extra, loaded, split)
+    else:
+        loaded = shared.load_for(scene, given.key, given.axes, given.size, given.peak, None, tutor, extra)
+        test, given = _regions(test, given, teacher, extra, loaded)
+        split = split_for(given, loaded, test, tutor.scale)
     model = network_for(given, loaded, tutor.scale)
-    split = split_for(given, loaded, test, tutor.scale)
     tell_what_trains(given, model, split)
     result = training.distill(
         model,

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import _prepared as prepared
 from . import _shared as shared
 
 
@@ -31,22 +32,38 @@ def evaluate(
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    per_image: Annotated[
+        bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
+    ] = False,
+    reported: Annotated[
+        bool, typer.Option("--reported", help="Of a prepared folder: add the rows of the paper's table.")
+    ] = False,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
     """Score networks, or finished results, on a high-resolution scene, beside bicubic.
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
+    A folder of `lkca prepare` is scored on its test images, each degraded on its own; the table shows their mean.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
     """
-    from lkcanet.data import bicubic_upsample
+    from lkcanet.data import bicubic_upsample, is_prepared
     from lkcanet.inference import super_resolve
-    from lkcanet.metrics import evaluate as score
+    from lkcanet.scoring import score_scene as score
     from lkcanet.tables import metrics_table
 
     shared.set_threads(threads)
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
+    if is_prepared(scene):
+        other_options = {"--region": region, "--key": key, "--axes": axes, "--size": size, "--peak": peak}
+        options: dict[str, Any] = {**other_options, "--prediction": prediction[0] if prediction else None}
+        prepared.refuse(scene, {name: (value, None) for name, value in options.items()})
+        prepared.score(scene, networks, scale, per_image=per_image, reported=reported, json=json)
+        return
+    for option, given in (("--per-image", per_image), ("--reported", reported)):
+        if given:
+            raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scene} is not")
     for path, model, other in networks:
         _, first, extra = networks[0]
         if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
@@ -63,12 +80,12 @@ def evaluate(
         whole = shared.load_scene(scene, key, axes, size, peak)
     target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale)
     rows: dict[str, Any] = {
-        f"bicubic x{scale}": score(bicubic_upsample(lowres.tensor(), scale)[0], target.pixels, scale)
+        f"bicubic x{scale}": score(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale)
     }
     for path, model, _ in networks:
-        rows[str(path)] = score(super_resolve(model, lowres).pixels, target.pixels, scale)
+        rows[str(path)] = score(super_resolve(model, lowres).pixels, target, scale)
     for path in prediction or ():
-        rows[str(path)] = score(finished(path, whole, target, region).pixels, target.pixels, scale)
+        rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale)
     part = "whole scene" if region is None else f"region {region}"
     if json:
         methods = ["bicubic", *list(rows)[1:]]

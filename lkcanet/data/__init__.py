@@ -9,6 +9,8 @@ from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
+from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
+from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
@@ -16,8 +18,11 @@ from lkcanet.data.synthetic import demo_scene
 from lkcanet.data.writers import write_scene
 
 __all__ = [
+    "PROTOCOLS",
     "Georeference",
     "PatchPair",
+    "Prepared",
+    "Protocol",
     "Rect",
     "Scene",
     "Split",
@@ -26,8 +31,12 @@ __all__ = [
     "bicubic_upsample",
     "demo_scene",
     "dihedral",
+    "is_prepared",
+    "load_prepared",
+    "matlab_range",
     "parse_rect",
     "patch_grid",
+    "prepare",
     "read_scene",
     "region_split",
     "scene_from_array",

@@ -38,7 +38,8 @@ class Rect(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Regions of a scene and the patches inside them. No pixel of one part's patches or rectangle is in another's.
+    """Regions of a scene and the patches inside them. No pixel of one part's patches or rectangle is in another's
+    (but where `lkca prepare` drew validation patches at random, as papers do, these overlap training patches).
 
     Attributes:
         shape: (H, W) of the scene.

@@ -1,0 +1,127 @@
+"""What the commands do with a folder of `lkca prepare`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _shared as shared
+
+if TYPE_CHECKING:
+    from lkcanet.data import Scene, Split
+    from lkcanet.models import LKCANet
+
+    from ._training import Given
+
+
+def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene", "Split", int]:
+    """The scene of a prepared folder, its split and the scale, for a training with these options.
+
+    Raises:
+        ValueError: an option that the folder fixes; what `load_prepared` raises.
+    """
+    from lkcanet.data import load_prepared
+
+    prepared = load_prepared(path)
+    fixed = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
+    fixed |= {"--key": given.key, "--axes": given.axes, "--size": given.size}
+    refuse(path, {name: (value, None) for name, value in fixed.items()})
+    numbers = {
+        "--scale": (given.scale, prepared.scale),
+        "--patch": (given.patch, prepared.split.patch // prepared.scale),
+        "--stride": (given.stride, prepared.split.stride),
+        "--peak": (given.peak, prepared.scene.peak),
+    }
+    refuse(path, numbers)
+    return prepared.scene, prepared.split, prepared.scale
+
+
+def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
+    """Raise for an option that was given and differs from what the prepared folder fixes (None: fixes for good)."""
+    for name, (value, expected) in options.items():
+        if value is not None and value != expected:
+            what = "leave it out" if expected is None else f"there it is {expected:g}"
+            raise ValueError(f"{name} {value} does not go with {path}, which `lkca prepare` made: {what}")
+
+
+def score(
+    folder: Path,
+    networks: Sequence[tuple[Path, "LKCANet", dict[str, Any]]],
+    scale: int | None,
+    *,
+    per_image: bool,
+    reported: bool,
+    json: bool,
+) -> None:
+    """Print the scores of bicubic and networks on a prepared folder's test images."""
+    from lkcanet.data import load_prepared
+    from lkcanet.data.reported import reported as paper_rows
+    from lkcanet.scoring import mean_scores, score_tests
+    from lkcanet.tables import metrics_table
+
+    prepared = load_prepared(folder)
+    refuse(folder, {"--scale": (scale, prepared.scale)})
+    paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
+    if reported and not paper:
+        raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
+    for path, _, extra in networks:
+        compare(path, extra, prepared.scene, prepared.split)
+    names = _names([path for path, _, _ in networks])
+    models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
+    scores = score_tests(prepared, models, progress=lambda line: shared.note(f"note: {line}"))
+    means = {name: mean_scores(images) for name, images in scores.items()}
+    sizes: dict[str, tuple[float | None, float | None]] = {
+        name: (model.parameter_count(), model.macs(16, 16)) for name, model in models.items()
+    }
+    if json:
+        methods = []
+        files = dict(zip(names, (path for path, _, _ in networks), strict=True))
+        for name in scores:
+            parameters, macs = sizes.get(name, (None, None))
+            facts = {"method": name, "checkpoint": files.get(name), "parameters": parameters, "macs_16x16": macs}
+            methods.append({**facts, **means[name], "images": scores[name]})
+        for row in paper:
+            counts = {"parameters": row.parameters and row.parameters * 1e6, "macs_16x16": row.macs and row.macs * 1e9}
+            methods.append({"method": row.method, "source": "paper", **counts, **row.scores})
+        where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.scene.peak}
+        shared.print_json({**where, "tests": [str(rect) for rect in prepared.tests], "scores": methods})
+        return
+    if paper:
+        stated = prepared.protocol == "chikusei" and prepared.manifest["peak"]["rule"] != "given by the user"
+        shared.note(
+            "note: rows marked (paper) are those of its table"
+            + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
+        )
+    title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
+    rows = dict(means)
+    for row in paper:
+        name = f"{row.method} (paper)"
+        rows[name] = row.scores
+        sizes[name] = (row.parameters and row.parameters * 1e6, row.macs and row.macs * 1e9)
+    shared.print_table(metrics_table(rows, title=title, sizes=sizes))
+    for number, rect in enumerate(prepared.tests if per_image else ()):
+        image = {name: images[number] for name, images in scores.items()}
+        shared.print_table(metrics_table(image, title=f"test image {number + 1}, {rect}"))
+
+
+def compare(path: Path, extra: dict[str, Any], scene: "Scene", split: "Split") -> None:
+    """Warn where a network's training may have seen the test images, or knew other units."""
+    told = extra.get("split", {}).get("test")
+    if told is None:
+        shared.note(f"warning: {path} does not tell what its training held out: it may have seen the test images")
+    elif told != str(split.test):
+        shared.note(
+            f"warning: {path} was trained with {told} held out, not {split.test}: if that was this image, it "
+            "may have seen the test images"
+        )
+    if extra.get("peak", scene.peak) != scene.peak:
+        shared.note(f"warning: {path} was trained with peak {extra['peak']:g}, here it is {scene.peak:g}")
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Short names of checkpoints: the run's folder for best.safetensors, else the file's; whole paths where these are
+    the same."""
+    short = [path.parent.name if path.stem == "best" and path.parent.name else path.stem for path in paths]
+    return [
+        name if short.count(name) == 1 and name != "bicubic" else str(path)
+        for name, path in zip(short, paths, strict=True)
+    ]

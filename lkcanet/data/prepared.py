@@ -1,0 +1,285 @@
+"""Folders that `lkca prepare` makes: a protocol's scene, normalised, and a manifest that says how it came to be."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+import lkops
+from lkcanet._files import atomic_folder
+from lkcanet.data import _sources, sspsr
+from lkcanet.data._manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
+from lkcanet.data.protocols import Placement, Protocol, protocol_named
+from lkcanet.data.readers import read_scene
+from lkcanet.data.scenes import Scene, check_positive
+from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
+from lkcanet.data.writers import append_record
+
+__all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
+
+_SHARE = 0.1  # of the patches, for validation: the papers' 10 %
+_LOWRES = (
+    "MATLAB's imresize(gt, 1 / scale), bicubic with antialiasing and mirrored borders (bicubic_downsample), in "
+    "float32; every patch and test image is cropped first, then degraded"
+)
+_LEAK = (
+    "drawn at random from all patches, as in the paper: patches overlap, so validation patches share pixels with "
+    "training patches and their scores are optimistic; the test images share none"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A prepared folder.
+
+    Attributes:
+        folder: where it is.
+        protocol: its name.
+        scale: r.
+        scene: the cropped, normalised scene, memory-mapped.
+        split: its `test` is the region of the test images, and what the training may read lies outside. With the
+            paper's validation `validation` is None and `validation_origins` are patches that overlap training patches.
+        tests: the test images.
+        manifest: all that `protocol.json` says.
+    """
+
+    folder: Path
+    protocol: str
+    scale: int
+    scene: Scene
+    split: Split
+    tests: tuple[Rect, ...]
+    manifest: dict[str, Any]
+
+
+def is_prepared(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is a folder with a manifest."""
+    return (Path(path) / MANIFEST).is_file()
+
+
+def prepare(
+    protocol: str | Protocol,
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    scale: int = 4,
+    key: str | None = None,
+    axes: str | None = None,
+    columns: Sequence[tuple[int, int]] | None = None,
+    peak: float | None = None,
+    validation: Literal["patches", "block"] = "patches",
+    seed: int = 0,
+    patches: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Prepared:
+    """Bring the file of a published image into a protocol's form.
+
+    `out` receives `scene.npy`, the cropped scene divided by its peak (float32, to be memory-mapped by `read_scene`),
+    and `protocol.json`, the manifest. The folder appears only when complete.
+
+    - Peak: the maximum of the cropped scene, test rows included, as SSPSR's script does it for Chikusei. LKCA-Net does
+      not state it for Houston and Pavia; the same rule is the default.
+    - Validation "patches": 10 % of the patches, drawn by `seed`, as the paper; they overlap training patches. "block":
+      `region_split`'s block of 10 % of the training pixels, which shares no pixel with training patches; patches
+      across its border are dropped. Either way patches with an invalid pixel (nodata) are left out.
+    - pixels = value / peak in float64, rounded to float32. Float64 values of other files than MATLAB v7.3 and plain
+      .npy are rounded to float32 before the division too.
+    - MATLAB v7.3 and plain .npy files are read twice (once with `peak`) in blocks of 64 MiB, whatever their size;
+      MATLAB v5 to v7 and other files are loaded whole.
+
+    Args:
+        protocol: its name, or a `Protocol`.
+        file: the image: .mat, .npy, .npz or what else `read_scene` reads from a file.
+        out: the folder to make.
+        scale: r, one of the protocol's.
+        key, axes: of the variable in the file, as in `read_scene`; 3-D only.
+        columns: ranges of the file's columns to join, where it has blank ones.
+        peak: the normaliser, in the file's units.
+        validation: "patches" or "block".
+        seed: of the drawn patches.
+        patches: write the patches and test images as .mat files as well, for other programs: see `sspsr`.
+        overwrite: replace a prepared folder that holds nothing else.
+        progress: is called with a line for the user now and then.
+
+    Returns:
+        What `load_prepared` gives for the folder.
+
+    Raises:
+        ValueError: an unknown protocol or scale, an image of another shape (says what was expected), NaN or infinite
+            values, no positive value, or a wrong argument.
+        FileExistsError: `out` exists.
+        FileNotFoundError, OSError: the file can't be read, or the folder not be written.
+    """
+    rules = protocol_named(protocol) if isinstance(protocol, str) else protocol
+    patch, stride = rules.patch_and_stride(scale)
+    if validation not in ("patches", "block"):
+        raise ValueError(f"validation must be 'patches' or 'block', got {validation!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
+    given = None if peak is None else check_positive(peak, "peak")
+    file, tell = Path(file), progress or (lambda _: None)
+    with (
+        _sources.opened(file, key, axes, rules.key) as source,
+        atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=(SCENE, *sspsr.FOLDERS)) as folder,
+    ):
+        bands, rows, width = source.shape
+        placement = rules.place(bands, rows, width, columns)
+        for remark in placement.remarks:
+            tell(f"{file}: {remark}")
+        tell(f"reading {file}")
+        value = _maximum(source, placement) if given is None else given
+        scene = _write_scene(folder / SCENE, source, placement, rules, value)
+        split, drawn = _split(rules, scene, scale, validation, seed)
+        manifest = {
+            "format": FORMAT,
+            "protocol": rules.name,
+            "protocol_source": rules.source,
+            "scale": scale,
+            "source": {
+                "path": str(file),
+                "files": file_facts(file),
+                "key": source.key,
+                "axes": axes,
+                "shape": [bands, rows, width],
+                "transposed": placement.transposed,
+                "bands": [0, placement.bands],
+                "rows": list(placement.rows),
+                "columns": [list(part) for part in placement.columns],
+                "remarks": list(placement.remarks),
+            },
+            "scene": {
+                "file": SCENE,
+                "shape": list(scene.pixels.shape),
+                "axes": "bands, rows, columns; counted from 0, ends excluded, as everywhere here",
+                "fingerprint": fingerprint(folder / SCENE),
+            },
+            "peak": {
+                "value": value,
+                "rule": "maximum of the cropped scene, test rows included" if given is None else "given by the user",
+            },
+            "lowres": _LOWRES,
+            "test": {"region": str(rules.test), "images": [str(rect) for rect in rules.tests]},
+            "train": {"region": str(rules.train), "patch": patch, "stride": stride},
+            "validation": drawn,
+            "patches": split.counts,
+            "mat_files": patches,
+            "versions": {
+                "python": platform.python_version(),
+                "lkops": lkops.__version__,
+                "numpy": np.__version__,
+                "torch": torch.__version__,
+            },
+        }
+        if patches:
+            sspsr.write_patches(folder, scene, split, rules.tests, scale, rules.title, tell)
+        write_manifest(folder / MANIFEST, manifest)
+    return load_prepared(out)
+
+
+def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
+    """Open a folder of `prepare`; its scene is memory-mapped.
+
+    Raises:
+        FileNotFoundError: not a folder with a manifest and a scene.
+        ValueError: a manifest that was edited, cut short or is of another version, or one that does not belong to the
+            scene beside it. (The scene is known by 64 samples of its file and by its size, so that this takes no time.)
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    scene = read_scene(folder / SCENE)
+    shape, train = scene.pixels.shape, manifest["train"]
+    region, held = parse_rect(train["region"], shape), manifest["validation"]
+    test = parse_rect(manifest["test"]["region"], shape)
+    patch, stride = train["patch"], train["stride"]
+    if held["kind"] == "block":
+        split = region_split(
+            shape, test, patch=patch, stride=stride, validation=held["region"], train=region, valid=scene.valid
+        )
+    else:
+        split = _drawn_split(scene, test, region, patch, stride, np.array(held["indices"], np.int64))
+    tests = tuple(parse_rect(text, shape) for text in manifest["test"]["images"])
+    return Prepared(folder, manifest["protocol"], manifest["scale"], scene, split, tests, manifest)
+
+
+def _maximum(source: _sources.Source, placement: Placement) -> float:
+    value = max(float(block.max()) for _, block in source.blocks(placement))
+    if value <= 0:
+        raise ValueError(f"{source.path}: cannot normalise by the maximum: the largest value is {value:g}; give peak")
+    return value
+
+
+def _write_scene(path: Path, source: _sources.Source, at: Placement, rules: Protocol, peak: float) -> Scene:
+    shape = (at.bands, *rules.size)
+    pixels: np.ndarray = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    with path.open("rb+") as file:
+        if hasattr(os, "posix_fallocate"):  # or a full disk would end the process instead of raising an OSError
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    with np.errstate(over="ignore", under="ignore"):
+        for index, block in source.blocks(at):
+            part = pixels[index]
+            np.divide(block, peak, out=part, dtype=np.float64, casting="unsafe")
+            if not np.isfinite(part).all():
+                raise ValueError(f"{source.path}: values / peak are too large for float32 with peak {peak:g}")
+    names, place = source.band_names, source.georeference
+    if at.transposed or len(at.columns) > 1:
+        place = None  # a georeference has no exchanged or missing columns
+    scene = Scene(
+        pixels,
+        peak,
+        None if source.wavelengths is None else source.wavelengths[: at.bands],
+        rules.name,
+        str(source.path),
+        None if names is None else names[: at.bands],
+        None if source.valid is None else _placed(source.valid, at),
+        place and place.shifted(at.rows[0], at.columns[0][0]),
+    )
+    with path.open("rb+") as file:
+        file.seek(0, os.SEEK_END)
+        append_record(file, scene)
+        pixels.flush()  # type: ignore[attr-defined]
+        os.fsync(file.fileno())
+    return scene
+
+
+def _placed(mask: np.ndarray, at: Placement) -> np.ndarray:
+    mask = mask.T if at.transposed else mask
+    return np.concatenate([mask[slice(*at.rows), slice(*part)] for part in at.columns], 1)
+
+
+def _split(rules: Protocol, scene: Scene, scale: int, validation: str, seed: int) -> tuple[Split, dict[str, Any]]:
+    """The split, and the manifest's word on its validation."""
+    patch, stride = rules.patch_and_stride(scale)
+    if validation == "block":
+        split = region_split(
+            scene.size,
+            rules.test,
+            patch=patch,
+            stride=stride,
+            validation=_SHARE,
+            train=rules.train,
+            valid=scene.valid,
+        )
+        rule = "a block that shares no pixel with training patches; patches across its border are dropped"
+        return split, {"kind": "block", "share": _SHARE, "region": str(split.validation), "rule": rule}
+    count = len(valid_patches(rules.origins(scale), patch, scene.valid))
+    if count < 2:
+        raise ValueError(f"{count} patches of {patch} x {patch} valid pixels: too few to train and to validate")
+    held = np.random.default_rng(seed).permutation(count)[: max(1, round(_SHARE * count))]
+    held.sort()
+    split = _drawn_split(scene, rules.test, rules.train, patch, stride, held)
+    return split, {"kind": "patches", "share": _SHARE, "seed": seed, "rule": _LEAK, "indices": held.tolist()}
+
+
+def _drawn_split(scene: Scene, test: Rect, train: Rect, patch: int, stride: int, held: np.ndarray) -> Split:
+    """Of the patches of valid pixels, in the order of `patch_grid`, those of the indices `held` validate."""
+    origins = valid_patches(in_rect(train, patch, stride), patch, scene.valid)
+    chosen = np.zeros(len(origins), bool)
+    chosen[held] = True
+    tests = valid_patches(in_rect(test, patch, patch), patch, scene.valid)
+    return Split(scene.size, patch, stride, test, None, origins[~chosen], origins[chosen], tests)
