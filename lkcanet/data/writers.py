@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -55,10 +55,14 @@ def _metadata(scene: Scene) -> dict[str, Any]:
 
 
 def _write_npy(path: Path, scene: Scene) -> None:
-    record = json.dumps(_metadata(scene), default=np.ndarray.tolist)
     with path.open("wb") as file:
         np.save(file, scene.pixels)
-        np.save(file, np.array(record))
+        append_record(file, scene)
+
+
+def append_record(file: BinaryIO, scene: Scene) -> None:
+    """Write the second array of a scene's .npy file, all but its pixels, which come before it."""
+    np.save(file, np.array(json.dumps(_metadata(scene), default=np.ndarray.tolist)))
 
 
 def _write_npz(path: Path, scene: Scene) -> None:
