@@ -11,7 +11,6 @@ from . import _strips, _tiles
 from .models import LKCANet
 
 _REFERENCE_MAPS, _REFERENCE_STRIPS = 12, 4  # that plain PyTorch holds at once in a block and in the upsampler: measured
-_FAULT_BYTES = 64 << 10  # of a mapped file come into memory together
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def memory(
         blocks      e (2 N + 3 M) C P + T planes   a block's input and output; u, a1 and a2 of M samples at a time
                     or, if more, e N 2 (B + C) P   the head, with torch's copies in the order of channels that it likes
         upsampling  e N C P + strip                strip = e N B r^2 W s, of s rows: about 128 MiB, or all if less
-        output      e N B r^2 P;  with `mapped` one strip, since what is written belongs to the system
+        output      e N B r^2 P;  with `mapped` none: what is written belongs to the system
         peak        weights + input + max(blocks, upsampling + output);  with tiles
                     weights + input + output + max(blocks, upsampling), where these two are a tile's
 
@@ -103,13 +102,9 @@ def memory(
     blocks = _REFERENCE_MAPS * batch * feature_map
     if not plain:
         blocks = (2 * batch + 3 * _samples(parameter, batch)) * feature_map + _planes(model, rows, columns)
-    made = _strips.strip_rows(model, batch, rows, columns, element)
-    row_bytes = element * batch * model.bands * scale**2  # of a low-resolution pixel's row in the output, per column
-    strip = row_bytes * columns * min(rows, made + 2 * _strips.halo(model))
-    output = row_bytes * pixels
-    if mapped:  # the tile's rows, and what comes with them
-        around = 0 if tile is None else _FAULT_BYTES // (element * scale)
-        output = min(output, row_bytes * made * min(width, columns + around))
+    made = min(rows, _strips.strip_rows(model, batch, rows, columns, element) + 2 * _strips.halo(model))
+    output = element * batch * model.bands * scale**2  # for a pixel
+    strip = output * columns * made
     copies = 0 if tile is None else seen
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Memory(
@@ -117,7 +112,7 @@ def memory(
         input=element * batch * model.bands * pixels,
         blocks=copies + max(blocks, 2 * (batch * feature_map + seen)),
         upsampling=copies + batch * feature_map + (_REFERENCE_STRIPS if plain else 1) * strip,
-        output=output,
+        output=0 if mapped else output * pixels,
         tiled=tile is not None,
     )
 

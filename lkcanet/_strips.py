@@ -53,6 +53,19 @@ def enlarge(folded: LKCANet, image: Tensor, put: Put, report: Report) -> None:
     report(1.0, "done")
 
 
+def write(
+    how: Callable[[Tensor, Tensor], Tensor], place: Tensor, strip: Tensor, release: Callable[[], None] | None
+) -> None:
+    """how(place, strip), the tensor's method for it. A mapped file is written band by band, and `release` called after
+    each: around every page that is touched, the system may map megabytes of a band."""
+    if release is None:
+        how(place, strip)
+        return
+    for band in range(strip.shape[1]):
+        how(place[:, band], strip[:, band])
+        release()
+
+
 def halo(model: LKCANet) -> int:
     """Rows of the low-resolution image that a row of the output reads on each side, of the features or of the image."""
     return max(model.upsample.conv.weight.shape[2] // 2, BICUBIC_ROWS)

@@ -1,7 +1,7 @@
 """An image in overlapping tiles, and the weights with which their results are joined."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -62,8 +62,18 @@ def weights(places: Sequence[Span], scale: int) -> list[Tensor]:
     return [window[begin * scale : end * scale].float() for window, (begin, end) in zip(windows, places, strict=True)]
 
 
-def enlarge(folded: LKCANet, image: Tensor, out: Tensor, rows: int, columns: int, overlap: int, report: Report) -> None:
-    """Run the network on each tile of `image` (N, B, H, W) and add the weighted results to `out`, which is zero."""
+def enlarge(
+    folded: LKCANet,
+    image: Tensor,
+    out: Tensor,
+    rows: int,
+    columns: int,
+    overlap: int,
+    report: Report,
+    release: Callable[[], None] | None = None,
+) -> None:
+    """Run the network on each tile of `image` (N, B, H, W) and add the weighted results to `out`, which is zero;
+    `release` as for `_strips.write`."""
     scale, parameter = folded.scale, next(folded.parameters())
     heights, widths = spans(image.shape[2], rows, overlap), spans(image.shape[3], columns, overlap)
     row_weights, column_weights = weights(heights, scale), weights(widths, scale)
@@ -71,16 +81,18 @@ def enlarge(folded: LKCANet, image: Tensor, out: Tensor, rows: int, columns: int
     for index, (row, column) in enumerate(tiles):
         (top, bottom), (left, right) = heights[row], widths[column]
         place = out[:, :, scale * top : scale * bottom, scale * left : scale * right]
-        add = partial(_add, place, row_weights[row].to(out.device), column_weights[column].to(out.device))
+        add = partial(_add, place, row_weights[row].to(out.device), column_weights[column].to(out.device), release)
         tile = image[:, :, top:bottom, left:right].to(parameter.device, parameter.dtype).contiguous()
         _strips.enlarge(folded, tile, add, partial(_part, report, index, len(tiles)))
 
 
-def _add(place: Tensor, down: Tensor, across: Tensor, row: int, strip: Tensor) -> None:
+def _add(
+    place: Tensor, down: Tensor, across: Tensor, release: Callable[[], None] | None, row: int, strip: Tensor
+) -> None:
     """Add a strip of a tile's output, in its weights, to its place: a view of the result as large as the tile's."""
     rows = slice(row, row + strip.shape[2])
     wide = strip.to(place.device, torch.promote_types(strip.dtype, torch.float32))
-    place[:, :, rows].add_(wide.mul_(across).mul_(down[rows, None]))
+    _strips.write(Tensor.add_, place[:, :, rows], wide.mul_(across).mul_(down[rows, None]), release)
 
 
 def _part(report: Report, index: int, count: int, share: float, _: str) -> None:

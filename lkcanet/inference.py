@@ -123,28 +123,22 @@ class _Work:
         self.into(batch, result)
         return result if image.dim() == 4 else result[0]
 
-    def into(self, image: Tensor, out: Tensor, written: Callable[[], None] = lambda: None) -> None:
+    def into(self, image: Tensor, out: Tensor, release: Callable[[], None] | None = None) -> None:
         """Write the result of (N, B, H, W) into `out`, which is zero where tiles are added up.
 
-        `written` is called after every part of it.
+        With `release`, `out` is a map of a file: it is written band by band, and `release` called after each.
         """
         folded = _folded(self.model)
         parameter = next(folded.parameters())
 
         def put(row: int, strip: Tensor) -> None:
-            out[:, :, row : row + strip.shape[2]].copy_(strip)
-            written()
-
-        def report(share: float, what: str) -> None:
-            if self.plan is not None:
-                written()
-            self.progress(share, what)
+            _strips.write(Tensor.copy_, out[:, :, row : row + strip.shape[2]], strip, release)
 
         with torch.inference_mode():
             if self.plan is None:
-                _strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, report)
+                _strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress)
             else:
-                _tiles.enlarge(folded, image, out, *self.plan, report)
+                _tiles.enlarge(folded, image, out, *self.plan, self.progress, release)
 
 
 def _folded(model: LKCANet) -> LKCANet:
