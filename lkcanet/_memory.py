@@ -23,7 +23,8 @@ class Memory:
         blocks: what head or blocks hold at once; free again when the upsampler starts.
         upsampling: the last block's features, and a strip of the output.
         output: the image that results. While it is made in one piece, none of it is there beside the blocks.
-        tiled: whether the blocks run while output is there, tile after tile.
+        tiled: whether it is made in tiles. Output is there while blocks run then, and what they free, in pieces of
+            less than 32 MiB, mostly stays with the process.
     """
 
     weights: int
@@ -38,7 +39,7 @@ class Memory:
         """The most at once, beyond what Python and torch take by themselves (a few hundred megabytes)."""
         held = self.weights + self.input
         if self.tiled:
-            return held + self.output + max(self.blocks, self.upsampling)
+            return held + self.output + self.blocks + self.upsampling
         return held + max(self.blocks, self.output + self.upsampling)
 
     def as_dict(self) -> dict[str, int | bool]:
@@ -70,7 +71,7 @@ def memory(
         upsampling  e N C P + strip                strip = e N B r^2 W s, of s rows: about 128 MiB, or all if less
         output      e N B r^2 P;  with `mapped` none: what is written belongs to the system
         peak        weights + input + max(blocks, upsampling + output);  with tiles
-                    weights + input + output + max(blocks, upsampling), where these two are a tile's
+                    weights + input + output + blocks + upsampling, where the last two are a tile's
 
     `planes` are the three zero-padded planes of a thread in the depthwise convs; M is N, or T where whole samples are
     shared out to the threads (N is a multiple of T, or 8 T or more). Where lkops would run the blocks on its reference,

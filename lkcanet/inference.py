@@ -50,7 +50,8 @@ def super_resolve(
         model: any mode, on any device.
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
         out: an .npy file, in the layout of `lkcanet.data.write_scene`, into which a scene's result is written as it is
-            made, so that it never is in memory as a whole. The file appears under its name only when complete.
+            made, so that it never is in memory as a whole. The file appears under its name only when complete; one that
+            is there already is replaced then.
         tile: (rows, columns) of a tile, in low-resolution pixels, its overlap included.
         overlap: low-resolution pixels that neighbouring tiles share at least, less than a tile's sides. By default 32,
             about as far as one block reaches (the first of many, and the one through which a pixel's nearest
