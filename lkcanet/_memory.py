@@ -67,8 +67,8 @@ def memory(
         weights     the network's, and the folded copy's
         input       e N B P
         blocks      e (2 N + 3 M) C P + T planes   a block's input and output; u, a1 and a2 of M samples at a time
-                    or, if more, e N 2 (B + C) P   the head, with torch's copies in the order of channels that it likes
-        upsampling  e N C P + strip                strip = e N B r^2 W s, of s rows: about 128 MiB, or all if less
+                    or, if more, the head: e N (C + max(B, C)) P, for torch reorders input or output
+        upsampling  e N C P + strip                strip = e N (B r^2 + B + C) W s, of s rows: 128 MiB or less
         output      e N B r^2 P;  with `mapped` none: what is written belongs to the system
         peak        weights + input + max(blocks, upsampling + output);  with tiles
                     weights + input + output + blocks + upsampling, where the last two are a tile's
@@ -106,13 +106,14 @@ def memory(
     made = min(rows, _strips.strip_rows(model, batch, rows, columns, element) + 2 * _strips.halo(model))
     output = element * batch * model.bands * scale**2  # for a pixel
     strip = output * columns * made
+    around = 0 if made == rows else element * batch * (model.bands + channels) * columns * made
     copies = 0 if tile is None else seen
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Memory(
         weights=2 * weights,
         input=element * batch * model.bands * pixels,
-        blocks=copies + max(blocks, 2 * (batch * feature_map + seen)),
-        upsampling=copies + batch * feature_map + (_REFERENCE_STRIPS if plain else 1) * strip,
+        blocks=copies + max(blocks, batch * feature_map + max(seen, batch * feature_map)),
+        upsampling=copies + batch * feature_map + (_REFERENCE_STRIPS if plain else 1) * strip + around,
         output=0 if mapped else output * pixels,
         tiled=tile is not None,
     )

@@ -72,9 +72,10 @@ def halo(model: LKCANet) -> int:
 
 
 def strip_rows(model: LKCANet, batch: int, rows: int, columns: int, element_bytes: int) -> int:
-    """Low-resolution rows of a strip: all of them where the whole output is small."""
+    """Low-resolution rows of a strip: all of them where the whole output is small, else strips of about one size."""
     row_bytes = batch * model.bands * model.scale**2 * columns * element_bytes
-    return min(rows, max(_LEAST_ROWS, STRIP_BYTES // max(1, row_bytes)))
+    most = max(_LEAST_ROWS, STRIP_BYTES // row_bytes)
+    return -(-rows // -(-rows // most))
 
 
 def _cost(module: torch.nn.Module) -> int:
