@@ -1,11 +1,15 @@
 """Scene in, super-resolved scene out."""
 
+import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.utils import parametrize
 
-from . import _graphs
+from . import _graphs, _strips, _tiles
+from ._memory import Memory, memory, reach
 from ._optional import require
 from .models import LKCANet
 
@@ -14,42 +18,135 @@ if TYPE_CHECKING:
 
     from .data.scenes import Scene
 
-__all__ = ["GraphedNetwork", "graphed", "super_resolve"]
+__all__ = ["GraphedNetwork", "Memory", "graphed", "memory", "reach", "super_resolve"]
 
+Progress = Callable[[float, str], None]
 Image = TypeVar("Image", "Scene", Tensor, "np.ndarray")
 
 
-def super_resolve(model: LKCANet, image: Image) -> Image:
+def super_resolve(
+    model: LKCANet,
+    image: Image,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    tile: tuple[int, int] | None = None,
+    overlap: int | None = None,
+    progress: Progress | None = None,
+) -> Image:
     """Enlarge a whole image with a network, `model.scale` times in both directions.
 
-    The image goes through as one piece: the network's channel attention averages over all of it, so tiles would give
-    another result. Weight normalisation is folded away first, in a copy; `model` itself keeps its weights and its mode.
+    By default the image goes through as one piece, which is exact: the network's channel attention averages over all
+    of it. Only its output is made in strips of rows, bit for bit those of the whole, and written where it belongs.
+    `memory` says beforehand what that takes. Weight normalisation is folded away first, in a copy; `model` itself keeps
+    its weights and its mode. A network that is folded and in eval mode already is used as it is.
+
+    With `tile` the network sees one tile after the other, for images that do not fit the memory otherwise. The result
+    is **another one**: channel attention then averages over a tile instead of the scene, and a tile lacks what lies
+    outside it (`reach` of the network). Neighbouring tiles share `overlap` pixels and are blended over the middle half
+    of it, by weights that add up to 1; where each channel's gate were constant and a quarter of `overlap` at least the
+    reach, the result would be that of the whole image.
 
     Args:
         model: any mode, on any device.
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
+        out: an .npy file, in the layout of `lkcanet.data.write_scene`, into which a scene's result is written as it is
+            made, so that it never is in memory as a whole. The file appears under its name only when complete; one that
+            is there already is replaced then.
+        tile: (rows, columns) of a tile, in low-resolution pixels, its overlap included.
+        overlap: low-resolution pixels that neighbouring tiles share at least, less than a tile's sides. By default 32,
+            about as far as one block reaches (the first of many, and the one through which a pixel's nearest
+            surroundings act), or a quarter of the tile's shorter side where that is less.
+        progress: called as progress(share, what) from time to time, with the share that is done, from 0 to 1, and
+            words for what is next. An exception that it raises ends the work.
 
     Returns:
-        The kind that was given: a `Scene` as `Scene.enlarged` makes it, a tensor on
-        the given one's device, or an array; in its units (normalised) and dtype, not clipped.
+        The kind that was given: a `Scene` as `Scene.enlarged` makes it (with `out` its pixels are a memory map of the
+        file, copied on write), a tensor on the given one's device, or an array; in its units (normalised) and dtype,
+        not clipped.
 
     Raises:
-        TypeError: another kind of image, or one that is not floating.
-        ValueError: another number of axes or bands than the network takes, an empty image, NaN or infinite pixels.
+        TypeError: another kind of image, or one that is not floating; `out` for another kind than a scene.
+        ValueError: another number of axes or bands than the network takes, an empty image, NaN or infinite pixels, a
+            tile or overlap that is none, `out` that is not an .npy file.
+        FileNotFoundError: the folder of `out` does not exist.
+        OSError: `out` can't be written; a disk that is too small is noticed before the work.
     """
+    plan = None if tile is None else _tiles.check(tile, overlap)
+    if tile is None and overlap is not None:
+        raise ValueError(f"overlap goes with tile only, got overlap {overlap!r} and no tile")
+    work = _Work(model, plan, progress or (lambda share, what: None))
     if isinstance(image, Tensor):
-        return _run(model, image)
+        _check_no_file(out, image)
+        return work.tensor(image)
     np = require("numpy", extra="io")
     if isinstance(image, np.ndarray):
+        _check_no_file(out, image)
         if image.dtype.kind != "f":
             raise TypeError(f"image must be floating, got {image.dtype}: divide counts by their peak first")
-        array: Any = _run(model, torch.tensor(image)).numpy()
+        # torch warns of arrays that can't be written to, and can't wrap some strides
+        array: Any = work.tensor(torch.from_numpy(np.require(image, requirements=["C", "W"]))).numpy()
         return array
     from .data.scenes import Scene
 
     if not isinstance(image, Scene):
         raise TypeError(f"image must be a Scene, a tensor or an array, got {type(image).__name__}")
-    return image.enlarged(_run(model, image.tensor())[0].numpy(), model.scale)
+    lowres = image.tensor()
+    if out is None:
+        return image.enlarged(work.tensor(lowres)[0].numpy(), model.scale)
+    _check(model, "image", lowres)
+    from ._mapped import mapped_npy
+
+    with mapped_npy(out, image, model.scale) as mapped:
+        work.into(lowres, torch.from_numpy(mapped.pixels).unsqueeze(0), mapped.release)
+    return mapped.scene()
+
+
+def _check_no_file(out: Any, image: Any) -> None:
+    if out is not None:
+        raise TypeError(f"out goes with a Scene, whose facts the file holds; image is a {type(image).__name__}")
+
+
+class _Work:
+    """A folded network, how the image is cut, and whom to tell."""
+
+    def __init__(self, model: LKCANet, plan: tuple[int, int, int] | None, progress: Progress) -> None:
+        self.model, self.plan, self.progress = model, plan, progress
+
+    def tensor(self, image: Tensor) -> Tensor:
+        """The image's kind of tensor."""
+        _check(self.model, "image", image)
+        batch = image if image.dim() == 4 else image.unsqueeze(0)
+        scale = self.model.scale
+        # not made in inference mode: such a tensor could not be used in training later. Tiles are added up; otherwise
+        # no page of it is touched before the blocks' memory is free again
+        new = batch.new_empty if self.plan is None else batch.new_zeros
+        result = new((*batch.shape[:2], scale * batch.shape[2], scale * batch.shape[3]))
+        self.into(batch, result)
+        return result if image.dim() == 4 else result[0]
+
+    def into(self, image: Tensor, out: Tensor, release: Callable[[], None] | None = None) -> None:
+        """Write the result of (N, B, H, W) into `out`, which is zero where tiles are added up.
+
+        With `release`, `out` is a map of a file: it is written band by band, and `release` called after each.
+        """
+        folded = _folded(self.model)
+        parameter = next(folded.parameters())
+
+        def put(row: int, strip: Tensor) -> None:
+            _strips.write(Tensor.copy_, out[:, :, row : row + strip.shape[2]], strip, release)
+
+        with torch.inference_mode():
+            if self.plan is None:
+                _strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress)
+            else:
+                _tiles.enlarge(folded, image, out, *self.plan, self.progress, release)
+
+
+def _folded(model: LKCANet) -> LKCANet:
+    """A folded copy in eval mode: what is done to it never touches the caller's network. One that is so already
+    needs no copy."""
+    plain = not any(parametrize.is_parametrized(module) for module in model.modules())
+    return model if plain and not any(module.training for module in model.modules()) else model.fold().eval()
 
 
 class GraphedNetwork:
@@ -126,6 +223,8 @@ def graphed(model: LKCANet, example: Tensor) -> GraphedNetwork:
     parameter = next(model.parameters())
     if parameter.device != example.device:
         raise ValueError(f"example must be on {parameter.device} as the model is, got {example.device}")
+    if not example.isfinite().all():
+        raise ValueError("the example holds NaN or infinite pixels")
     return GraphedNetwork(model.fold().eval(), example)
 
 
@@ -136,8 +235,6 @@ def _check(model: LKCANet, name: str, image: Tensor) -> None:
         raise ValueError(f"{name} must be (N, B, H, W) or (B, H, W) with pixels, got shape {tuple(image.shape)}")
     if image.shape[-3] != model.bands:
         raise ValueError(f"the network takes {model.bands} bands, the {name} has {image.shape[-3]}")
-    if not image.isfinite().all():
-        raise ValueError(f"the {name} holds NaN or infinite pixels")
 
 
 def _forward(folded: LKCANet, image: Tensor) -> Tensor:
@@ -146,12 +243,3 @@ def _forward(folded: LKCANet, image: Tensor) -> Tensor:
     batch = image if image.dim() == 4 else image.unsqueeze(0)
     result = folded(batch.to(parameter.device, parameter.dtype)).to(image.device, image.dtype)
     return result if image.dim() == 4 else result[0]
-
-
-def _run(model: LKCANet, image: Tensor) -> Tensor:
-    _check(model, "image", image)
-    # a folded copy of its own: eval mode and removed parametrizations never touch the caller's network
-    folded = model.fold().eval()
-    with torch.inference_mode():
-        result = _forward(folded, image)
-    return result.clone()  # a plain tensor: one of inference mode could not be used in training later

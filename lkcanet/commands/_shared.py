@@ -156,6 +156,19 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
 
 
+# what users can cause; anything else is ours, and shows its traceback
+KNOWN_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
+
+
+def error_text(error: Exception) -> str:
+    """What went wrong, in a line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}"
+    return str(error) or type(error).__name__
+
+
 def note(text: str) -> None:
     """A line for the user that is not the result."""
     print(text, file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import bench, degrade, demo, distill, evaluate, info, prepare, show, super_resolve, train
+from ._shared import KNOWN_ERRORS, error_text
 
 _debug = False
 
@@ -29,24 +30,13 @@ def _one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except Exception as error:
         usage = hasattr(error, "format_message") and hasattr(error, "exit_code")  # click's, vendored or not
-        known = isinstance(
-            error, (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
-        )
-        if _debug or not (usage or known):
+        if _debug or not (usage or isinstance(error, KNOWN_ERRORS)):
             traceback.print_exc()
-        text = str(error.format_message()) if usage else _text(error)  # type: ignore[attr-defined]
+        text = str(error.format_message()) if usage else error_text(error)  # type: ignore[attr-defined]
         if usage and getattr(error, "ctx", None) is not None:
             text += f" (see {error.ctx.command_path} --help)"  # type: ignore[attr-defined]
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
         raise typer.Exit(getattr(error, "exit_code", 2) if usage else 1) from None
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-    if isinstance(error, MemoryError):
-        return f"out of memory {error}"
-    return str(error) or type(error).__name__
 
 
 class _Group(TyperGroup):

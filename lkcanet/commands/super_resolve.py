@@ -2,21 +2,51 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import _shared as shared
+from ._progress import bar
+
+if TYPE_CHECKING:
+    from lkcanet.inference import Memory
+    from lkcanet.models import LKCANet
 
 
 def super_resolve(
-    scene: shared.ScenePath,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The super-resolved scene: .npy, .npz or .mat.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SCENE OUT | SCENE...",
+            help="A low-resolution scene and its result (.npy, .npz or .mat); or, with --out-dir, scenes.",
+        ),
+    ],
     checkpoint: shared.Checkpoint = None,
     fresh: Annotated[
         shared.Network | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
+    out_dir: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
+    ] = None,
+    suffix: Annotated[str, typer.Option(help="Format of the results in --out-dir.")] = ".npy",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out scenes whose results exist: go on after an interruption.")
+    ] = False,
+    tile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS,COLUMNS",
+            help="Tiles of so many low-resolution pixels, for scenes that do not fit the memory: another result, since "
+            "channel attention then averages over a tile instead of the scene.",
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Low-resolution pixels that tiles share, and blend; default: 32.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Start even where the memory can't suffice.")] = False,
     key: shared.Key = None,
     axes: shared.Axes = None,
     size: shared.Size = None,
@@ -25,43 +55,143 @@ def super_resolve(
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Enlarge a low-resolution scene with a trained network.
+    """Enlarge low-resolution scenes with a trained network.
 
-    The result has the peak and wavelengths of the input.
+    The whole scene at once, which is exact, unless --tile is given. The memory that it takes is said first; a result
+    that ends in .npy goes to the disk as it is made and takes none. Results have the peak and wavelengths of the input.
+    With --out-dir a scene that fails is reported and the others go on; the exit code is 1 then.
 
     Example: lkca super-resolve lr.npy sr.npy -c run/best.safetensors
     """
+    if (checkpoint is None) == (fresh is None):
+        raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
+    if overwrite and skip_existing:
+        raise typer.BadParameter("give --overwrite or --skip-existing, not both")
+    sides = None if tile is None else shared.parse_pair(tile, "--tile")
+    if sides is None and overlap is not None:
+        raise ValueError("--overlap goes with --tile")
+    jobs = _jobs(paths, out_dir, suffix)
+    shared.set_threads(threads)
+    model, extra = (None, {}) if checkpoint is None else shared.load_checkpoint(checkpoint)
+    if model is not None:
+        model = model.fold().eval()  # once for all scenes
+    if sides is not None:
+        rows, columns = sides
+        shared.note(
+            f"note: with --tile channel attention averages over a tile of {rows} x {columns} instead of the scene: "
+            "the result is another one than that of the whole"
+        )
+    results, failed, skipped = [], [], []
+    for scene, out in jobs:
+        try:
+            if out.exists() and not overwrite:
+                if not skip_existing:
+                    raise FileExistsError(f"{out} exists: choose another name, --overwrite or --skip-existing")
+                shared.note(f"note: {out} is there already: skipped")
+                skipped.append(str(out))
+                continue
+            if model is None:
+                loaded = shared.load_scene(scene, key, axes, size, peak, region)
+                assert fresh is not None
+                model = shared.fresh_network(fresh, loaded.bands, scale)
+            else:
+                loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra)
+            facts = {"out": out, **_run(model, loaded, out, sides, overlap, force)}
+        except shared.KNOWN_ERRORS as error:
+            if out_dir is None:
+                raise
+            text = " ".join(shared.error_text(error).split())
+            failed.append({"scene": scene, "error": text})
+            shared.note(f"error: {text if str(scene) in text else f'{scene}: {text}'}")
+            continue
+        results.append({**facts, "trained": checkpoint is not None, "checkpoint": checkpoint, "network": fresh})
+        if not json:
+            bands, *pixels = facts["shape"]
+            untrained = "" if checkpoint is not None else " (untrained: this is the bicubic image)"
+            print(f"{out}: {bands} bands, {pixels[0]} x {pixels[1]} pixels, {facts['seconds']:.2f} s{untrained}")
+    if json and out_dir is None:
+        shared.print_json(results[0] if results else {"skipped": skipped})
+    elif json:
+        shared.print_json({"results": results, "failed": failed, "skipped": skipped})
+    if failed:
+        shared.note(f"error: {len(failed)} of {len(jobs)} scenes failed")
+        raise typer.Exit(1)
+
+
+def _jobs(paths: list[Path], out_dir: Path | None, suffix: str) -> list[tuple[Path, Path]]:
+    """Each scene with its result's path; what can't be written is refused before the work."""
+    if out_dir is None:
+        if len(paths) != 2:
+            raise typer.BadParameter("give SCENE and OUT, or scenes and --out-dir FOLDER")
+        shared.check_output(paths[1], shared.SCENES)
+        return [(paths[0], paths[1])]
+    if suffix.lower() not in shared.SCENES:
+        raise ValueError(f"--suffix must be one of {', '.join(shared.SCENES)}, got {suffix!r}")
+    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    jobs = [(path, out_dir / f"{name}{suffix}") for path, name in zip(paths, names, strict=True)]
+    taken: dict[Path, Path] = {}
+    for path, out in jobs:
+        if out in taken:
+            raise ValueError(f"{taken[out]} and {path} would both become {out}: enlarge them one by one")
+        if any(out.resolve() == scene.resolve() for scene in paths):
+            raise ValueError(f"{out} would replace a scene: choose another --out-dir")
+        taken[out] = path
+    out_dir.mkdir(parents=True, exist_ok=True)
+    return jobs
+
+
+def _run(
+    model: "LKCANet", scene: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
+) -> dict[str, Any]:
+    """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
     from lkcanet.data import write_scene
 
-    if (checkpoint is None) == (fresh is None):
-        raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
-    shared.check_output(out, shared.SCENES)
-    shared.set_threads(threads)
-    if checkpoint is not None:
-        model, extra = shared.load_checkpoint(checkpoint)
-        loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra)
-    else:
-        assert fresh is not None
-        loaded = shared.load_scene(scene, key, axes, size, peak, region)
-        model = shared.fresh_network(fresh, loaded.bands, scale)
+    mapped = out.suffix.lower() == ".npy"
+    estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
+    _state(model, scene, estimate, out, tile, force)
     start = time.perf_counter()
-    result = inference.super_resolve(model, loaded)
-    seconds = time.perf_counter() - start
-    write_scene(out, result)
-    if json:
-        shared.print_json(
-            {
-                "out": out,
-                "shape": result.pixels.shape,
-                "scale": model.scale,
-                "peak": result.peak,
-                "seconds": seconds,
-                "trained": checkpoint is not None,
-                "checkpoint": checkpoint,
-                "network": fresh,
-            }
+    with bar(out.name) as progress:
+        result = inference.super_resolve(
+            model, scene, out=out if mapped else None, tile=tile, overlap=overlap, progress=progress
         )
+    seconds = time.perf_counter() - start
+    if not mapped:
+        write_scene(out, result)
+    return {
+        "shape": result.pixels.shape,
+        "scale": model.scale,
+        "peak": result.peak,
+        "seconds": seconds,
+        "tile": tile,
+        "memory": estimate.as_dict(),
+    }
+
+
+def _state(
+    model: "LKCANet", scene: Any, estimate: "Memory", out: Path, tile: tuple[int, int] | None, force: bool
+) -> None:
+    """Say what memory it takes; warn or refuse where that is more than there is."""
+    from lkcanet import _memory
+
+    mapped = out.suffix.lower() == ".npy"
+    more = estimate.output if out.suffix.lower() == ".mat" else 0  # its writer makes a copy
+    taken = estimate.input - more  # the scene is loaded already
+    there = _memory.available()
+    known = "" if there is None else f"; {_memory.gigabytes(there[0])} are available"
+    shared.note(f"note: {out.name} takes about {estimate}{known}")
+    needed = estimate.peak - taken
+    if there is None or needed <= there[0]:
         return
-    untrained = "" if checkpoint is not None else " (untrained: this is the bicubic image)"
-    print(f"{out}: {result.bands} bands, {result.size[0]} x {result.size[1]} pixels, {seconds:.2f} s{untrained}")
+    rows, columns = scene.size
+    side = _memory.fitting_tile(model, rows, columns, int(0.8 * there[0]) + taken, mapped=mapped)
+    advice = [] if side is None or (tile is not None and side >= min(tile)) else [f"--tile {side},{side} would fit"]
+    if not mapped:
+        advice.append("a result that ends in .npy goes to the disk as it is made")
+    hint = "; ".join(advice) or "no tile would fit"
+    if needed > sum(there) and not force:
+        raise RuntimeError(
+            f"{out.name} needs {_memory.gigabytes(needed)} more memory, {_memory.gigabytes(sum(there))} are available "
+            f"with swap: {hint}; --force starts all the same"
+        )
+    shared.note(f"warning: that is more than there is: {hint}")
