@@ -81,9 +81,10 @@ def rank_at(
     """The smallest rank whose singular values make up a share of the sum of all.
 
     Args:
-        conv_or_weight, block_diagonal: as `spectrum` takes them.
+        conv_or_weight, block_diagonal: as `spectrum` takes them; or what it returned, (p,), to spare another SVD.
         share: above 0, up to 1. At 1 this is the numerical rank: singular values below
-            max(rows, columns) * eps * the largest, eps of the weight's dtype, count as 0 here.
+            max(rows, columns) * eps * the largest, eps of the weight's dtype, count as 0 here (p * eps * the largest
+            where only the values are given).
         energy: a share of the sum of squares instead.
 
     Returns:
@@ -96,9 +97,14 @@ def rank_at(
     """
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and up to 1, got {share!r}")
-    values = spectrum(conv_or_weight, block_diagonal=block_diagonal)
-    weight = conv_or_weight if isinstance(conv_or_weight, Tensor) else conv_or_weight.weight
-    longest = max(weight.shape[0], weight[0].numel())
+    if isinstance(conv_or_weight, Tensor) and conv_or_weight.dim() == 1 and not block_diagonal:
+        values = weight = conv_or_weight
+        cumulative_share(values)  # checks them
+        longest = len(values)
+    else:
+        values = spectrum(conv_or_weight, block_diagonal=block_diagonal)
+        weight = conv_or_weight if isinstance(conv_or_weight, Tensor) else conv_or_weight.weight
+        longest = max(weight.shape[0], weight[0].numel())
     values = values[values > longest * torch.finfo(weight.dtype).eps * values[0]]
     if values.numel() == 0:
         return 0

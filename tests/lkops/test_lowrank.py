@@ -69,6 +69,7 @@ def test_rank_at_of_known_singular_values() -> None:
         3,
         4,
     ]
+    assert [rank_at(spectrum(weight), share) for share in (0.01, 0.51, 0.9, 0.91, 1)] == [1, 2, 3, 4, 4]
     np.testing.assert_allclose(cumulative_share(torch.tensor([5.0, 3, 1, 1])), [0.5, 0.8, 0.9, 1], rtol=1e-15)
     np.testing.assert_allclose(
         cumulative_share(torch.tensor([5.0, 3, 1, 1]), energy=True), np.array([25, 34, 35, 36]) / 36, rtol=1e-15
@@ -107,13 +108,17 @@ def test_a_weight_of_zeros_has_rank_0() -> None:
 def test_wrong_arguments() -> None:
     layer = conv(2, 4, 3)
     for wrong in (nn.ConvTranspose2d(2, 4, 3), "conv", torch.ones(3, 3, dtype=torch.int64), torch.ones(3, 3) + 1j):
-        with pytest.raises(TypeError, match="conv_or_weight must be a torch.nn.Conv2d or a floating tensor, got"):
+        with pytest.raises(TypeError, match=r"conv_or_weight must be a torch\.nn\.Conv2d or a floating tensor, got"):
             spectrum(wrong)
     with pytest.raises(TypeError, match="its groups are unknown"):
         spectrum(layer.weight, block_diagonal=True)
     for shape in ((3,), (3, 4, 5), (0, 4), (4, 2, 0, 3)):
         with pytest.raises(ValueError, match=r"conv_or_weight must be \(outputs, inputs / groups"):
-            rank_at(torch.ones(shape))
+            spectrum(torch.ones(shape))
+    with pytest.raises(ValueError, match="largest first"):
+        rank_at(torch.tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="block_diagonal"):
+        rank_at(torch.tensor([2.0, 1.0]), block_diagonal=True)
     with torch.no_grad():
         layer.weight[1, 1, 1, 1] = math.nan
     with pytest.raises(ValueError, match="the conv's weight holds NaN or infinite values"):
