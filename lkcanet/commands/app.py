@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import bench, degrade, demo, evaluate, info, rank, show, super_resolve, train
+from . import bench, degrade, demo, evaluate, export, info, rank, show, super_resolve, train
 
 _debug = False
 
@@ -90,6 +90,7 @@ def build() -> typer.Typer:
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
         "rank": rank.rank,
+        "export": export.export,
         "demo": demo.demo,
         "bench": bench.bench,
     }
