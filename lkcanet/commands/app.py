@@ -37,7 +37,8 @@ def _one_line_errors() -> Iterator[None]:
         text = str(error.format_message()) if usage else _text(error)  # type: ignore[attr-defined]
         if usage and getattr(error, "ctx", None) is not None:
             text += f" (see {error.ctx.command_path} --help)"  # type: ignore[attr-defined]
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        line = " ".join(text.split())
+        print(f"error: {line if len(line) <= 900 else line[:600] + ' ... ' + line[-200:]}", file=sys.stderr)
         raise typer.Exit(getattr(error, "exit_code", 2) if usage else 1) from None
 
 
@@ -46,7 +47,8 @@ def _text(error: Exception) -> str:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, MemoryError):
         return f"out of memory {error}"
-    return str(error) or type(error).__name__
+    # torch appends where in its C++ it was raised
+    return str(error).partition("Exception raised from ")[0].strip() or type(error).__name__
 
 
 class _Group(TyperGroup):
