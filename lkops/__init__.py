@@ -4,7 +4,7 @@ Every operator is one function with a plain PyTorch reference that defines it an
 `print(lkops.backends.status())` shows what runs here. Tensors are (N, C, H, W). `lkops.nn` holds the modules.
 """
 
-from . import backends, nn
+from . import backends, lowrank, nn
 from .attention import large_kernel_channel_attention
 from .backends import backend
 from .bicubic import bicubic_upsample
@@ -28,6 +28,7 @@ __all__ = [
     "gradient_loss",
     "large_kernel_channel_attention",
     "lk_block",
+    "lowrank",
     "nn",
     "norm_conv1x1_gelu",
     "sam_loss",

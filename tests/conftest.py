@@ -21,7 +21,7 @@ torch.backends.cuda.matmul.allow_tf32 = False
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (
     *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rasterio", "rich"),
-    *("safetensors", "scipy", "skimage", "spectral", "tensorboard", "triton", "typer"),
+    *("onnx", "onnxruntime", "safetensors", "scipy", "skimage", "spectral", "tensorboard", "triton", "typer"),
 )
 MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
 

@@ -12,6 +12,13 @@ if TYPE_CHECKING:
     from lkcanet.data import Scene
     from lkcanet.models import LKCANet
 
+
+def _not_empty(text: str | None) -> str | None:
+    if text == "":
+        raise typer.BadParameter("must not be empty")
+    return text
+
+
 ScenePath = Annotated[
     Path,
     typer.Argument(
@@ -23,7 +30,10 @@ Checkpoint = Annotated[
 ]
 Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
 Axes = Annotated[
-    str | None, typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists.")
+    str | None,
+    typer.Option(
+        callback=_not_empty, help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."
+    ),
 ]
 Size = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
@@ -92,10 +102,22 @@ def parse_pair(text: str, option: str) -> tuple[int, int]:
 
 
 def load_checkpoint(path: Path) -> tuple["LKCANet", dict[str, Any]]:
-    """The network and what its training recorded."""
+    """The network and what its training recorded, as far as commands rely on it."""
+    from lkcanet.data.scenes import check_positive
     from lkcanet.models import load_model_and_extra
 
-    return load_model_and_extra(path)
+    model, extra = load_model_and_extra(path)
+    if extra.get("peak") is not None:
+        check_positive(extra["peak"], f"{path}: the peak in its metadata")
+    for name in ("scene", "split"):
+        if extra.get(name) is None:
+            extra.pop(name, None)
+        elif not isinstance(extra[name], dict):
+            raise ValueError(f"{path}: {name} in its metadata must be an object, got {extra[name]!r:.80}")
+    test = extra.get("split", {}).get("test")
+    if test is not None and not isinstance(test, str):
+        raise ValueError(f"{path}: the test region in its metadata must be a text, got {test!r:.80}")
+    return model, extra
 
 
 def load_for(
@@ -166,7 +188,8 @@ def error_text(error: Exception) -> str:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
     if isinstance(error, MemoryError):
         return f"out of memory {error}"
-    return str(error) or type(error).__name__
+    # torch appends where in its C++ it was raised
+    return str(error).partition("Exception raised from ")[0].strip() or type(error).__name__
 
 
 def note(text: str) -> None:

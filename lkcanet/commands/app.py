@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from . import bench, degrade, demo, distill, evaluate, info, prepare, show, super_resolve, train
+from . import bench, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
 from ._shared import KNOWN_ERRORS, error_text
 
 _debug = False
@@ -35,7 +35,8 @@ def _one_line_errors() -> Iterator[None]:
         text = str(error.format_message()) if usage else error_text(error)  # type: ignore[attr-defined]
         if usage and getattr(error, "ctx", None) is not None:
             text += f" (see {error.ctx.command_path} --help)"  # type: ignore[attr-defined]
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        line = " ".join(text.split())
+        print(f"error: {line if len(line) <= 900 else line[:600] + ' ... ' + line[-200:]}", file=sys.stderr)
         raise typer.Exit(getattr(error, "exit_code", 2) if usage else 1) from None
 
 
@@ -81,6 +82,8 @@ def build() -> typer.Typer:
         "evaluate": evaluate.evaluate,
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
+        "rank": rank.rank,
+        "export": export.export,
         "demo": demo.demo,
         "bench": bench.bench,
     }

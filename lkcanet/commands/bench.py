@@ -1,5 +1,6 @@
 """`lkca bench`."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -46,13 +47,17 @@ def bench(
 
     Example: lkca bench --bands 102 --size 128,96 --scale 8 --compile --out bench.json
     """
+    import torch
+
+    import lkops
+    from lkcanet import models
     from lkcanet.benchmark import CHANNELS_LAST, RECYCLED, facts, network_benchmark
 
     shared.set_threads(threads)
     if out is not None and not out.parent.is_dir():
         raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
-    if not seconds > 0:
-        raise ValueError(f"--seconds must be above 0, got {seconds}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"--seconds must be above 0 and finite, got {seconds}")
     extra = {"compile": compiled, "openvino": openvino, "openvino bf16": openvino, "lkops bf16": bfloat16}
     wanted = ["eager", CHANNELS_LAST, "lkops", *(name for name, chosen in extra.items() if chosen)]
     options: dict[str, Any] = {
@@ -60,11 +65,21 @@ def bench(
         "blocks": blocks,
         **({} if groups is None else {"upsample_groups": groups}),
     }
+    sizes = {"forward": (batch, *_size(size, "--size")), "training": (train_batch, *_size(train_size, "--train-size"))}
+    for option, (n, height, width) in zip(("batch", "train-batch"), sizes.values(), strict=True):
+        if min(n, height, width) < 1:
+            raise ValueError(f"--{option} and its size must be 1 or more, got {n} of {height},{width}")
+        if (values := n * bands * height * width * scale**2) > 2**38:
+            raise ValueError(f"--{option} {n} of {height},{width} makes {values:.2g} values: more than a terabyte")
+    if backend is not None:
+        with lkops.backend(*backend.split(",")):
+            pass  # a name that is none of them is said now, and not after a minute; so is a network that can't be
+    with torch.device("meta"):
+        getattr(models, network)(bands, scale, **options)
     environment, modes = facts(), dict[str, Any]()
     if environment["allocator"] != "recycled":
         shared.note("note: with the default allocator much of a time may be page faults; to keep memory, set")
         shared.note(f"note: GLIBC_TUNABLES={RECYCLED}")
-    sizes = {"forward": (batch, *_size(size)), "training": (train_batch, *_size(train_size))}
     for mode, (n, height, width) in sizes.items():
         if what not in ("both", mode):
             continue
@@ -96,10 +111,10 @@ def bench(
             raise typer.Exit(1)
 
 
-def _size(text: str) -> tuple[int, int]:
-    if text.strip().isdigit():
+def _size(text: str, option: str) -> tuple[int, int]:
+    if re.fullmatch(r"\s*\d+\s*", text):
         return int(text), int(text)
-    return shared.parse_pair(text, "--size")
+    return shared.parse_pair(text, option)
 
 
 def bench_table(report: Mapping[str, Any], mode: str) -> "Table":

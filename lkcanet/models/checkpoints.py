@@ -1,9 +1,14 @@
 """Networks in safetensors files: weights, and in the metadata what builds the network again."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
 
 from .._files import atomic_path
 from .._optional import require
@@ -16,7 +21,7 @@ def save_model(model: LKCANet, path: str | Path, *, extra: Mapping[str, Any] | N
     """Write a network to a safetensors file, under its final name only once complete.
 
     The tensors have the keys of `model.state_dict()` (torch's parametrization keys where weights are normalised); the
-    metadata holds the constructor's arguments as JSON.
+    metadata holds the constructor's arguments as JSON, and a checksum of all: safetensors itself has none.
 
     Args:
         model: folded or not.
@@ -32,6 +37,7 @@ def save_model(model: LKCANet, path: str | Path, *, extra: Mapping[str, Any] | N
         raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
     metadata = {"format": _FORMAT, "config": json.dumps(model.config), "extra": json.dumps(dict(extra or {}))}
     state = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}
+    metadata["sha256"] = _digest(metadata, state)
     data = require("safetensors.torch", extra="io").save(state, metadata)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
@@ -42,7 +48,8 @@ def load_model(path: str | Path) -> LKCANet:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a complete safetensors file, not one of `save_model`, or its weights do not fit its config.
+        ValueError: not a complete safetensors file, not one of `save_model`, corrupt, or its weights do not fit its
+            config or are NaN or infinite.
     """
     return load_model_and_extra(path)[0]
 
@@ -61,10 +68,47 @@ def load_model_and_extra(path: str | Path) -> tuple[LKCANet, dict[str, Any]]:
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
     if metadata.get("format") != _FORMAT:
         raise ValueError(f"{path} is not a checkpoint of lkcanet: its metadata has format {metadata.get('format')!r}")
+    if metadata.get("sha256", digest := _digest(metadata, state)) != digest:  # other tools may write files without one
+        raise ValueError(f"{path} is corrupt: its content does not have the checksum that it was written with")
     try:
-        model = LKCANet(**json.loads(metadata["config"]))
-        model.load_state_dict(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        model = _built(json.loads(metadata["config"]), state)
+        extra = json.loads(metadata.get("extra", "{}"))
+        if not isinstance(extra, dict):
+            raise ValueError(f"the extra of its metadata must be an object, got {type(extra).__name__}")
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # RecursionError among them
         reason = " ".join(str(error).split())
         raise ValueError(f"{path} does not hold a network of this version: {reason[:300]}") from error
-    return model.eval(), json.loads(metadata.get("extra", "{}"))
+    return model.eval(), extra
+
+
+def _digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of what makes the network: config, extra, and every tensor's key, dtype, shape and bytes."""
+    digest = hashlib.sha256(json.dumps([metadata.get("config"), metadata.get("extra")]).encode())
+    for key in sorted(state):
+        tensor = state[key].cpu().contiguous()
+        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _built(config: Any, state: dict[str, Tensor]) -> LKCANet:
+    """The network, in float32. A damaged config costs neither memory nor time: what it describes is compared with what
+    the file holds before anything is allocated."""
+    if not isinstance(config, dict):
+        raise ValueError(f"config must be an object, got {type(config).__name__}")
+    for key, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"{key} must be floating, got {tensor.dtype}")
+        if not tensor.isfinite().all():
+            raise ValueError(f"{key} holds NaN or infinite values")
+    blocks = config.get("blocks")
+    if isinstance(blocks, int) and blocks > len(state):
+        raise ValueError(f"config names {blocks} blocks, and the file holds {len(state)} tensors")
+    with torch.device("meta"):
+        model = LKCANet(**config)
+    # aligned and owned: safetensors' may lie anywhere in its buffer
+    model.load_state_dict({key: tensor.to(torch.float32, copy=True) for key, tensor in state.items()}, assign=True)
+    for name, module in model.named_modules():
+        if parametrize.is_parametrized(module, "weight") and not module.weight.isfinite().all():
+            raise ValueError(f"{name} has a direction of zeros, which weight normalisation divides by")
+    return model

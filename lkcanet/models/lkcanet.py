@@ -1,6 +1,7 @@
 """LKCA-Net and its low-rank version LKCA-LR (arXiv 2501.18664)."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,8 +79,15 @@ class LKCANet(nn.Module):
             _checks.positive(name, value)
         if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
             raise ValueError(f"blocks must be a whole number, 0 or more, got {blocks!r}")
+        for name, number in (("drop_path", drop_path), ("eps", eps), ("cubic_a", cubic_a)):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
+                raise ValueError(f"{name} must be a finite number, got {number!r}")
+        for name, switch in (("interleave", interleave), ("weight_norm", weight_norm)):
+            if not isinstance(switch, bool):
+                raise ValueError(f"{name} must be True or False, got {switch!r}")
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
+        _checks.above_zero("eps", eps)
         kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:

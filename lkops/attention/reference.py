@@ -30,5 +30,7 @@ def large_kernel_channel_attention(
     scaled = channel_attention(concat, reduce_weight, reduce_bias, expand_weight, expand_bias)
     groups = concat.shape[1] // mix_weight.shape[1]
     if interleave:  # (part, group, channels of the group) -> (group, part, channels of the group)
-        scaled = scaled.unflatten(1, (3, groups, -1)).transpose(1, 2).flatten(1, 3)
+        # every size spelled out: ONNX can't infer one where the batch is empty
+        parts = scaled.unflatten(1, (3, groups, mix_weight.shape[1] // 3))
+        scaled = parts.transpose(1, 2).reshape(concat.shape)
     return F.conv2d(scaled, mix_weight, mix_bias, groups=groups) * u

@@ -34,7 +34,8 @@ def _along(x: Tensor, dim: int, scale: int, a: float, symmetric: bool) -> Tensor
         for tap in (1, 2, 3):
             total = torch.add(total, padded.narrow(dim, first + tap, size), alpha=weights[tap])
         phases.append(total)
-    return torch.stack(phases, dim + 1).flatten(dim, dim + 1)
+    # every size spelled out, as `flatten` would not: ONNX can't infer one where the batch is empty
+    return torch.stack(phases, dim + 1).reshape(*x.shape[:dim], scale * size, *x.shape[dim + 1 :])
 
 
 def bicubic_upsample(x: Tensor, scale: int, cubic_a: float = -0.5, symmetric: bool = True) -> Tensor:

@@ -72,7 +72,8 @@ def folder(tmp_path_factory) -> Path:
 def test_every_command_has_an_example_and_the_help_is_quick() -> None:
     result = lkca("--help")
     assert result.exit_code == 0
-    commands = ["info", "degrade", "prepare", "train", "evaluate", "super-resolve", "show", "demo", "bench"]
+    commands = ["info", "degrade", "prepare", "train", "distill", "evaluate", "super-resolve", "show", "rank", "export"]
+    commands += ["demo", "bench"]
     assert all(command in result.stdout for command in commands)
     assert lkca().stdout == result.stdout
     for command in commands:

@@ -171,6 +171,45 @@ def test_checkpoints_that_do_not_load(tmp_path) -> None:
         save_model(small(), tmp_path / "net.pt")
 
 
+def test_a_checkpoint_that_is_corrupt_or_not_finite_is_refused(tmp_path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    path, model = tmp_path / "net.safetensors", small()
+    save_model(model, path, extra={"peak": 1.0})
+    whole = path.read_bytes()
+    changed = bytearray(whole)
+    changed[-5] ^= 1  # of a weight: safetensors has no checksum of its own
+    path.write_bytes(changed)
+    with pytest.raises(ValueError, match="corrupt: its content does not have the checksum"):
+        load_model(path)
+    path.write_bytes(whole.replace(b'\\"peak\\": 1.0', b'\\"peak\\": 2.0'))
+    with pytest.raises(ValueError, match="corrupt"):
+        load_model(path)
+    config = {"format": "lkcanet-1", "config": json.dumps(model.config)}  # without a checksum, and without extra
+    safetensors.save_file({key: tensor.double() for key, tensor in model.state_dict().items()}, path, config)
+    loaded, extra = load_model_and_extra(path)
+    assert extra == {}
+    for key, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], tensor)
+    assert all(parameter.requires_grad and parameter.dtype == torch.float32 for parameter in loaded.parameters())
+    for key, change, message in (
+        ("head.weight", lambda t: t / 0, r"head\.weight holds NaN or infinite values"),
+        ("head.weight", lambda t: t.int(), r"head\.weight must be floating, got torch\.int32"),
+        (
+            "upsample.conv.parametrizations.weight.original1",
+            lambda t: t * 0,
+            r"upsample\.conv has a direction of zeros",
+        ),
+    ):
+        state = model.state_dict()
+        safetensors.save_file({**state, key: change(state[key])}, path, config)
+        with pytest.raises(ValueError, match=message):
+            load_model(path)
+    for changes in ({"bands": 10**9}, {"blocks": 10**9}):  # neither memory nor time
+        safetensors.save_file(model.state_dict(), path, {**config, "config": json.dumps({**model.config, **changes})})
+        with pytest.raises(ValueError, match="does not hold a network of this version"):
+            load_model(path)
+
+
 def test_drop_path_acts_in_training_only_and_rises_linearly() -> None:
     model = LKCANet(4, 2, 16, 3, 1, reduction=8, drop_path=0.4)
     assert [block.drop_path for block in model.blocks] == [0.0, 0.2, 0.4]
@@ -199,6 +238,10 @@ def test_drop_path_acts_in_training_only_and_rises_linearly() -> None:
         ({"bands": 8, "drop_path": -1.0, "blocks": 1}, r"drop_path must be in \[0, 1\), got -1\.0"),
         ({"bands": 8, "dilations": 5}, "dilations must be two whole numbers, got 5"),
         ({"bands": 8, "drop_path": 1.0}, r"drop_path must be in \[0, 1\)"),
+        ({"bands": 8, "eps": float("nan")}, "eps must be a finite number, got nan"),
+        ({"bands": 8, "eps": 0.0}, r"eps must be a number above 0, got 0\.0"),
+        ({"bands": 8, "cubic_a": "x"}, "cubic_a must be a finite number, got 'x'"),
+        ({"bands": 8, "interleave": "no"}, "interleave must be True or False, got 'no'"),
         ({"bands": 8, "border": "wrap"}, "border must be 'symmetric' or 'replicate', got 'wrap'"),
     ],
 )
