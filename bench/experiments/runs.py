@@ -67,8 +67,8 @@ class Settings:
     patch: int = 24
     stride: int = 21
     channels: int = 128
-    steps: int = 800
-    batch_size: int = 4
+    steps: int = 1000
+    batch_size: int = 2
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
 
