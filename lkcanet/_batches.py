@@ -63,6 +63,10 @@ class Batches(Sampler[list[int]]):
         for step in range(self.start, self.steps):
             yield self.batch(step)[rank * part : (rank + 1) * part]
 
+    def passes(self, step: int) -> float:
+        """Passes over the samples before this step, with the part of the one at hand."""
+        return step * self.batch_size / self.samples
+
     def epoch(self, step: int) -> int:
         """Whole passes over the samples before this step (counted from 0)."""
         return step * self.batch_size // self.samples

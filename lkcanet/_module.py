@@ -112,7 +112,7 @@ class Module(pl.LightningModule):
         terms, total = {"l1": h.l1, "sam_loss": h.sam, "gradient": h.gradient}, h.total
         facts: dict[str, float] = {"epoch": self.batches.epoch(step)}
         if kd is not None:
-            facts["decay"] = decay(facts["epoch"], self.distillation.decay, self.distillation.frequency)
+            facts["decay"] = decay(self.batches.passes(step), self.distillation.decay, self.distillation.frequency)
             total = total + facts["decay"] * self.distillation.alpha * kd.total
             terms |= {"kd": kd.total, "kd_cosine": kd.cosine, "kd_sam": kd.sam, "kd_gradient": kd.gradient}
         terms = {"loss": total, **terms}

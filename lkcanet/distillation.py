@@ -15,7 +15,8 @@ class Distillation:
         L = D alpha (cosine_weight cosine + sam_weight SAM + gradient_weight gradient)(student, teacher) + H
         D = decay^floor(epoch / frequency)
 
-    An epoch is counted in samples: after `steps` steps it is floor(steps * batch_size / samples of an epoch).
+    epoch is steps * batch_size / samples of an epoch, not rounded: the same where the frequency is whole, and a
+    fraction lets D fall several times within a short course of few epochs.
 
     Attributes:
         on: "image" compares the reconstructed images I_SR; "features" what the upsamplers give before the bicubic image
@@ -23,7 +24,7 @@ class Distillation:
             gradient: they set in as soon as the H loss has moved it.
         alpha: weight of the term at the start, 0 or more.
         decay: d, in (0, 1]; 1 keeps the term at full weight.
-        frequency: f, epochs between two falls of D, whole, 1 or more.
+        frequency: f, epochs between two falls of D, above 0.
         cosine_weight, sam_weight, gradient_weight: lambda 3, 4 and 5, 0 or more.
 
     Raises:
@@ -35,7 +36,7 @@ class Distillation:
     on: str = "image"
     alpha: float = 0.01
     decay: float = 0.66
-    frequency: int = 10
+    frequency: float = 10
     cosine_weight: float = 0.5
     sam_weight: float = 0.5
     gradient_weight: float = 0.1
@@ -49,8 +50,8 @@ class Distillation:
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
         if not (_is_number(self.decay) and 0 < self.decay <= 1):
             raise ValueError(f"decay must be above 0 and at most 1, got {self.decay!r}")
-        if isinstance(self.frequency, bool) or not isinstance(self.frequency, int) or self.frequency < 1:
-            raise ValueError(f"frequency must be a whole number of epochs, 1 or more, got {self.frequency!r}")
+        if not (_is_number(self.frequency) and 0 < self.frequency < math.inf):
+            raise ValueError(f"frequency must be a positive finite number of epochs, got {self.frequency!r}")
 
 
 def check_pair(student: LKCANet, teacher: LKCANet) -> None:

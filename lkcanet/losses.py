@@ -73,6 +73,6 @@ def kd_loss(
     return KDLoss(total, cosine, sam, gradient)
 
 
-def decay(epoch: float, factor: float, frequency: int) -> float:
+def decay(epoch: float, factor: float, frequency: float) -> float:
     """D = factor^floor(epoch / frequency), which lets go of the teacher. Source: LKCA-Net, eq. 20."""
     return float(factor ** math.floor(epoch / frequency))

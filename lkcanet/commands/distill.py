@@ -40,7 +40,7 @@ def distill(
     ] = "image",
     alpha: Annotated[float, typer.Option(help="Weight of the distillation loss at the start.")] = 0.01,
     decay: Annotated[float, typer.Option(help="Factor d by which that weight falls; 1 keeps it.")] = 0.66,
-    frequency: Annotated[int, typer.Option(help="Epochs f from one fall to the next.")] = 10,
+    frequency: Annotated[float, typer.Option(help="Epochs f from one fall to the next.")] = 10,
     kd_cosine_weight: Annotated[float, typer.Option(help="Of the cosine in the distillation loss.")] = 0.5,
     kd_sam_weight: Annotated[float, typer.Option(help="Of the spectral angle in it.")] = 0.5,
     kd_gradient_weight: Annotated[float, typer.Option(help="Of the gradient term in it.")] = 0.1,

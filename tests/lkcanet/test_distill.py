@@ -178,6 +178,7 @@ def test_decay_and_every_term_are_logged(scene: Scene, tmp_path: Path) -> None:
         assert row["loss"] == pytest.approx(h + row["decay"] * 0.5 * row["kd"], rel=1e-5)
     assert {row["decay"] for row in rows} == {1.0, 0.5, 0.25}
     assert losses.decay(19.5, 0.66, 10) == 0.66
+    assert losses.decay(1.3, 0.66, 0.5) == 0.66**2
     assert losses.decay(20, 0.66, 10) == 0.66**2
 
 
@@ -212,8 +213,8 @@ def test_checkpoints_name_teacher_and_options(scene: Scene, tmp_path: Path) -> N
         ({"cosine_weight": float("nan")}, "cosine_weight must be a finite number"),
         ({"decay": 0}, "decay must be above 0 and at most 1, got 0"),
         ({"decay": 1.5}, r"decay must be above 0 and at most 1, got 1\.5"),
-        ({"frequency": 0}, "frequency must be a whole number of epochs, 1 or more, got 0"),
-        ({"frequency": 2.0}, "frequency must be a whole number of epochs"),
+        ({"frequency": 0}, "frequency must be a positive finite number of epochs, got 0"),
+        ({"frequency": True}, "frequency must be a positive finite number of epochs"),
     ],
 )
 def test_options_out_of_range(options: dict, message: str) -> None:
