@@ -122,7 +122,7 @@ def test_only_the_student_gets_a_gradient() -> None:
     loss.total.backward()
     assert teacher.grad is None
     assert student.grad.norm() > 0
-    assert float(loss.total) == pytest.approx(float(2 * loss.cosine + 3 * loss.sam + 4 * loss.gradient), rel=1e-6)
+    assert loss.total.item() == pytest.approx((2 * loss.cosine + 3 * loss.sam + 4 * loss.gradient).item(), rel=1e-6)
 
 
 def test_upsampled_gives_both_images() -> None:

@@ -96,13 +96,13 @@ def test_two_processes_stop_and_resume(tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        end, log = time.monotonic() + 90, tmp_path / "run" / "metrics.csv"
+        end, log = time.monotonic() + 240, tmp_path / "run" / "metrics.csv"
         while process.poll() is None and time.monotonic() < end:
             if log.exists() and len(log.read_text().splitlines()) > 10:
                 break
             time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        errors = process.communicate(timeout=60)[1]
+        errors = process.communicate(timeout=180)[1]
     finally:
         process.kill()
     assert "KeyboardInterrupt" in errors.splitlines()[-1], errors

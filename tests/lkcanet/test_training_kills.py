@@ -30,6 +30,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def written(out: Path) -> int:
+    """When the state was written last."""
+    try:
+        return (out / "state.safetensors").stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
 @pytest.mark.slow
 def test_fifty_kills(tmp_path: Path) -> None:
     scene, out, draw = small_scene(), tmp_path / "run", random.Random(5)
@@ -44,7 +52,13 @@ def test_fifty_kills(tmp_path: Path) -> None:
             run(scene, out, network(), resume=resume, **given)
 
         child = in_child(work)
-        time.sleep(draw.uniform(0.05, 0.4))
+        if kill % 2:  # soon after it has written its first state, however busy the machine is
+            before, end = written(out), time.monotonic() + 120
+            while written(out) == before and time.monotonic() < end:
+                time.sleep(0.002)
+            time.sleep(draw.uniform(0, 0.1))
+        else:  # or at any moment since its start
+            time.sleep(draw.uniform(0, 0.4))
         os.kill(child, signal.SIGKILL)
         assert ended(child) == -signal.SIGKILL, f"it ended by itself before kill {kill}"
         for name in names:
@@ -57,7 +71,7 @@ def test_fifty_kills(tmp_path: Path) -> None:
             assert step >= steps[name], f"{name} is older after kill {kill}"
             steps[name] = step
         strays += sum(path.name.startswith(".") for path in out.iterdir()) if out.exists() else 0
-    assert steps["last.safetensors"] > KILLS / 2  # they got somewhere
+    assert steps["last.safetensors"] >= KILLS / 2 - 1  # they got somewhere
     assert steps["state.safetensors"] - steps["last.safetensors"] in (0, 1)
     assert resumed > KILLS / 4
     assert strays > 0  # some were killed while they wrote, or this test would show nothing
