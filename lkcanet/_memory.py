@@ -76,8 +76,9 @@ def memory(
     `planes` are the three zero-padded planes of a thread in the depthwise convs; M is N, or T where whole samples are
     shared out to the threads (N is a multiple of T, or 8 T or more). Where lkops would run the blocks on its reference,
     in plain PyTorch (float64, or no compiled kernels), 12 maps count instead of 5, and the figure is rough: torch's
-    convs of float64 take several times more where the image is small. On a GPU all but input and output is the
-    device's memory.
+    convs of float64 take several times more where the image is small. With small tiles, whose maps take
+    less than 32 MiB, glibc's allocator may keep about 0.1 GB more. On a GPU all but input and output is the device's
+    memory.
 
     Args:
         model: the network; its dtype and device are taken for the image's.

@@ -274,6 +274,8 @@ def test_memory_of_the_large_scene_of_the_issue() -> None:
     tiled = memory(lkca_lr(128), 512, 512, tile=(128, 128), mapped=True)
     assert tiled.peak < 0.5 * memory(lkca_lr(128), 512, 512, mapped=True).peak
     assert "2.15 GB" in str(said)
+    # the head alone of such sizes took 432 planes (oneDNN)
+    assert memory(LKCANet(400, 1, 32, 1), 800, 800).blocks == 4 * 432 * 800 * 800
     half = memory(lkca_lr(128).bfloat16(), 512, 512)
     assert half.output == said.output / 2
     assert memory(lkca_lr(128), 64, 64, batch=4).output == 4 * memory(lkca_lr(128), 64, 64).output
