@@ -84,7 +84,7 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
     )
     # a small network on a short course; the clock ends it on a slow machine, with the learning rate cooled down
     if quick:
-        options = TrainOptions(steps=200, batch_size=4, learning_rate=4e-3, validate_every=100, seed=seed)
+        options = TrainOptions(steps=240, batch_size=4, learning_rate=3e-3, validate_every=120, seed=seed)
     else:
         options = TrainOptions(steps=1400, max_minutes=2, batch_size=8, validate_every=50, seed=seed)
     result = train(model, scene, split, options, out, overwrite=True)

@@ -40,7 +40,7 @@ def test_quick_demo(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
     bicubic, network = report["quality"].values()
-    assert network["mpsnr"] > bicubic["mpsnr"] + 0.05
+    assert network["mpsnr"] > bicubic["mpsnr"] + 0.1
     assert network["sam"] < bicubic["sam"]
     assert report["beats_bicubic"] is True
     assert {row["name"] for row in report["operators"]} == set(lkops.backends.operators())
