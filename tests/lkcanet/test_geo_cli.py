@@ -145,7 +145,7 @@ def test_no_filler_bleeds_through_the_network(tmp_path: Path, network: Path, kin
     pixels: dict[str, list[np.ndarray]] = {"super-resolve": [], "degrade": []}
     for filler in (NODATA, 0, 32767):
         scene = save(tmp_path / kind, NORTH_UP, filler)
-        for command, options in (("super-resolve", ("-c", network)), ("degrade", ("--scale", 2))):
+        for command, options in (("super-resolve", ("-c", network, "--overwrite")), ("degrade", ("--scale", 2))):
             lkca(command, scene, tmp_path / result, *options)
             found = read_scene(tmp_path / result)
             assert found.valid is not None
