@@ -20,6 +20,12 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
+def _commits(scene: dict[str, Any]) -> str:
+    places = [result["environment"] for result in scene["runs"]]
+    names = [place["commit"][:8] + ("" if place["clean"] else " (changed)") for place in places]
+    return f"commits {', '.join(dict.fromkeys(names))}" if len(set(names)) > 1 else f"commit {names[0]}"
+
+
 def scores_table(scene: dict[str, Any]) -> str:
     """A row a method: parameters, mean ± sample deviation over the seeds."""
     by_method: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -110,12 +116,12 @@ def markdown(scenes: dict[str, Any]) -> str:
         place = first["environment"]
         text += (
             f"\n## {name}\n\n"
-            f"{first['network']['bands']} bands, x{settings.scale}; test {first['split']['test']}, validation "
-            f"{first['split']['validation']}, {first['split']['train']} training patches of "
+            f"{first['network']['bands']} bands, x{settings.scale}; test {settings.test}, "
+            f"training inside {settings.train or ':,:'}, validation {settings.validation}, {first['train_patches']} training patches of "
             f"{settings.patch * settings.scale} pixels in 8 orientations; {settings.steps} steps of "
             f"{settings.batch_size} patches, learning rate {settings.learning_rate:g} to "
-            f"{settings.final_learning_rate:g}; seeds {', '.join(map(str, seeds))}. Commit {place['commit'][:8]}"
-            f"{'' if place['clean'] else ' (changed)'}, torch {place['torch']}, {place['cpu']}, one thread a run.\n\n"
+            f"{settings.final_learning_rate:g}; seeds {', '.join(map(str, seeds))}. {_commits(scene)}"
+            f", torch {place['torch']}, {place['cpu']}, one thread a run.\n\n"
         )
         text += scores_table(scene) + "\n" + differences_table(scene)
     return text + "\n## What the figures show\n\n" + statement(scenes) + LIMITS

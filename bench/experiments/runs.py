@@ -171,7 +171,7 @@ def run(out: Path, settings: Settings, method: str, seed: int) -> dict[str, Any]
         "network": model.config,
         "parameters": model.parameter_count(),
         "macs_16x16": model.macs(16, 16),
-        "split": {"test": str(split.test), "validation": str(split.validation), **split.counts},
+        "train_patches": len(split.train_origins),
         "seconds": trained.seconds,
         "validation": trained.history[-1],
         "scores": evaluate(image.pixels, target.pixels, settings.scale),
