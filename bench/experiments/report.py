@@ -117,8 +117,8 @@ def markdown(scenes: dict[str, Any]) -> str:
         text += (
             f"\n## {name}\n\n"
             f"{first['network']['bands']} bands, x{settings.scale}; test {settings.test}, "
-            f"training inside {settings.train or ':,:'}, validation {settings.validation}, {first['train_patches']} training patches of "
-            f"{settings.patch * settings.scale} pixels in 8 orientations; {settings.steps} steps of "
+            f"training inside {settings.train or ':,:'}, validation {settings.validation}, "
+            f"{first['train_patches']} training patches of {settings.patch * settings.scale} pixels in 8 orientations; {settings.steps} steps of "
             f"{settings.batch_size} patches, learning rate {settings.learning_rate:g} to "
             f"{settings.final_learning_rate:g}; seeds {', '.join(map(str, seeds))}. {_commits(scene)}"
             f", torch {place['torch']}, {place['cpu']}, one thread a run.\n\n"
