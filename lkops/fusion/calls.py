@@ -6,7 +6,7 @@ can be slower than it might be, and not wrong. The speeds behind `_worth...` are
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -157,9 +157,7 @@ def upsample(
     if conv is None or plain_conv(conv):
         kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias)
         if _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor):
-            return upsample_add(
-                features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate"
-            )  # type: ignore[arg-type]
+            return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")  # type: ignore[arg-type]
 
     def run() -> Tensor:
         if conv is not None:
@@ -177,9 +175,9 @@ def upsample(
 def _fits_upsample(
     features: Tensor, conv: Any, weight: Any, scale: int, lowres: Tensor | None, size: Any, scale_factor: Any
 ) -> bool:
-    if not _compiled("upsample_add", features) or weight.dtype is not features.dtype and not _autocast(features):
+    if not _compiled("upsample_add", features) or (weight.dtype is not features.dtype and not _autocast(features)):
         return False
-    if conv is not None and not keeps_size(conv) or weight.shape[0] % scale**2:
+    if (conv is not None and not keeps_size(conv)) or weight.shape[0] % scale**2:
         return False
     if lowres is None:
         return _worth_shuffling(features, weight)
@@ -222,7 +220,7 @@ def _pointwise(layer: Any) -> tuple[Tensor, Tensor | None] | None:
     """Weight (out, in, 1, 1) and bias of a layer without spatial extent; None if it must be called."""
     if isinstance(layer, (tuple, list)):
         weight, bias = layer
-    elif plain_linear(layer) or plain_conv(layer) and keeps_size(layer) and layer.groups == 1:
+    elif plain_linear(layer) or (plain_conv(layer) and keeps_size(layer) and layer.groups == 1):
         weight, bias = layer.weight, layer.bias
     else:
         return None
@@ -254,8 +252,9 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
     """
     scale, shift = (parameter.reshape(-1) for parameter in norm)
     pair = _pointwise(conv)
-    if pair and _compiled("norm_conv1x1_gelu", x) and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype:
-        if spelled or x.device.type != "cpu" or not _gradient(x, scale, shift, pair[0]):
+    fits = pair and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype
+    if pair and fits and _compiled("norm_conv1x1_gelu", x):
+        if _worth_norm(spelled, x, scale, shift, pair[0]):
             return norm_conv1x1_gelu(x, scale, shift, *pair, eps=eps)
 
     def run() -> Tensor:
@@ -265,7 +264,6 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
     return _eager(run)
 
 
-TARGETS: Sequence[Callable[..., Tensor]] = (
-    *(bicubic, upsample, attention, norm_conv_gelu),
-    *(depthwise_module, depthwise_function),
-)
+def _worth_norm(spelled: bool, x: Tensor, *parameters: Tensor) -> bool:
+    """The backward is slower than that of `F.layer_norm`, and faster than that of a norm spelled out."""
+    return spelled or x.device.type != "cpu" or not _gradient(x, *parameters)

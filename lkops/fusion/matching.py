@@ -1,8 +1,10 @@
 """Questions about an fx graph of a module's forward: what a node calls, and what it shares memory with."""
 
 import operator
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +14,13 @@ from .calls import hooked, keeps_size, plain_conv, plain_linear
 from .tracing import CannotTrace, trace
 
 # results that may share memory with their first argument
-_VIEWS = {
-    *("view", "reshape", "permute", "transpose", "contiguous", "flatten", "unflatten", "unsqueeze", "squeeze", "expand"),
-    *("expand_as", "view_as", "chunk", "split", "unbind", "narrow", "select", "detach", "to", "type", "float", "half"),
-    *("double", "type_as", "getitem", "movedim", "moveaxis", "swapaxes", "t", "getattr", "dropout", "identity"),
-    *("reshape_as", "tensor_split", "rearrange", "pad", "broadcast_to", "real", "T", "mT", "data", "alias", "numpy"),
-}
-_VIEWS.update(("pixel_shuffle", "interpolate", "adaptive_avg_pool2d"))  # with a factor or size of 1
+_VIEW_NAMES = (
+    "view reshape permute transpose contiguous flatten unflatten unsqueeze squeeze expand expand_as view_as reshape_as "
+    "chunk split tensor_split unbind narrow select detach to type type_as float half double getitem getattr movedim "
+    "moveaxis swapaxes t T mT real data alias numpy dropout identity rearrange pad broadcast_to "
+    "pixel_shuffle interpolate adaptive_avg_pool2d"  # these with a factor or size of 1
+)
+_VIEWS = set(re.findall(r"\w+", _VIEW_NAMES))
 _VIEW_MODULES = (nn.Identity, nn.modules.dropout._DropoutNd, nn.Flatten, nn.Unflatten, nn.PixelShuffle, nn.Upsample)
 
 
@@ -101,7 +103,7 @@ class Matcher:
         """What the node convolves, if it is a 2-D conv as torch has it."""
         child = self.module(node)
         if child is not None and plain_conv(child):
-            return Conv(self, node, child)
+            return Conv(self, node, cast(nn.Conv2d, child))
         if self.calls(node, (F.conv2d, torch.conv2d)) and self.attribute(argument(node, 1, "weight")) is not None:
             return Conv(self, node, None)
         return None
@@ -176,7 +178,7 @@ def _pair(value: Any) -> tuple[int, int] | None:
     pair = (value, value) if isinstance(value, int) else tuple(value) if isinstance(value, (tuple, list)) else ()
     if len(pair) == 1:
         pair = pair * 2
-    return pair if len(pair) == 2 and all(isinstance(v, int) for v in pair) else None  # type: ignore[return-value]
+    return pair if len(pair) == 2 and all(isinstance(v, int) for v in pair) else None
 
 
 class Conv:
@@ -238,8 +240,44 @@ class Attribute(str):
     """A name to be read from the module when the forward runs."""
 
 
-def is_add(g: Matcher, node: Any) -> bool:
-    """Whether the node is a plain sum of two nodes."""
-    if not g.calls(node, (operator.add, operator.iadd, torch.add), ("add", "add_")) or len(node.args) != 2:
-        return False
-    return node.kwargs.get("alpha", 1) == 1 and "out" not in node.kwargs
+def operands(g: Matcher, node: Any, name: str) -> tuple[Any, Any] | None:
+    """Both arguments of a sum, product ... ("add", "mul", "sub", "div"), also one in place."""
+    operators = {"div": (operator.truediv, operator.itruediv)}
+    plain = operators.get(name) or (getattr(operator, name), getattr(operator, f"i{name}"))
+    if not g.calls(node, (*plain, getattr(torch, name)), (name, f"{name}_")):
+        return None
+    return None if node.kwargs or len(node.args) != 2 else (node.args[0], node.args[1])
+
+
+@dataclass
+class Match:
+    """Nodes of a graph, the last of which gives their result, and the call that computes the same."""
+
+    nodes: list[fx.Node]
+    target: Any
+    arguments: tuple[Any, ...]
+    pattern: str
+    operator: str
+    reads: list[tuple[fx.Node, fx.Node]]  # (a tensor from outside, the first node that reads it)
+    anchor: fx.Node  # names the place
+    guards: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class Missed:
+    """A node that looks like the heart of a pattern, and why it is none."""
+
+    node: fx.Node
+    what: str
+    why: str
+
+
+def settled(g: Matcher, match: Match) -> Match | Missed:
+    """The match, if nobody else sees its parts and nothing changes its inputs meanwhile."""
+    *inner, last = match.nodes
+    if not g.alone(*inner, last):
+        return Missed(match.anchor, match.pattern, "a result in between is used elsewhere too")
+    for tensor, read in match.reads:
+        if g.changed(tensor, read, last, match.nodes):
+            return Missed(match.anchor, match.pattern, f"{tensor.name} may be changed in place in between")
+    return match

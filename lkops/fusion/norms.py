@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from . import calls
-from .matching import Attribute, Matcher, argument
-from .patterns import Match, Missed, settled
+from .matching import Attribute, Match, Matcher, Missed, argument, operands, settled
 
 
 @dataclass
@@ -75,7 +74,7 @@ def whole_norm(g: Matcher) -> Norm | None:
     norm = find_norm(g, last, {}) if len(given) == 1 else None
     if norm is None or norm.x is not given[0] or len(g.nodes) != len(set(norm.nodes)) + 2 + _parameters(g, norm):
         return None
-    if norm.nodes and not g.alone(*norm.nodes) or not all(isinstance(n, (fx.Node, str)) for n in (norm.weight,)):
+    if (norm.nodes and not g.alone(*norm.nodes)) or not all(isinstance(n, (fx.Node, str)) for n in (norm.weight,)):
         return None
     weight, bias = (n if isinstance(n, str) else str(n.target) for n in (norm.weight, norm.bias))
     return Norm(norm.x, norm.nodes, weight, bias, norm.eps, norm.spelled)
@@ -125,17 +124,16 @@ def _is_vector(g: Matcher, *nodes: Any) -> bool:
 def _spelled(g: Matcher, node: fx.Node) -> Norm | None:
     """weight * (x - mean) / sqrt(var + eps) + bias, in the usual orders."""
     used: list[fx.Node] = [node]
-    if not g.calls(node, (operator.add, torch.add), ("add",)) or node.kwargs or len(node.args) != 2:
-        return None
-    for product, shift in (node.args, node.args[::-1]):
-        bias = _channelwise(g, shift, used)
-        if bias is None or not g.calls(product, (operator.mul, torch.mul), ("mul",)):
+    total = operands(g, node, "add")
+    for product, shift in (total, total[::-1]) if total else ():
+        bias, scaled = _channelwise(g, shift, used), operands(g, product, "mul")
+        if bias is None or scaled is None:
             continue
-        for normal, factor in (product.args, product.args[::-1]):  # type: ignore[union-attr]
+        for normal, factor in (scaled, scaled[::-1]):
             weight = _channelwise(g, factor, used)
             found = _normalised(g, normal, used) if weight is not None else None
             if found is not None:
-                nodes = sorted({*used, product}, key=g.order.__getitem__)  # type: ignore[type-var]
+                nodes: list[fx.Node] = sorted({*used, product}, key=g.order.__getitem__)
                 x, eps = found
                 return Norm(x, [n for n in nodes if n.op != "get_attr"], weight, bias, eps, True)
     return None
@@ -170,22 +168,24 @@ def _channelwise(g: Matcher, node: Any, used: list[fx.Node]) -> fx.Node | None:
 
 def _normalised(g: Matcher, node: Any, used: list[fx.Node]) -> tuple[fx.Node, float] | None:
     """(x, eps) of (x - mean) / sqrt(var + eps), or (x - mean) * rsqrt(var + eps)."""
-    divides = g.calls(node, (operator.truediv, torch.div), ("div",))
-    if not divides and not g.calls(node, (operator.mul, torch.mul), ("mul",)):
+    divided, multiplied = operands(g, node, "div"), operands(g, node, "mul")
+    if (both := divided or multiplied) is None:
         return None
-    centred, root = node.args
-    root_names = ((torch.sqrt,), ("sqrt",)) if divides else ((torch.rsqrt,), ("rsqrt",))
-    if not g.calls(root, *root_names) or not g.calls(centred, (operator.sub, torch.sub), ("sub",)):
+    centred, root = both
+    root_names = ((torch.sqrt,), ("sqrt",)) if divided else ((torch.rsqrt,), ("rsqrt",))
+    difference = operands(g, centred, "sub")
+    if not g.calls(root, *root_names) or difference is None:
         return None
+    x, mean = difference
     total = g.first(root)
-    if not g.calls(total, (operator.add, torch.add), ("add",)) or not isinstance(total.args[1], (int, float)):
+    variance: Any
+    variance, eps = operands(g, total, "add") or (None, None)
+    if not isinstance(eps, (int, float)) or eps <= 0:
         return None
-    x, mean = centred.args
-    variance = total.args[0]
     if not _mean(g, mean, x) or not (squares := _variance(g, variance, x, mean)):
         return None
     used += [node, centred, root, total, mean, variance, *squares]
-    return x, float(total.args[1])
+    return x, float(eps)
 
 
 def _mean(g: Matcher, node: Any, x: Any) -> bool:
@@ -200,17 +200,17 @@ def _variance(g: Matcher, node: Any, x: Any, mean: Any) -> list[fx.Node]:
         dim = argument(node, 1, "dim") in (1, -3, (1,), [1])
         unbiased = argument(node, 2, "unbiased", node.kwargs.get("correction", True))
         return [node] if dim and not unbiased and argument(node, 3, "keepdim", False) else []
-    square = g.first(node) if isinstance(node, fx.Node) else None
+    square: Any = g.first(node) if isinstance(node, fx.Node) else None
     if not _mean(g, node, square):
         return []
     if g.calls(square, (operator.pow, torch.pow), ("pow",)) and square.args[1:] == (2,):
         centred = square.args[0]
     elif g.calls(square, (torch.square,), ("square",)):
         centred = g.first(square)
-    elif g.calls(square, (operator.mul, torch.mul), ("mul",)) and square.args[0] is square.args[1]:
-        centred = square.args[0]
+    elif (both := operands(g, square, "mul")) and both[0] is both[1]:
+        centred = both[0]
     else:
         return []
-    if not g.calls(centred, (operator.sub, torch.sub), ("sub",)) or centred.args != (x, mean):
+    if operands(g, centred, "sub") != (x, mean):
         return []
     return [square, centred]

@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import fx, nn
 
-from . import calls, norms, patterns
-from .matching import Attribute, Matcher
+from . import calls, gates, norms, patterns
+from .matching import Attribute, Match, Matcher, Missed
 from .norms import Norm
-from .patterns import Match, Missed
 from .report import Left, Replaced
 from .sharing import Source, imports_of, is_fused
 from .tracing import CannotTrace, Guard, Trace, is_transparent, trace
@@ -47,6 +46,8 @@ def plan(model: nn.Module) -> Plan:
         name = names[id(module)]
         if is_fused(module):
             result.already += 1
+            for child in module.children():
+                result.left.pop(id(child), None)  # what calls it was fused, and calls the operator
         elif isinstance(module, nn.Conv2d):
             _plan_depthwise(result, module, name)
         elif is_transparent(module) or _own(module):
@@ -83,7 +84,7 @@ def _plan_depthwise(result: Plan, conv: nn.Conv2d, name: str) -> None:
         result.left[id(conv)] = Left(name, "depthwise conv", "parametrised, and what calls it can't be traced")
         return
     imports = imports_of({"depthwise": calls.depthwise})
-    result.rewrites.append((conv, Source((_DEPTHWISE, imports, 1)), []))
+    result.rewrites.append((conv, Source((_DEPTHWISE, imports, ("input",))), []))
     kernel = "x".join(str(side) for side in conv.kernel_size)
     pattern = f"depthwise conv {kernel}" + (f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else "")
     result.replaced[id(conv)] = Replaced(name, pattern, "depthwise_conv2d")
@@ -206,7 +207,7 @@ def _patterns(result: Plan) -> tuple[Callable[[Matcher, fx.Node], Match | Missed
                     found.guards.append((str(inner.target), *guard[1:]))
         return found
 
-    return patterns.upsampler, patterns.attention, norm, patterns.bicubic, patterns.depthwise
+    return patterns.upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise
 
 
 def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:
@@ -266,4 +267,3 @@ def _apply(graph: fx.Graph, match: Match, calls_of: dict[fx.Node, fx.Node]) -> N
     calls_of[last] = call
     for node in reversed(match.nodes):
         graph.erase_node(node)
-

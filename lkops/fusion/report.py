@@ -55,8 +55,8 @@ class FusionReport:
             lines += ["left:", *_table([(p.place or "(model)", p.what, p.why) for p in self.left])]
         if self.share is not None and self.replaced:
             lines.append(
-                f"the replaced parts took {self.share:.0%} of the time (one inference, PyTorch's operators, measured on "
-                f"the example input): fusing can give {self.most:.2f}x at the most"
+                f"the replaced parts took {self.share:.0%} of the time (an inference with PyTorch's operators on the "
+                f"example input): fusing can give {self.most:.2f}x at the most"
             )
         if self.checked:
             lines.append(self.checked)

@@ -60,7 +60,7 @@ class Source(tuple[Any, ...]):
     """(code, imports, required): what a rewritten forward is made of; hashable, and pickles.
 
     `code` defines `evaluating(self, ...)` and `training(self, ...)`, `imports` are (name, module, attribute) of its
-    globals, and it takes the call's arguments only if they are `required` tensors.
+    globals, and it takes the arguments of these names, if they are tensors and there are no others.
     """
 
     __slots__ = ()
@@ -113,8 +113,8 @@ def unchanged(module: nn.Module) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=None)
-def fused_class(base: type[nn.Module], source: Source) -> type[nn.Module]:
+@functools.cache
+def fused_class(base: Any, source: Source) -> type[nn.Module]:
     """A subclass of a module's class that runs `source`.
 
     Whenever the call is not what the source was made for (other attributes, optional arguments, something else than
@@ -130,12 +130,17 @@ def fused_class(base: type[nn.Module], source: Source) -> type[nn.Module]:
 
     @functools.wraps(own)
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if kwargs or len(args) != required or not all(isinstance(a, Tensor) for a in args) or not unchanged(self):
+        given = args
+        if kwargs and set(kwargs) == set(required[len(args) :]):
+            given = (*args, *[kwargs[name] for name in required[len(args) :]])
+        elif kwargs:
             return own(self, *args, **kwargs)
-        return training(self, *args) if self.training else evaluating(self, *args)
+        if len(given) != len(required) or not all(isinstance(a, Tensor) for a in given) or not unchanged(self):
+            return own(self, *args, **kwargs)
+        return training(self, *given) if self.training else evaluating(self, *given)
 
     def reduce(self: nn.Module, protocol: Any) -> Any:
-        state = self.__getstate__() if hasattr(base, "__getstate__") else self.__dict__  # type: ignore[attr-defined]
+        state = self.__getstate__() if hasattr(base, "__getstate__") else self.__dict__
         return _rebuild, (base, source), state
 
     members = {
@@ -150,7 +155,7 @@ def fused_class(base: type[nn.Module], source: Source) -> type[nn.Module]:
 
 
 def _rebuild(base: type[nn.Module], source: tuple[Any, ...]) -> nn.Module:
-    cls = fused_class(base, Source(source))
+    cls = fused_class(base, Source(source))  # type: ignore[arg-type]
     return cls.__new__(cls)
 
 
@@ -160,5 +165,5 @@ def is_fused(module: nn.Module) -> bool:
 
 def rewrite(module: nn.Module, source: Source, guards: Iterable[tuple[str, str, Any, bool]] = ()) -> None:
     """Make a module of the copy run `source` while its attributes are as `guards` (path, name, value, identity)."""
-    module.__class__ = fused_class(type(module), source)
+    module.__class__ = fused_class(type(module), source)  # type: ignore[arg-type]
     module.__dict__["_fusion_guards"] = tuple(guards)

@@ -46,7 +46,7 @@ class Trace:
     graph: fx.Graph
     training: fx.Graph | None
     guards: list[Guard]
-    required: int
+    required: tuple[str, ...]
 
 
 class _Tracer(fx.Tracer):
@@ -106,7 +106,7 @@ def trace(module: nn.Module, inline: Callable[[nn.Module], bool] = is_transparen
     training: fx.Graph | None = _trace_once(module, names, True, guards, inline)
     if training is not None and training.python_code("self").src == evaluating.python_code("self").src:
         training = None
-    return Trace(evaluating, training, list(guards.values()), len(names))
+    return Trace(evaluating, training, list(guards.values()), tuple(names))
 
 
 def _trace_once(
@@ -146,7 +146,7 @@ def _recorder(module: nn.Module, names: list[str], reads: dict[str, Any]) -> nn.
     space: dict[str, Any] = {"base": base}
     exec(f"def forward(self, {arguments}):\n    return base.forward(self, {arguments})", space)
     kind = type(base.__name__, (base,), {"__getattribute__": read, "forward": space["forward"]})
-    replica = kind.__new__(kind)
+    replica: nn.Module = kind.__new__(kind)  # type: ignore[call-overload]
     replica.__dict__ = module.__dict__.copy()
     for name in ("_parameters", "_buffers", "_modules"):
         replica.__dict__[name] = module.__dict__[name].copy()
@@ -190,8 +190,10 @@ def _watched(known: Callable[[nn.Module], bool]) -> Iterator[list[str]]:
                 problems.append("forward calls an autograd.Function")
             elif not _of_the_model(code.co_filename):
                 return
-            elif code.co_argcount and isinstance(owner := frame.f_locals.get(code.co_varnames[0]), nn.Module) and (
-                not known(owner)
+            elif (
+                code.co_argcount
+                and isinstance(owner := frame.f_locals.get(code.co_varnames[0]), nn.Module)
+                and (not known(owner))
             ):
                 problems.append(f"forward calls {code.co_name} of a child")  # whose attributes were not watched
             elif asked := _QUESTIONS.intersection(code.co_names):

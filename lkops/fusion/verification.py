@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from . import calls
@@ -72,6 +73,16 @@ def _restored(*models: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
+class _SameDraws(TorchFunctionMode):
+    """Random masks are drawn in the order of memory, which an operator may change: draw them for contiguous tensors."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if args and isinstance(args[0], Tensor) and (name in ("dropout", "bernoulli") or name.endswith("_like")):
+            args = (args[0].contiguous(), *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
 def _run(model: nn.Module, example: tuple[Any, ...], dtype: torch.dtype | None) -> Results:
     """Outputs, and gradients of a fixed weighted sum of them by floating inputs and parameters."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -86,11 +97,12 @@ def _run(model: nn.Module, example: tuple[Any, ...], dtype: torch.dtype | None) 
 
     inputs = pytree.tree_map(prepare, example)
     devices = {t.device for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor) and t.is_cuda}
-    with torch.random.fork_rng(devices=[device.index or 0 for device in devices]), torch.enable_grad():
+    generators = torch.random.fork_rng(devices=[device.index or 0 for device in devices])
+    with generators, torch.enable_grad(), _SameDraws():
         torch.manual_seed(0)
         outputs = [t for t in pytree.tree_leaves(model(*inputs)) if isinstance(t, Tensor)]
     results = {f"output {i}": output.detach().clone() for i, output in enumerate(outputs)}
-    leaves = {f"gradient of {n}": p for n, p in model.named_parameters() if p.requires_grad}
+    leaves: dict[str, Tensor] = {f"gradient of {n}": p for n, p in model.named_parameters() if p.requires_grad}
     for i, value in enumerate(pytree.tree_leaves(inputs)):
         if isinstance(value, Tensor) and value.requires_grad:
             leaves[f"gradient of input {i}"] = value

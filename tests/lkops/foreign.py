@@ -334,7 +334,9 @@ class Recursive(nn.Module):
         self.times, self.scale = times, scale
         self.embed = default_conv(bands, channels)
         self.mix = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2, groups=channels), nn.ReLU(True), nn.Conv2d(channels, channels, 1)
+            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
+            nn.ReLU(True),
+            nn.Conv2d(channels, channels, 1),
         )
         self.conv_up = default_conv(channels, bands * scale**2)
         self.shuffle = nn.PixelShuffle(scale)
