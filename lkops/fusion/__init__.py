@@ -71,9 +71,10 @@ def fuse(
     if inference:
         _fold(fused, report)
     found = plan(fused)
-    report.replaced += found.replaced.values()
-    report.left += found.left.values()
-    report.left += [Left(name, "forward", f"can't be traced: {why}") for name, why in found.untraced.items()]
+    untraced = [Left(name, "forward", f"can't be traced: {why}") for name, why in found.untraced.items()]
+    order = [name for name, _ in fused.named_modules()]
+    report.replaced += sorted(found.replaced.values(), key=lambda part: _position(order, part.place))
+    report.left += sorted([*found.left.values(), *untraced], key=lambda part: _position(order, part.place))
     for module, source, guards in found.rewrites:
         rewrite(module, source, guards)
     if found.already:
@@ -84,6 +85,13 @@ def fuse(
         if found.replaced:
             report.share = verification.time_share(fused, example)
     return fused, report
+
+
+def _position(order: list[str], place: str) -> int:
+    """Where the module that a place is in stands in the model."""
+    while place and place not in order:
+        place = place.rpartition(".")[0]
+    return order.index(place)
 
 
 def _fold(fused: nn.Module, report: FusionReport) -> None:
@@ -107,7 +115,7 @@ def _fold(fused: nn.Module, report: FusionReport) -> None:
 
 def _remove_parametrization(module: nn.Module, tensor: str) -> None:
     """torch's own function changes the original tensor and the class, which the model has too."""
-    private = copy.deepcopy(module)
+    private = copy.deepcopy(module, {id(p): p for p in module._parameters.values() if p is not None})
     kind = type(private)
     members = {key: value for key, value in vars(kind).items() if key not in ("__dict__", "__weakref__")}
     private.__class__ = type(kind.__name__, kind.__bases__, members)

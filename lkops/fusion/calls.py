@@ -253,9 +253,8 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
     scale, shift = (parameter.reshape(-1) for parameter in norm)
     pair = _pointwise(conv)
     fits = pair and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype
-    if pair and fits and _compiled("norm_conv1x1_gelu", x):
-        if _worth_norm(spelled, x, scale, shift, pair[0]):
-            return norm_conv1x1_gelu(x, scale, shift, *pair, eps=eps)
+    if pair and fits and _compiled("norm_conv1x1_gelu", x) and _worth_norm(spelled, x, scale, shift, pair[0]):
+        return norm_conv1x1_gelu(x, scale, shift, *pair, eps=eps)
 
     def run() -> Tensor:
         normal = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift, eps).permute(0, 3, 1, 2)

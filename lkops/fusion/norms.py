@@ -1,7 +1,7 @@
 """Layer norm over channels in its spellings, and with the 1x1 conv and GELU that follow."""
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,10 @@ def _parameters(g: Matcher, norm: Norm) -> int:
 
 def _permuted(g: Matcher, node: fx.Node) -> Norm | None:
     """permute, layer norm over the last dimension, permute back."""
+    if g.calls(node, (), ("contiguous",)):
+        inside = g.first(node)
+        norm = _permuted(g, inside) if isinstance(inside, fx.Node) else None
+        return None if norm is None else replace(norm, nodes=[*norm.nodes, node])
     if not g.calls(node, (torch.permute,), ("permute",)) or _dims(node) != (0, 3, 1, 2):
         return None
     inner = g.first(node)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from . import calls, gates, norms, patterns
@@ -68,7 +69,7 @@ def _children_first(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
 
 def _own(module: nn.Module) -> bool:
     """Whether the class is the model's, and has a forward."""
-    if type(module).__module__.startswith(("torch.nn.", "lkops.")):
+    if isinstance(module, torch.jit.ScriptModule) or type(module).__module__.startswith(("torch.nn.", "lkops.")):
         return False
     return type(module).forward is not nn.Module.forward
 
@@ -127,17 +128,24 @@ def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Matc
         narrow = trace(module, lambda m: id(m) in inlined)
     except CannotTrace as error:
         return str(error)
-    sources, guards = [], list(narrow.guards)
+    sources, guards, replaced = [], list(narrow.guards), set[int]()
     for graph in _graphs(narrow):
         matches = _find(result, module, "", graph, report=False)
         calls_of: dict[fx.Node, fx.Node] = {}
         for match in matches:
+            names = [str(node.target) for node in match.nodes if node.op == "call_module"]
+            replaced.update(id(module.get_submodule(name)) for name in names)
             _apply(graph, match, calls_of)
             guards += match.guards
         sources.append(graph.python_code("self"))
     for path, child in module.named_modules():
         if id(child) in inlined:
             guards += [(path, *guard[1:]) for guard in result.tails.get(id(child), [])]
+        if child is module or id(child) in inlined or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            guards.append((path, "_modules", tuple(child._modules), False))
+        if path and id(child) in inlined | replaced:  # it is not called any more
+            parent, _, attribute = path.rpartition(".")
+            guards.append((parent, attribute, child, True))
     code = "\n".join(
         source.src.replace("def forward(", f"def {mode}(", 1)
         for source, mode in zip(sources, ("evaluating", "training"), strict=False)

@@ -103,11 +103,14 @@ def _import(place: str, attribute: str) -> Any:
 
 def unchanged(module: nn.Module) -> bool:
     """Whether the plain attributes that shaped a rewritten forward are what they were then."""
-    for path, name, expected, same in module.__dict__["_fusion_guards"]:
+    guards = module.__dict__.get("_fusion_guards")
+    if guards is None:  # made by the class, as a slice of a Sequential is
+        return False
+    for path, name, expected, same in guards:
         place: Any = module
         for part in path.split(".") if path else ():
-            place = getattr(place, part)
-        value = getattr(place, name, module)
+            place = getattr(place, part, None)
+        value = tuple(place._modules) if name == "_modules" else getattr(place, name, module)
         if value is not expected and (same or type(value) is not type(expected) or value != expected):
             return False
     return True

@@ -60,6 +60,8 @@ class _Tracer(fx.Tracer):
 
 def is_transparent(module: nn.Module) -> bool:
     """Whether calling the module is calling its children one after the other."""
+    if isinstance(module, torch.jit.ScriptModule):  # whose class has no plain forward
+        return False
     plain = type(module).forward is nn.Sequential.forward and type(module).__call__ is nn.Module.__call__
     return plain and not hooked(module)
 
