@@ -1,5 +1,7 @@
 """Networks with attention and layer norms in the usual styles; see `foreign`."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -175,6 +177,7 @@ class Functional(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         f = F.conv2d(x, self.w_in, padding=1)
+        block: Any
         for block in self.blocks:
             y = F.layer_norm(f.permute(0, 2, 3, 1), (self.channels,), self.norm_w, self.norm_b, 1e-6)
             y = F.gelu(F.conv2d(y.permute(0, 3, 1, 2), block["expand"]))

@@ -1,12 +1,14 @@
 """Networks of convs in the usual styles; see `foreign`."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 
-def default_conv(inputs: int, outputs: int, kernel: int = 3, **options: int) -> nn.Conv2d:
+def default_conv(inputs: int, outputs: int, kernel: int = 3, **options: Any) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, **options)
 
 
@@ -36,6 +38,7 @@ class MeanShift(nn.Conv2d):
     def __init__(self, bands: int, sign: int) -> None:
         super().__init__(bands, bands, 1)
         self.weight.data = torch.eye(bands).view(bands, bands, 1, 1)
+        assert self.bias is not None
         self.bias.data = sign * torch.full((bands,), 0.4)
         self.requires_grad_(False)
 
@@ -162,7 +165,8 @@ class Recursive(nn.Module):
         self.weights = nn.Parameter(torch.full((times,), 1 / times))
 
     def forward(self, x: Tensor) -> Tensor:
-        f, total = self.embed(x), 0
+        total: Any = 0
+        f = self.embed(x)
         for i in range(self.times):
             f = f + self.mix(f)
             total = total + self.weights[i] * (self.shuffle(self.conv_up(f)) + self.skip(x))

@@ -337,9 +337,3 @@ def test_layer_norms(net, operators, left) -> None:
     fused = fused_with(net, X - 0.3, *operators, left=left)
     with torch.no_grad():
         torch.testing.assert_close(fused(X), net(X), rtol=1e-4, atol=1e-5)
-
-
-def test_layer_norm_with_copy_in_between_is_the_same() -> None:
-    fused_with(
-        Normed(permuted_function), X - 0.3, *([NORM] if lkops.fuse(Normed(permuted_function))[1].replaced else [])
-    )
