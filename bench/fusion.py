@@ -97,7 +97,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"{machine.get('cpu', 'a CPU')}, {machine.get('threads')} threads, torch {machine.get('torch')}, commit "
         f"{str(machine.get('commit'))[:12]}; load before the run {found['load']:.1f}. Milliseconds are medians of "
         "calls in turns; outputs and gradients were compared before (`python -m bench.fusion`). The ratio is that "
-        'of the model as it is to the fused one; "at most" is what fusing could give if the replaced parts took no time. '
+        'of the model as it is to the fused one; "at most" is what fusing could give if these parts took no time. '
         "Networks with depthwise convs or a bicubic skip have a target of 1.5x, the others must not be slower.",
         "",
         "| network | image | model (ms) | channels_last (ms) | fused (ms) | ratio | at most | target | forward and "
