@@ -39,7 +39,7 @@ CASES: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
     "untraceable": ({"channels": 64, "blocks": 6, "scale": 4}, (3, 64, 64)),
 }
 # those with depthwise convs or a bicubic skip must be faster by this factor, the others not slower
-TARGET = dict.fromkeys(("VDSR", "VAN", "functional", "recursive", "weight norm", "untraceable"), 1.5)
+TARGET = dict.fromkeys(("VDSR", "VAN", "functional", "recursive", "untraceable"), 1.5)
 
 
 class _Inference(Runner):

@@ -209,7 +209,7 @@ def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
 
 def _worth_gating(x: Tensor, *layers: Any) -> bool:
     """With a backward, small maps take longer to reach the kernel than it saves."""
-    return x.device.type != "cpu" or x.numel() >= 1 << 17 or not _gradient(x, *(_weight(layer) for layer in layers))
+    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not _gradient(x, *(_weight(layer) for layer in layers))
 
 
 def _weight(layer: Any) -> Tensor:

@@ -174,7 +174,7 @@ class Recursive(nn.Module):
 
 
 class WDSR(nn.Module):
-    """Weight norm on every conv."""
+    """WDSR-B: weight norm on every conv, and a skip of one conv."""
 
     def __init__(self, bands: int = 3, channels: int = 16, blocks: int = 2, scale: int = 2) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class WDSR(nn.Module):
                     wn(nn.Conv2d(channels, 4 * channels, 1)),
                     nn.ReLU(True),
                     wn(nn.Conv2d(4 * channels, channels, 1)),
-                    wn(nn.Conv2d(channels, channels, 5, padding=2, groups=channels)),
+                    wn(default_conv(channels, channels)),
                 )
                 for _ in range(blocks)
             ]

@@ -269,7 +269,7 @@ LINEARS = (nn.Linear(4, 2), nn.Linear(2, 4, bias=False))
 )
 def test_channel_attention(gate, operators, left) -> None:
     fused_with(gate, torch.rand(2, 4, 60, 50), *operators, left=left)
-    fused_with(gate, torch.rand(8, 4, 80, 60), *operators, left=left)  # large enough for the kernel's backward
+    fused_with(gate, torch.rand(8, 4, 96, 90), *operators, left=left)  # large enough for the kernel's backward
 
 
 def test_a_gate_over_another_dimension_is_left() -> None:
