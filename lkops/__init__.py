@@ -10,6 +10,7 @@ from .backends import backend
 from .bicubic import bicubic_upsample
 from .block import lk_block
 from .depthwise import depthwise_conv2d
+from .fusion import FusionError, FusionReport, fuse
 from .gating import channel_attention
 from .losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
 from .projection import norm_conv1x1_gelu
@@ -18,6 +19,8 @@ from .upsample import upsample_add
 __version__ = "0.1.0"
 
 __all__ = [
+    "FusionError",
+    "FusionReport",
     "SpectralLosses",
     "backend",
     "backends",
@@ -25,6 +28,7 @@ __all__ = [
     "channel_attention",
     "cosine_loss",
     "depthwise_conv2d",
+    "fuse",
     "gradient_loss",
     "large_kernel_channel_attention",
     "lk_block",

@@ -1,0 +1,268 @@
+"""What a fused forward calls: the operator where it computes the same and is faster, else PyTorch's own.
+
+All that is known only at the call is decided here: dtypes, autocast, sizes, whether there will be a backward, and
+whether the modules are still as they were (hooks, parametrisations, another module in their place). So a fused model
+can be slower than it might be, and not wrong. The speeds behind `_worth...` are of bench/fusion.py on a CPU.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import backends
+from ..bicubic import bicubic_upsample
+from ..depthwise import depthwise_conv2d
+from ..gating import channel_attention
+from ..projection import norm_conv1x1_gelu
+from ..upsample import upsample_add
+
+_clock: list[float] | None = None  # seconds spent in PyTorch's own operators, while `timing`
+
+
+@contextmanager
+def timing() -> Iterator[list[float]]:
+    """Within the block the calls run PyTorch's own operators, and the list that it gives sums up their seconds."""
+    global _clock
+    before, _clock = _clock, [0.0]
+    try:
+        yield _clock
+    finally:
+        _clock = before
+
+
+def _eager(run: Callable[..., Tensor], *args: Any) -> Tensor:
+    if _clock is None:
+        return run(*args)
+    start = time.perf_counter()
+    result = run(*args)
+    if result.is_cuda:
+        torch.cuda.synchronize(result.device)
+    _clock[0] += time.perf_counter() - start
+    return result
+
+
+def hooked(module: nn.Module) -> bool:
+    """Whether calling the module does more than its forward."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def plain_conv(conv: Any) -> bool:
+    """Whether calling this module is exactly a conv with its weight and bias."""
+    kind = type(conv)
+    return (
+        isinstance(conv, nn.Conv2d)
+        and kind.forward is nn.Conv2d.forward
+        and kind._conv_forward is nn.Conv2d._conv_forward
+        and not hooked(conv)
+    )
+
+
+def plain_linear(linear: Any) -> bool:
+    return isinstance(linear, nn.Linear) and type(linear).forward is nn.Linear.forward and not hooked(linear)
+
+
+def keeps_size(conv: nn.Conv2d, *, dilated: bool = False) -> bool:
+    """Whether the conv has stride 1, an odd kernel, and the zero padding that keeps the size."""
+    dilation, padding = tuple(conv.dilation), conv.padding
+    same = tuple(d * (k // 2) for k, d in zip(conv.kernel_size, dilation, strict=True))
+    return (
+        tuple(conv.stride) == (1, 1)
+        and all(k % 2 for k in conv.kernel_size)
+        and (padding == "same" or tuple(padding) == same)
+        and (conv.padding_mode == "zeros" or not any(same))
+        and (dilated or dilation == (1, 1))
+        and dilation[0] == dilation[1]
+    )
+
+
+def _gradient(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _autocast(x: Tensor) -> bool:
+    return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
+
+
+def _compiled(operator: str, x: Any) -> bool:
+    """Whether a kernel of ours takes a tensor like x: what it would leave to plain PyTorch stays as it was."""
+    if _clock is not None or not isinstance(x, Tensor) or x.dim() != 4 or x.is_quantized or 0 in x.shape[1:]:
+        return False
+    if backends._choice.names is not None:
+        return True  # asked for: runs or raises
+    device = x.device.type
+    names = backends.AUTOMATIC.get(device, ("reference",))
+    return any(n != "reference" and not backends.why_not(operator, n, device, (x.dtype,)) for n in names)
+
+
+def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A depthwise conv module called on x, whose class may have this function as its forward."""
+    if _compiled("depthwise_conv2d", x) and keeps_size(conv, dilated=True) and (conv.weight.dtype is x.dtype):
+        weight = conv.weight
+        if weight.shape[1] == 1 and weight.shape[0] == x.shape[1]:
+            return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
+    return _eager(lambda: conv._conv_forward(x, conv.weight, conv.bias))
+
+
+def depthwise_module(conv: Any, x: Tensor) -> Tensor:
+    """A depthwise conv module called from a rewritten forward."""
+    return depthwise(conv, x) if plain_conv(conv) else conv(x)
+
+
+def depthwise_function(x: Tensor, weight: Tensor, bias: Tensor | None, padding: Any, dilation: int) -> Tensor:
+    """`F.conv2d` with as many groups as channels."""
+    same = [dilation * (side // 2) for side in weight.shape[2:]]
+    given = [padding, padding] if isinstance(padding, int) else list(padding)
+    fits = given == same and weight.shape[2] % 2 and weight.shape[3] % 2 and weight.dtype is x.dtype
+    if fits and _compiled("depthwise_conv2d", x) and weight.shape[0] == x.shape[1]:
+        return depthwise_conv2d(x, weight, bias, dilation=dilation)
+    return _eager(lambda: F.conv2d(x, weight, bias, 1, padding, dilation, weight.shape[0]))
+
+
+def _factor(x: Tensor, size: Any, scale_factor: Any) -> int:
+    """The whole number of times that an interpolation enlarges both sides, or 0."""
+    if size is not None:
+        sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        factors = [side // old if side % old == 0 else 0 for side, old in zip(sides, x.shape[2:], strict=True)]
+    else:
+        given = list(scale_factor) if isinstance(scale_factor, (tuple, list)) else [scale_factor] * 2
+        factors = [int(factor) if factor == int(factor) else 0 for factor in given]
+    return factors[0] if factors[0] == factors[1] else 0
+
+
+def bicubic(x: Tensor, size: Any, scale_factor: Any) -> Tensor:
+    """`F.interpolate(mode="bicubic", align_corners=False)`."""
+    if _compiled("bicubic_upsample", x) and not _autocast(x) and (scale := _factor(x, size, scale_factor)):
+        return bicubic_upsample(x, scale=scale, cubic_a=-0.75, border="replicate")
+    return _eager(lambda: F.interpolate(x, size, scale_factor, mode="bicubic", align_corners=False))
+
+
+def upsample(
+    features: Tensor,
+    conv: Any,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    scale: int,
+    lowres: Tensor | None = None,
+    size: Any = None,
+    scale_factor: Any = None,
+) -> Tensor:
+    """A conv (a module, or `F.conv2d` with `weight` that keeps the size), PixelShuffle, plus the bicubic image."""
+    if conv is None or plain_conv(conv):
+        kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias)
+        if _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor):
+            return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")  # type: ignore[arg-type]
+
+    def run() -> Tensor:
+        if conv is not None:
+            z = conv(features)
+        else:
+            assert weight is not None
+            groups = features.shape[-3] // weight.shape[1]
+            z = F.conv2d(features, weight, bias, 1, [side // 2 for side in weight.shape[2:]], 1, groups)
+        return F.pixel_shuffle(z, scale)
+
+    up = _eager(run)
+    return up if lowres is None else up + bicubic(lowres, size, scale_factor)
+
+
+def _fits_upsample(
+    features: Tensor, conv: Any, weight: Any, scale: int, lowres: Tensor | None, size: Any, scale_factor: Any
+) -> bool:
+    if not _compiled("upsample_add", features) or (weight.dtype is not features.dtype and not _autocast(features)):
+        return False
+    if (conv is not None and not keeps_size(conv)) or weight.shape[0] % scale**2:
+        return False
+    if lowres is None:
+        return _worth_shuffling(features, weight)
+    expected = (features.shape[0], weight.shape[0] // scale**2, *features.shape[2:])
+    if tuple(lowres.shape) != expected or _factor(lowres, size, scale_factor) != scale:
+        return False
+    return lowres.dtype is torch.float32 if _autocast(features) else lowres.dtype is features.dtype
+
+
+def _worth_shuffling(features: Tensor, weight: Tensor) -> bool:
+    """The backward of a dense conv of more than one tap is no faster than PyTorch's, and can be slower."""
+    dense = weight.shape[1] == features.shape[1] and weight.shape[2] * weight.shape[3] > 1
+    return not (dense and features.device.type == "cpu" and _gradient(features, weight))
+
+
+def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
+    """Channel attention. `reduce` and `expand` are each a 1x1 conv or linear module, or (weight, bias) of one."""
+    if _compiled("channel_attention", x) and not _autocast(x) and _worth_gating(x, reduce, expand):
+        first, second = _pointwise(reduce), _pointwise(expand)
+        if first and second and first[0].dtype is x.dtype and second[0].shape[0] == x.shape[1]:
+            return channel_attention(x, *first, *second)
+
+    def run() -> Tensor:
+        hidden = F.relu(_apply(reduce, F.adaptive_avg_pool2d(x, 1)))
+        return x * torch.sigmoid(_apply(expand, hidden))
+
+    return _eager(run)
+
+
+def _worth_gating(x: Tensor, *layers: Any) -> bool:
+    """With a backward, small maps take longer to reach the kernel than it saves."""
+    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not _gradient(x, *(_weight(layer) for layer in layers))
+
+
+def _weight(layer: Any) -> Tensor:
+    return layer[0] if isinstance(layer, (tuple, list)) else layer.weight
+
+
+def _pointwise(layer: Any) -> tuple[Tensor, Tensor | None] | None:
+    """Weight (out, in, 1, 1) and bias of a layer without spatial extent; None if it must be called."""
+    if isinstance(layer, (tuple, list)):
+        weight, bias = layer
+    elif plain_linear(layer) or (plain_conv(layer) and keeps_size(layer) and layer.groups == 1):
+        weight, bias = layer.weight, layer.bias
+    else:
+        return None
+    if weight.dim() == 4 and tuple(weight.shape[2:]) != (1, 1):
+        return None
+    return weight if weight.dim() == 4 else weight[:, :, None, None], bias
+
+
+def _apply(layer: Any, x: Tensor) -> Tensor:
+    """A 1x1 conv or linear on (N, C, 1, 1)."""
+    if isinstance(layer, nn.Linear):
+        return layer(x.flatten(-3)).unsqueeze(-1).unsqueeze(-1)
+    if isinstance(layer, nn.Module):
+        return layer(x)
+    weight, bias = layer
+    return F.conv2d(x, weight if weight.dim() == 4 else weight[:, :, None, None], bias)
+
+
+def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -> Tensor:
+    """Channel layer norm, 1x1 conv, GELU.
+
+    Args:
+        x: (N, C, H, W).
+        norm: (weight, bias), of C values each.
+        eps: of the norm.
+        conv: a 1x1 conv module, or (weight, bias) of one.
+        spelled: the norm is spelled out in means and squares: then the operator is faster in backward too, which it
+            is not where the norm is `F.layer_norm`.
+    """
+    scale, shift = (parameter.reshape(-1) for parameter in norm)
+    pair = _pointwise(conv)
+    fits = pair and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype
+    if pair and fits and _compiled("norm_conv1x1_gelu", x) and _worth_norm(spelled, x, scale, shift, pair[0]):
+        return norm_conv1x1_gelu(x, scale, shift, *pair, eps=eps)
+
+    def run() -> Tensor:
+        normal = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift, eps).permute(0, 3, 1, 2)
+        return F.gelu(_apply(conv, normal))
+
+    return _eager(run)
+
+
+def _worth_norm(spelled: bool, x: Tensor, *parameters: Tensor) -> bool:
+    """The backward is slower than that of `F.layer_norm`, and faster than that of a norm spelled out."""
+    return spelled or x.device.type != "cpu" or not _gradient(x, *parameters)

@@ -1,0 +1,277 @@
+"""Which modules get which forward: every module of the tree is traced on its own, children first."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from . import calls, gates, norms, patterns
+from .matching import Attribute, Match, Matcher, Missed
+from .norms import Norm
+from .report import Left, Replaced
+from .sharing import Source, imports_of, is_fused
+from .tracing import CannotTrace, Guard, Trace, is_transparent, trace
+
+_DEPTHWISE = "def evaluating(self, x):\n    return depthwise(self, x)\n\ntraining = evaluating\n"
+
+
+@dataclass
+class Plan:
+    """What is to be done to the modules of a copy; nothing is changed while planning.
+
+    Attributes:
+        rewrites: (module, source, guards).
+        replaced, left: by what they are about, so that a wider match of the same part takes the place of a smaller.
+    """
+
+    model: nn.Module
+    rewrites: list[tuple[nn.Module, Source, list[Guard]]] = field(default_factory=list)
+    replaced: dict[Any, Replaced] = field(default_factory=dict)
+    left: dict[Any, Left] = field(default_factory=dict)
+    norms: dict[int, Norm] = field(default_factory=dict)
+    norm_guards: dict[int, list[Guard]] = field(default_factory=dict)
+    tails: dict[int, list[Guard]] = field(default_factory=dict)
+    writes: dict[int, bool] = field(default_factory=dict)
+    untraced: dict[str, str] = field(default_factory=dict)
+    already: int = 0
+
+
+def plan(model: nn.Module) -> Plan:
+    """What to replace in a copy of a model."""
+    result = Plan(model)
+    names = {id(module): name for name, module in model.named_modules()}
+    for module in _children_first(model, set()):
+        name = names[id(module)]
+        if is_fused(module):
+            result.already += 1
+            for child in module.children():
+                result.left.pop(id(child), None)  # what calls it was fused, and calls the operator
+        elif isinstance(module, nn.Conv2d):
+            _plan_depthwise(result, module, name)
+        elif is_transparent(module) or _own(module):
+            _plan_forward(result, module, name)
+    for key in result.replaced:
+        result.left.pop(key, None)
+    return result
+
+
+def _children_first(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
+    if id(module) in seen:
+        return
+    seen.add(id(module))
+    for child in module.children():
+        yield from _children_first(child, seen)
+    yield module
+
+
+def _own(module: nn.Module) -> bool:
+    """Whether the class is the model's, and has a forward."""
+    if isinstance(module, torch.jit.ScriptModule) or type(module).__module__.startswith(("torch.nn.", "lkops.")):
+        return False
+    return type(module).forward is not nn.Module.forward
+
+
+def _plan_depthwise(result: Plan, conv: nn.Conv2d, name: str) -> None:
+    if conv.groups < 2 or conv.groups != conv.in_channels:
+        return
+    why = _why_not_swapped(conv)
+    if why:
+        result.left[id(conv)] = Left(name, "depthwise conv", why)
+        return
+    if hasattr(conv, "parametrizations"):  # its class is its own: the call is replaced, if whoever calls can be traced
+        result.left[id(conv)] = Left(name, "depthwise conv", "parametrised, and what calls it can't be traced")
+        return
+    imports = imports_of({"depthwise": calls.depthwise})
+    result.rewrites.append((conv, Source((_DEPTHWISE, imports, ("input",))), []))
+    kernel = "x".join(str(side) for side in conv.kernel_size)
+    pattern = f"depthwise conv {kernel}" + (f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else "")
+    result.replaced[id(conv)] = Replaced(name, pattern, "depthwise_conv2d")
+
+
+def _why_not_swapped(conv: nn.Conv2d) -> str:
+    if type(conv).forward is not nn.Conv2d.forward or type(conv)._conv_forward is not nn.Conv2d._conv_forward:
+        return f"{type(conv).__name__} has a forward of its own"
+    if isinstance(conv.weight, nn.parameter.UninitializedParameter):
+        return "not yet initialised"
+    if calls.hooked(conv):
+        return "it has hooks"
+    if conv.weight.is_meta:
+        return "on the meta device"
+    if not conv.weight.is_floating_point():
+        return f"its dtype is {str(conv.weight.dtype).removeprefix('torch.')}"
+    return patterns.why_not_depthwise(conv)
+
+
+def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
+    """Find matches in the forward of a module; where some reach into children, these children are inlined."""
+    try:
+        wide = trace(module, lambda m: is_transparent(m) or id(m) in result.tails)
+    except CannotTrace as error:
+        result.untraced[name] = str(error)
+        return
+    _remember(result, module, wide)
+    found = [_find(result, module, name, graph, report=False) for graph in _graphs(wide)]
+    if any(found) and (why := _rewrite(result, module, wide, found)):
+        result.untraced[name] = why
+        return
+    for graph in _graphs(wide):
+        _find(result, module, name, graph, report=True)
+
+
+def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Match]]) -> str:
+    """Plan a forward with these matches replaced; says why it can't be."""
+    inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in _owners(module, matches)}
+    try:
+        narrow = trace(module, lambda m: id(m) in inlined)
+    except CannotTrace as error:
+        return str(error)
+    sources, guards, replaced = [], list(narrow.guards), set[int]()
+    for graph in _graphs(narrow):
+        matches = _find(result, module, "", graph, report=False)
+        calls_of: dict[fx.Node, fx.Node] = {}
+        for match in matches:
+            names = [str(node.target) for node in match.nodes if node.op == "call_module"]
+            replaced.update(id(module.get_submodule(name)) for name in names)
+            _apply(graph, match, calls_of)
+            guards += match.guards
+        sources.append(graph.python_code("self"))
+    for path, child in module.named_modules():
+        if id(child) in inlined:
+            guards += [(path, *guard[1:]) for guard in result.tails.get(id(child), [])]
+        if child is module or id(child) in inlined or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+            guards.append((path, "_modules", tuple(child._modules), False))
+        if path and id(child) in inlined | replaced:  # it is not called any more
+            parent, _, attribute = path.rpartition(".")
+            guards.append((parent, attribute, child, True))
+    code = "\n".join(
+        source.src.replace("def forward(", f"def {mode}(", 1)
+        for source, mode in zip(sources, ("evaluating", "training"), strict=False)
+    )
+    if len(sources) == 1:
+        code += "\ntraining = evaluating\n"
+    try:
+        words = set(re.findall(r"\w+", code))
+        imports = imports_of({k: v for source in sources for k, v in source.globals.items() if k in words})
+    except LookupError as error:
+        return str(error)
+    result.rewrites.append((module, Source((code, imports, narrow.required)), guards))
+    return ""
+
+
+def _graphs(traced: Trace) -> list[fx.Graph]:
+    return [graph for graph in (traced.graph, traced.training) if graph is not None]
+
+
+def _remember(result: Plan, module: nn.Module, traced: Trace) -> None:
+    """Whether a forward, as seen by what calls it, is a norm, or ends in an upsampler."""
+    if traced.training is not None or calls.hooked(module) or is_transparent(module):
+        return
+    g = Matcher(module, traced.graph, result.writes)
+    if (norm := norms.whole_norm(g)) is not None:
+        result.norms[id(module)] = norm
+        result.norm_guards[id(module)] = traced.guards
+    last = g.first(g.nodes[-1])
+    if isinstance(last, fx.Node) and isinstance(patterns.upsampler(g, last), Match):
+        result.tails[id(module)] = traced.guards
+
+
+def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report: bool) -> list[Match]:
+    """Matches of a graph that do not share nodes, and are not wholly a child's."""
+    g = Matcher(module, graph, result.writes)
+    taken: set[fx.Node] = set()
+    matches = []
+    for pattern in _patterns(result):
+        for node in g.nodes:
+            if node in taken or (match := pattern(g, node)) is None:
+                continue
+            if isinstance(match, Missed):
+                key, place = _place(g, match.node, name)
+                if report and key not in result.replaced:
+                    result.left.setdefault(key, Left(place, match.what, match.why))
+            elif not taken.intersection(match.nodes):
+                taken.update(match.nodes)
+                if _child_of(module, match):
+                    continue
+                matches.append(match)
+                if report:
+                    key, place = _place(g, match.anchor, name)
+                    for part in match.nodes:
+                        result.left.pop(_place(g, part, name)[0], None)
+                    result.replaced.pop(key, None)
+                    result.replaced[key] = Replaced(place, match.pattern, match.operator)
+    return matches
+
+
+def _patterns(result: Plan) -> tuple[Callable[[Matcher, fx.Node], Match | Missed | None], ...]:
+    def norm(g: Matcher, node: fx.Node) -> Match | Missed | None:
+        found = norms.norm_gelu(g, node, result.norms)
+        if isinstance(found, Match):
+            for inner in found.nodes:
+                child = g.module(inner)
+                for guard in result.norm_guards.get(id(child), []) if child is not None else []:
+                    found.guards.append((str(inner.target), *guard[1:]))
+        return found
+
+    return patterns.upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise
+
+
+def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:
+    """What a report's row is about, and its name there."""
+    if node.op == "call_module":
+        child = g.root.get_submodule(str(node.target))
+        return id(child), ".".join(filter(None, (name, str(node.target))))
+    weight = next((n for n in node.all_input_nodes if g.attribute(n) is not None), None)
+    if weight is not None:
+        return (id(g.attribute(weight)), ".".join(filter(None, (name, str(weight.target)))))
+    return (id(g.root), node.name), ".".join(filter(None, (name, "forward"))) + f": {node.name}"
+
+
+def _owner(node: fx.Node) -> str:
+    """Path of the module whose forward makes this call."""
+    stack = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
+    if node.op == "call_module":
+        stack = stack[:-1]  # the module that is called
+    return stack[-1] if stack else ""
+
+
+def _common(paths: list[str]) -> str:
+    shared = paths[0].split(".") if paths[0] else []
+    for path in paths[1:]:
+        parts = path.split(".") if path else []
+        same = [a == b for a, b in zip(shared, parts, strict=False)]
+        shared = shared[: same.index(False) if False in same else len(same)]
+    return ".".join(shared)
+
+
+def _child_of(module: nn.Module, match: Match) -> bool:
+    """Whether all of the match is in the forward of one child, which gets it itself."""
+    return bool(_common([_owner(node) for node in match.nodes]))
+
+
+def _owners(module: nn.Module, matches: list[Match]) -> list[nn.Module]:
+    """The children whose forward must be inlined for these matches."""
+    paths = {path for match in matches for node in match.nodes if (path := _owner(node))}
+    parents = {".".join(path.split(".")[: i + 1]) for path in paths for i in range(path.count(".") + 1)}
+    return [module.get_submodule(path) for path in sorted(parents)]
+
+
+def _apply(graph: fx.Graph, match: Match, calls_of: dict[fx.Node, fx.Node]) -> None:
+    """Put the call in place of the match's nodes; `calls_of` are those put in before, by the node they replaced."""
+    last = match.nodes[-1]
+    with graph.inserting_before(last):
+
+        def argument(value: Any) -> Any:
+            if isinstance(value, Attribute):
+                return graph.create_node("get_attr", str(value))
+            if isinstance(value, (tuple, list)):
+                return tuple(argument(item) for item in value)
+            return calls_of.get(value, value) if isinstance(value, fx.Node) else value
+
+        call = graph.call_function(match.target, tuple(argument(value) for value in match.arguments))
+    last.replace_all_uses_with(call)
+    calls_of[last] = call
+    for node in reversed(match.nodes):
+        graph.erase_node(node)
