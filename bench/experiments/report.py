@@ -118,10 +118,11 @@ def markdown(scenes: dict[str, Any]) -> str:
             f"\n## {name}\n\n"
             f"{first['network']['bands']} bands, x{settings.scale}; test {settings.test}, "
             f"training inside {settings.train or ':,:'}, validation {settings.validation}, "
-            f"{first['train_patches']} training patches of {settings.patch * settings.scale} pixels in 8 orientations; {settings.steps} steps of "
-            f"{settings.batch_size} patches, learning rate {settings.learning_rate:g} to "
-            f"{settings.final_learning_rate:g}; seeds {', '.join(map(str, seeds))}. {_commits(scene)}"
-            f", torch {place['torch']}, {place['cpu']}, one thread a run.\n\n"
+            f"{first['train_patches']} training patches of {settings.patch * settings.scale} pixels in 8 "
+            f"orientations; {settings.steps} steps of {settings.batch_size} patches, learning rate "
+            f"{settings.learning_rate:g} to {settings.final_learning_rate:g}; "
+            f"seeds {', '.join(map(str, seeds))}. {_commits(scene).capitalize()}, torch {place['torch']}, "
+            f"{place['cpu']}, one thread a run.\n\n"
         )
         text += scores_table(scene) + "\n" + differences_table(scene)
     return text + "\n## What the figures show\n\n" + statement(scenes) + LIMITS
