@@ -99,6 +99,8 @@ def distill(
 def _regions(test: str | None, given: Given, teacher: Path, extra: dict[str, Any], scene: "Scene") -> tuple[str, Given]:
     """The regions that are not given are the teacher's, on the scene that it was trained on: a student must not train
     or choose its checkpoint on what its teacher has not kept apart either."""
+    from lkcanet.data.splits import overlap, parse_rect
+
     split, trained_on = extra.get("split", {}), extra.get("scene", {})
     same = trained_on.get("shape") == list(scene.pixels.shape) and trained_on.get("name") == scene.name
     if not same:
@@ -107,11 +109,17 @@ def _regions(test: str | None, given: Given, teacher: Path, extra: dict[str, Any
         return test, given
     if test is None and split.get("test") is None:
         raise ValueError(f"give --test: {teacher} names no test region")
-    if test is not None and test != split.get("test"):
-        return test, given  # another division of the scene altogether
+    if test is not None:
+        test = str(parse_rect(test, scene.pixels.shape))  # as checkpoints spell it
+        if test != split.get("test"):
+            return test, given  # another division of the scene altogether
     validation, inside = given.validation or split.get("validation"), given.train_region or split.get("train")
+    if given.train_region is None and inside is not None:
+        around, held_out = (parse_rect(text, scene.pixels.shape) for text in (inside, split["test"]))
+        if overlap(around, held_out):  # it encloses patches on several sides of the test region: no region was given
+            inside = None
     shared.note(
         f"note: regions of the teacher's training: test {split['test']}, validation {validation}, training "
-        f"inside {inside}"
+        f"{'on the rest' if inside is None else f'inside {inside}'}"
     )
     return split["test"], replace(given, validation=validation, train_region=inside)

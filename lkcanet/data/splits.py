@@ -166,7 +166,7 @@ def region_split(
         raise ValueError(f"valid must be bool of shape {(height, width)}, got {valid.dtype} of {valid.shape}")
     test = _inside(test, (height, width), "test")
     outer = Rect(0, height, 0, width) if train is None else _inside(train, (height, width), "train")
-    if train is not None and _overlap(outer, test):
+    if train is not None and overlap(outer, test):
         raise ValueError(f"train {outer} and test {test} overlap")
     patch_grid((0, 0), patch, stride)  # checks both
     free = np.zeros((height, width), bool)
@@ -208,7 +208,8 @@ def _inside(rect: Rect | str, shape: tuple[int, int], argument: str) -> Rect:
     return rect
 
 
-def _overlap(a: Rect, b: Rect) -> bool:
+def overlap(a: Rect, b: Rect) -> bool:
+    """Whether two rectangles share a pixel."""
     return a.top < b.bottom and b.top < a.bottom and a.left < b.right and b.left < a.right
 
 
@@ -217,7 +218,7 @@ def _validation_block(
 ) -> Rect | None:
     if isinstance(validation, (str, tuple)):
         block = _inside(validation, shape, "validation")
-        if _overlap(block, test):
+        if overlap(block, test):
             raise ValueError(f"validation {block} and test {test} overlap")
         return block
     if not 0 <= validation < 1:
@@ -225,7 +226,7 @@ def _validation_block(
     if validation == 0:
         return None
     around = [outer]
-    if _overlap(outer, test):
+    if overlap(outer, test):
         around = [
             outer._replace(bottom=max(test.top, outer.top)),
             outer._replace(top=min(test.bottom, outer.bottom)),

@@ -266,6 +266,17 @@ def test_the_command(scene: Scene, tmp_path: Path) -> None:
     assert (extra["distillation"]["alpha"], extra["distillation"]["on"]) == (0.25, "features")
     assert extra["teacher"]["file"] == report["teacher"]["file"] == str(teacher)
     assert "regions of the teacher's training: test 0:64,40:64" in result.stderr
+    # a teacher that was trained on several sides of its test region, which the rectangle around its patches covers too
+    taught = lkca("train", tmp_path / "scene.npz", "--scale", 2, *small, "--test", ":32,:32", "--out", tmp_path / "t2")
+    assert taught.exit_code == 0, taught.stderr
+    around = tmp_path / "t2" / "best.safetensors"
+    learned = ["distill", tmp_path / "scene.npz", "--teacher", around, *small]
+    for name, more in {"s2": [], "s3": ["--test", "0:32,0:-32"]}.items():
+        result = lkca(*learned, *more, "--out", tmp_path / name)
+        assert result.exit_code == 0, result.stderr
+        assert "training on the rest" in result.stderr
+        told = load_model_and_extra(tmp_path / name / "last.safetensors")[1]
+        assert told["split"] == load_model_and_extra(around)[1]["split"]
     wrong = lkca("distill", tmp_path / "other.npz", "--teacher", teacher, *small, "--out", tmp_path / "x")
     assert "give --test: 'other' is not the scene that" in wrong.stderr
     wrong = lkca(*command, "--out", tmp_path / "x", "--scale", 4)
