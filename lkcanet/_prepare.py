@@ -10,7 +10,7 @@ from torch import Tensor
 from .data.degrade import bicubic_downsample
 from .data.patches import SuperResolutionPatches
 from .data.scenes import Scene
-from .data.splits import Split
+from .data.splits import Rect, Split, valid_patches
 from .models import LKCANet
 
 
@@ -49,13 +49,13 @@ def prepare(model: LKCANet, scene: Scene, split: Split, batch_size: int) -> Mate
         raise ValueError(f"the split is of a scene of {split.shape} pixels, {scene.name!r} has {scene.size}")
     if split.patch % model.scale:
         raise ValueError(f"split.patch must be a multiple of the network's scale, {model.scale}; got {split.patch}")
-    in_patches = split.validation is None
-    if in_patches and not len(split.validation_origins):
+    if split.validation is None and not len(split.validation_origins):
         raise ValueError(
             "split.validation is None and split.validation_origins empty: training needs a validation block, or "
             "patches, to choose the best checkpoint"
         )
-    split, left_out = _without_invalid(scene, split)
+    in_patches = split.validation is None or _holds_invalid(scene, split.validation)
+    split, left_out = _without_invalid(scene, split, in_patches)
     _check_finite(scene, split.train_origins, split.patch, "training")
     side = split.patch // model.scale
     patches = SuperResolutionPatches(scene, scale=model.scale, lr_size=side, origins=split.train_origins)
@@ -70,12 +70,6 @@ def _block(scene: Scene, split: Split, scale: int) -> tuple[Tensor, Tensor]:
     """The validation block as (LR, HR), cropped to whole LR pixels."""
     assert split.validation is not None
     rows, columns = split.validation.slices
-    if scene.valid is not None and not scene.valid[rows, columns].all():
-        missing = int((~scene.valid[rows, columns]).sum())
-        raise ValueError(
-            f"the validation block {split.validation} holds {missing} invalid pixels: choose another, or validate on "
-            "patches"
-        )
     highres = torch.tensor(np.asarray(scene.pixels[:, rows, columns])).unsqueeze(0)
     height, width = (size // scale * scale for size in highres.shape[-2:])
     highres = highres[..., :height, :width].contiguous()
@@ -84,19 +78,21 @@ def _block(scene: Scene, split: Split, scale: int) -> tuple[Tensor, Tensor]:
     return bicubic_downsample(highres, scale), highres
 
 
-def _without_invalid(scene: Scene, split: Split) -> tuple[Split, dict[str, int]]:
+def _holds_invalid(scene: Scene, rect: Rect) -> bool:
+    return scene.valid is not None and not scene.valid[rect.slices].all()
+
+
+def _without_invalid(scene: Scene, split: Split, validates_on_patches: bool) -> tuple[Split, dict[str, int]]:
     """The split's patches of valid pixels only; a Split's rectangles stay."""
     left_out = {"train": 0, "validation": 0}
     if scene.valid is None:
         return split, left_out
-    sums = np.pad((~scene.valid).astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     kept = {}
     for part in left_out:
-        origins, p = getattr(split, f"{part}_origins"), split.patch
-        top, left = origins[:, 0], origins[:, 1]
-        bad = sums[top + p, left + p] - sums[top, left + p] - sums[top + p, left] + sums[top, left]
-        kept[f"{part}_origins"], left_out[part] = origins[bad == 0], int((bad > 0).sum())
-        needed = part == "train" or split.validation is None
+        origins = getattr(split, f"{part}_origins")
+        kept[f"{part}_origins"] = valid_patches(origins, split.patch, scene.valid)
+        left_out[part] = len(origins) - len(kept[f"{part}_origins"])
+        needed = part == "train" or validates_on_patches
         if needed and not len(kept[f"{part}_origins"]):
             raise ValueError(f"every {part} patch touches pixels where the scene {scene.name!r} is not valid")
     return replace(split, **kept), left_out

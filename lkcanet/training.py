@@ -68,8 +68,9 @@ def train(
     Only pixels of the training patches and of the validation are read, never those of the test region. LR images are
     made by the MATLAB-exact bicubic from each patch, and from the validation block cropped to whole LR pixels. The
     validation block is super-resolved as one image before the first step, every `options.validate_every` steps and
-    after the last; where `split.validation` is None, the patches at `split.validation_origins` are, and scores are
-    means over them. Patches that touch invalid pixels of the scene are left out, and counted in the checkpoints.
+    after the last; where `split.validation` is None, or that block holds invalid pixels, the patches at
+    `split.validation_origins` are, and scores are means over them. Patches that touch invalid pixels of the scene are
+    left out, and counted in the checkpoints.
     Checkpoints appear under their names only when complete.
 
     Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt.
@@ -97,7 +98,7 @@ def train(
 
     Raises:
         ValueError: the model, the scene and the split do not fit each other; the scene holds NaN in its training or
-            validation region, or invalid pixels in its validation block; a run to resume is another, or damaged.
+            validation region, or no patch of valid pixels there; a run to resume is another, or damaged.
         FileExistsError: `out_dir` holds checkpoints, and `overwrite` and `resume` are False.
         FileNotFoundError: there is nothing to resume.
         FloatingPointError: the loss or its gradient is not finite; the message names the step, the epoch and the
@@ -192,6 +193,9 @@ def _run(
     if options.progress and any(material.left_out.values()):
         counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
         print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
+        if material.split.validation is not None and material.validation.patches is not None:
+            count = len(material.validation.patches)
+            print(f"note: the validation block is scored by its {count} patches of valid pixels", file=sys.stderr)
     identity = _identity(model, scene, material, facts)
     out = Path(out_dir)
     if resume:
@@ -217,8 +221,9 @@ def _identity(model: LKCANet, scene: Scene, material: Material, facts: dict[str,
     step = max(1, len(material.patches.origins) // HASHED)
     for index in range(0, len(material.patches.origins), step):
         pixels.update(material.patches.crop(index).numpy().tobytes())
-    held = material.split.validation_origins if material.split.validation is None else ()
-    origins = [list(map(tuple, part)) for part in (material.split.train_origins.tolist(), held)]
+    held = material.validation.patches
+    parts = (material.split.train_origins, () if held is None else held.origins)
+    origins = [[(int(row), int(column)) for row, column in part] for part in parts]
     return {
         "network": model.config,
         "scene": {"name": scene.name, "peak": scene.peak, "shape": list(scene.pixels.shape)},

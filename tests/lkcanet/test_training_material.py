@@ -118,8 +118,16 @@ def test_patches_with_invalid_pixels_are_left_out(scene: Scene, tmp_path: Path, 
     assert block.validation is not None
     valid = np.ones(scene.size, bool)
     valid[block.validation.top, block.validation.left] = False
-    with pytest.raises(ValueError, match=f"validation block {block.validation} holds 1 invalid pixels"):
-        run(dataclasses.replace(scene, valid=valid), tmp_path / "b")
+    holed = dataclasses.replace(scene, valid=valid)
+    material = prepare(network(), holed, block, 4)  # not the block as a whole, but its patches of valid pixels
+    assert material.validation.patches is not None
+    assert np.array_equal(material.validation.patches.origins, block.validation_origins[1:])
+    result = run(holed, tmp_path / "b", steps=1, progress=True)
+    assert f"scored by its {len(block.validation_origins) - 1} patches of valid" in capsys.readouterr().err
+    assert load_model_and_extra(result.last)[1]["left_out"]["validation"] == 1
+    valid[block.validation.slices] = False
+    with pytest.raises(ValueError, match="every validation patch touches pixels where the scene 'demo' is not valid"):
+        run(holed, tmp_path / "b2")
     valid[:, ::8] = False
     with pytest.raises(ValueError, match="every train patch touches pixels where the scene 'demo' is not valid"):
         train(network(), dataclasses.replace(scene, valid=valid), split, options_of(), tmp_path / "c")
