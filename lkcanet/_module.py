@@ -102,8 +102,12 @@ class Module(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         step = self.batches.start + index
+        fraction = self.clock.fraction(step)
+        if self.trainer.world_size > 1 and self.clock.limit is not None:
+            # clocks differ: with learning rates of their own the processes' weights would part
+            fraction = self.trainer.strategy.broadcast(fraction)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.options.rate(self.clock.fraction(step))
+            group["lr"] = self.options.rate(fraction)
         torch.manual_seed(mixed(self.options.seed, 1, step, self.trainer.global_rank))
 
     def training_step(self, batch: Any, index: int) -> Tensor:

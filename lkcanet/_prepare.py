@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ def _without_invalid(scene: Scene, split: Split, validates_on_patches: bool) -> 
     left_out = {"train": 0, "validation": 0}
     if scene.valid is None:
         return split, left_out
-    kept = {}
+    kept: dict[str, Any] = {}
     for part in left_out:
         origins = getattr(split, f"{part}_origins")
         kept[f"{part}_origins"] = valid_patches(origins, split.patch, scene.valid)

@@ -6,12 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from lkcanet import _state
+from lkcanet._batches import Batches
 from lkcanet.distillation import Distillation
 from lkcanet.training import TrainResult, distill
 
@@ -22,6 +24,7 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
 Module = pytest.importorskip("lkcanet._module").Module
+Clock = pytest.importorskip("lkcanet._module").Clock
 ROOT = Path(__file__).parents[2]
 
 
@@ -109,6 +112,25 @@ def test_two_processes_stop_and_resume(tmp_path: Path) -> None:
     state = _state.read(tmp_path / "run" / "state.safetensors")
     assert state.step >= 5
     assert errors.splitlines()[-1].endswith(f"last.safetensors holds step {state.step}")
+
+
+def test_all_devices_have_the_learning_rate_of_the_first() -> None:
+    """With rates of their own, as their clocks have it where time ends a run, the processes' weights would part."""
+    options, clock = options_of(max_minutes=1.0), Clock(1000, 1.0)
+    module = Module(network(), options, clock, None, Batches(8, 4, 1000, 0, parts=2))
+    groups, sent = [{"lr": 0.0}], []
+
+    def broadcast(fraction: float) -> float:
+        sent.append(fraction)
+        return 0.75  # the first process is this far
+
+    module._trainer = SimpleNamespace(world_size=2, global_rank=1, strategy=SimpleNamespace(broadcast=broadcast))
+    module.optimizers = lambda: SimpleNamespace(param_groups=groups)
+    clock.start -= 30
+    with torch.random.fork_rng():
+        module.on_train_batch_start(None, 0)
+    assert sent == [pytest.approx(0.5, abs=0.2)]
+    assert groups[0]["lr"] == options.rate(0.75)
 
 
 def test_a_batch_must_divide() -> None:
