@@ -84,6 +84,9 @@ def super_resolve(
     results, failed, skipped = [], [], []
     for scene, out in jobs:
         try:
+            data = out.with_suffix(".img")  # an image's data may have their header under another name
+            if out.suffix.lower() == ".hdr" and data.exists() and not out.exists():
+                raise FileExistsError(f"{data} exists, and is not the data of {out}: choose another name")
             if out.exists() and not overwrite:
                 if not skip_existing:
                     raise FileExistsError(f"{out} exists: choose another name, --overwrite or --skip-existing")
@@ -133,7 +136,8 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str) -> list[tuple[Pa
     for path, out in jobs:
         if out in taken:
             raise ValueError(f"{taken[out]} and {path} would both become {out}: enlarge them one by one")
-        if any(out.resolve() == scene.resolve() for scene in paths):
+        written = {out.resolve(), out.with_suffix(".img").resolve()} if suffix.lower() == ".hdr" else {out.resolve()}
+        if any(scene.resolve() in written for scene in paths):
             raise ValueError(f"{out} would replace a scene: choose another --out-dir")
         taken[out] = path
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -95,6 +95,23 @@ def test_results_in_another_format(folder: Path) -> None:
     assert np.array_equal(read_scene(folder / "out" / "a.npz").pixels, expected(folder, "a"))
 
 
+def test_envi_data_of_another_header_are_not_replaced(folder: Path) -> None:
+    """X.hdr is written with X.img, whose own header may be X.img.hdr."""
+    pytest.importorskip("spectral", reason="spectral is not installed")
+    data, net = folder / "scene.img", folder / "net.safetensors"
+    data.write_bytes(b"somebody's")
+    for arguments, message in (
+        ([folder / "a.npy", folder / "scene.hdr"], "scene.img exists, and is not the data of"),
+        ([folder / "a.npy", folder / "scene.hdr", "--overwrite"], "scene.img exists, and is not the data of"),
+        ([data, "--out-dir", folder, "--suffix", ".hdr", "--overwrite"], "scene.hdr would replace a scene"),
+    ):
+        result = lkca(*arguments, "-c", net)
+        assert result.exit_code == 1
+        assert message in result.stderr
+    assert data.read_bytes() == b"somebody's"
+    assert not (folder / "scene.hdr").exists()
+
+
 def test_what_a_batch_refuses_before_it_starts(folder: Path) -> None:
     net = folder / "net.safetensors"
     (folder / "other").mkdir()
