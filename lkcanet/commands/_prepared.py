@@ -22,8 +22,9 @@ def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene
     from lkcanet.data import load_prepared
 
     prepared = load_prepared(path)
-    fixed = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
+    fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
     fixed |= {"--key": given.key, "--axes": given.axes, "--size": given.size}
+    fixed |= {"--nodata": given.nodata, "--drop-bad-bands": given.drop_bad_bands or None}
     refuse(path, {name: (value, None) for name, value in fixed.items()})
     numbers = {
         "--scale": (given.scale, prepared.scale),

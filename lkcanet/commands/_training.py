@@ -86,8 +86,15 @@ class Given:
     axes: shared.Axes = None
     size: shared.Size = None
     peak: shared.Peak = None
+    nodata: shared.Nodata = None
+    drop_bad_bands: shared.DropBadBands = False
     threads: shared.Threads = None
     json: shared.Json = False
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What `shared.load_scene` and `shared.load_for` take by keyword."""
+        return {"nodata": self.nodata, "drop_bad_bands": self.drop_bad_bands}
 
     def options(self) -> "TrainOptions":
         from lkcanet.training import TrainOptions

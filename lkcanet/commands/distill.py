@@ -74,7 +74,8 @@ def distill(
             raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene} of scale {scale}")
         prepared.compare(teacher, extra, loaded, split)
     else:
-        loaded = shared.load_for(scene, given.key, given.axes, given.size, given.peak, None, tutor, extra)
+        axes = (given.key, given.axes, given.size)
+        loaded = shared.load_for(scene, *axes, given.peak, None, tutor, extra, **given.reading)
         test, given = _regions(test, given, teacher, extra, loaded)
         split = split_for(given, loaded, test, tutor.scale)
     model = network_for(given, loaded, tutor.scale)

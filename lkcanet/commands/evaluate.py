@@ -32,6 +32,8 @@ def evaluate(
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -57,6 +59,7 @@ def evaluate(
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
     if is_prepared(scene):
         other_options = {"--region": region, "--key": key, "--axes": axes, "--size": size, "--peak": peak}
+        other_options |= {"--nodata": nodata, "--drop-bad-bands": drop_bad_bands or None}
         options: dict[str, Any] = {**other_options, "--prediction": prediction[0] if prediction else None}
         prepared.refuse(scene, {name: (value, None) for name, value in options.items()})
         prepared.score(scene, networks, scale, per_image=per_image, reported=reported, json=json)
@@ -64,6 +67,7 @@ def evaluate(
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
             raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scene} is not")
+    reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
     for path, model, other in networks:
         _, first, extra = networks[0]
         if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
@@ -73,11 +77,11 @@ def evaluate(
     if networks:
         name, model, extra = networks[0]
         scale = model.scale
-        whole = shared.load_for(scene, key, axes, size, peak, None, model, extra)
+        whole = shared.load_for(scene, key, axes, size, peak, None, model, extra, **reading)
         region = choose_region(region, name, extra, whole)
     else:
         scale = 4 if scale is None else scale
-        whole = shared.load_scene(scene, key, axes, size, peak)
+        whole = shared.load_scene(scene, key, axes, size, peak, **reading)
     target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale)
     rows: dict[str, Any] = {
         f"bicubic x{scale}": score(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale)

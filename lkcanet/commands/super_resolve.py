@@ -51,6 +51,8 @@ def super_resolve(
     axes: shared.Axes = None,
     size: shared.Size = None,
     peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
     region: shared.Region = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
@@ -70,6 +72,7 @@ def super_resolve(
     sides = None if tile is None else shared.parse_pair(tile, "--tile")
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
+    reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
     jobs = _jobs(paths, out_dir, suffix)
     shared.set_threads(threads)
     model, extra = (None, {}) if checkpoint is None else shared.load_checkpoint(checkpoint)
@@ -94,11 +97,11 @@ def super_resolve(
                 skipped.append(str(out))
                 continue
             if model is None:
-                loaded = shared.load_scene(scene, key, axes, size, peak, region)
+                loaded = shared.load_scene(scene, key, axes, size, peak, region, **reading)
                 assert fresh is not None
                 model = shared.fresh_network(fresh, loaded.bands, scale)
             else:
-                loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra)
+                loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra, **reading)
             facts = {"out": out, **_run(model, loaded, out, sides, overlap, force)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:

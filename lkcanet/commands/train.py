@@ -33,7 +33,7 @@ def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
         if test is None:
             raise ValueError("--test is missing: the test region, such as 0:512,320:576, which training never reads")
         scale = 4 if given.scale is None else given.scale
-        loaded = shared.load_scene(scene, given.key, given.axes, given.size, given.peak)
+        loaded = shared.load_scene(scene, given.key, given.axes, given.size, given.peak, **given.reading)
         split = split_for(given, loaded, test, scale)
     model = network_for(given, loaded, scale)
     tell_what_trains(given, model, split)

@@ -172,6 +172,27 @@ def test_without_its_declaration_a_filler_would_bleed(tmp_path: Path, network: P
     assert results[1].tobytes() == results[3].tobytes()
 
 
+def test_every_command_that_computes_takes_nodata(tmp_path: Path, network: Path) -> None:
+    """A plain array, whose filler no file declares: its value plays no part in training, scores and results."""
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    values = read_scene(save(tmp_path / "in.tif", NORTH_UP)).pixels.copy()
+    found = []
+    for filler in (7.0, 9.0):
+        values[:, holes()] = filler
+        np.save(tmp_path / "in.npy", values)
+        given = (tmp_path / "in.npy", "--peak", 1, "--nodata", filler)
+        lkca("super-resolve", *given, tmp_path / "out.npy", "-c", network, "--overwrite")
+        result = read_scene(tmp_path / "out.npy")
+        assert result.valid is not None
+        scores = lkca("evaluate", *given, "-c", network, "--json")
+        small = ("--scale", 2, "--patch", 3, "--channels", 16, "--blocks", 1, "--steps", 2, "--batch-size", 2)
+        run = ("--test", ":,26:34", "--out", tmp_path / "run", "--overwrite", "--json", "--threads", 1)
+        trained = json.loads(lkca("train", *given, *small, *run))["validation"]
+        found.append((result.pixels[:, result.valid].tobytes(), json.loads(scores)["scores"], trained))
+    assert found[0] == found[1]
+    assert found[0][1][1]["mpsnr"] > 10
+
+
 def test_info(tmp_path: Path) -> None:
     facts = json.loads(lkca("info", save(tmp_path / "in.hdr", TURNED), "--json"))
     assert facts["transform"] == pytest.approx(TURNED)
