@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -176,6 +177,18 @@ def check_output(path: Path, suffixes: tuple[str, ...]) -> None:
         raise ValueError(f"{path}: unsupported suffix {path.suffix!r}, expected one of {', '.join(suffixes)}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path}: the folder {path.parent} does not exist")
+
+
+def check_spared(scenes: Sequence[Path], out: Path) -> None:
+    """Raise a ValueError where writing `out` would replace one of the scenes; ENVI's data lie beside the header."""
+
+    def files(path: Path) -> set[Path]:
+        pair = path.suffix.lower() in (".hdr", ".img")
+        return {path.resolve(), *(path.with_suffix(suffix).resolve() for suffix in (".hdr", ".img") if pair)}
+
+    for scene in scenes:
+        if files(scene) & files(out):
+            raise ValueError(f"{out} would replace the scene {scene}: choose another name")
 
 
 # what users can cause; anything else is ours, and shows its traceback

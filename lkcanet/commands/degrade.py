@@ -27,6 +27,7 @@ def degrade(
     from lkcanet.data import bicubic_downsample, write_scene
 
     shared.check_output(out, shared.SCENES)
+    shared.check_spared([scene], out)
     loaded = shared.load_scene(scene, key, axes, size, peak, region, nodata=nodata, drop_bad_bands=drop_bad_bands)
     rows, columns = loaded.size
     if scale >= 1 and (rows % scale or columns % scale):

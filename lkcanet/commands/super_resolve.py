@@ -130,6 +130,7 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str) -> list[tuple[Pa
         if len(paths) != 2:
             raise typer.BadParameter("give SCENE and OUT, or scenes and --out-dir FOLDER")
         shared.check_output(paths[1], shared.SCENES)
+        shared.check_spared(paths[:1], paths[1])
         return [(paths[0], paths[1])]
     if suffix.lower() not in shared.SCENES:
         raise ValueError(f"--suffix must be one of {', '.join(shared.SCENES)}, got {suffix!r}")
@@ -139,9 +140,7 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str) -> list[tuple[Pa
     for path, out in jobs:
         if out in taken:
             raise ValueError(f"{taken[out]} and {path} would both become {out}: enlarge them one by one")
-        written = {out.resolve(), out.with_suffix(".img").resolve()} if suffix.lower() == ".hdr" else {out.resolve()}
-        if any(scene.resolve() in written for scene in paths):
-            raise ValueError(f"{out} would replace a scene: choose another --out-dir")
+        shared.check_spared(paths, out)
         taken[out] = path
     out_dir.mkdir(parents=True, exist_ok=True)
     return jobs

@@ -193,6 +193,17 @@ def test_every_command_that_computes_takes_nodata(tmp_path: Path, network: Path)
     assert found[0][1][1]["mpsnr"] > 10
 
 
+@pytest.mark.parametrize(("source", "result"), [("in.tif", "in.tif"), ("in.hdr", "in.hdr"), ("in.img", "in.hdr")])
+def test_no_command_replaces_its_own_scene(tmp_path: Path, network: Path, source: str, result: str) -> None:
+    save(tmp_path / ("in.tif" if source == "in.tif" else "in.hdr"), NORTH_UP)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    scene, out = tmp_path / source, tmp_path / "." / result
+    for command in (("super-resolve", scene, out, "-c", network, "--overwrite"), ("degrade", scene, out, "--scale", 2)):
+        with pytest.raises(AssertionError, match=r"would replace the scene"):
+            lkca(*command)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_info(tmp_path: Path) -> None:
     facts = json.loads(lkca("info", save(tmp_path / "in.hdr", TURNED), "--json"))
     assert facts["transform"] == pytest.approx(TURNED)

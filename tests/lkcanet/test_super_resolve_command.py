@@ -103,7 +103,7 @@ def test_envi_data_of_another_header_are_not_replaced(folder: Path) -> None:
     for arguments, message in (
         ([folder / "a.npy", folder / "scene.hdr"], "scene.img exists, and is not the data of"),
         ([folder / "a.npy", folder / "scene.hdr", "--overwrite"], "scene.img exists, and is not the data of"),
-        ([data, "--out-dir", folder, "--suffix", ".hdr", "--overwrite"], "scene.hdr would replace a scene"),
+        ([data, "--out-dir", folder, "--suffix", ".hdr", "--overwrite"], "scene.hdr would replace the scene"),
     ):
         result = lkca(*arguments, "-c", net)
         assert result.exit_code == 1
@@ -121,7 +121,7 @@ def test_what_a_batch_refuses_before_it_starts(folder: Path) -> None:
         ([folder / "a.npy", folder / "b.npy", folder / "c.npy"], 2, "give SCENE and OUT"),
         ([folder / "a.npy", folder / "b.npy"], 1, "b.npy exists: choose another name, --overwrite"),
         ([folder / "a.npy", folder / "other" / "a.npz", "--out-dir", folder / "o"], 1, "would both become"),
-        ([folder / "a.npy", "--out-dir", folder], 1, "a.npy would replace a scene"),
+        ([folder / "a.npy", "--out-dir", folder], 1, "a.npy would replace the scene"),
         ([folder / "a.npy", "--out-dir", folder / "o", "--suffix", "npy"], 1, "--suffix must be one of .npy"),
         ([folder / "a.npy", "--out-dir", folder / "o", "--overwrite", "--skip-existing"], 2, "not both"),
         ([folder / "a.npy", folder / "x.npy", "--overlap", 3], 1, "--overlap goes with --tile"),
