@@ -1,10 +1,10 @@
 """`python -m bench.experiments.distillation SCENE`: teacher, LKCA-Net, LKCA-LR, LKCA-KD and two ablations, three seeds.
 
-    python -m bench.experiments.distillation generated --out runs
+    python -m bench.experiments.distillation generated --steps 400 --out runs
     python -m bench.experiments.distillation ../shared/data/cave_oil_painting --peak 65535 --test 0:512,320:576 \\
         --train 0:512,0:320 --validation 128:256,0:128 --out runs
 
-An hour for both on two cores. Stopped and started again it goes on with the runs that are missing. Writes
+Three quarters of an hour for both on two cores, which gave bench/results. Stopped and started again it goes on with the runs that are missing. Writes
 bench/results/distillation.json and .md, with the scenes whose runs are complete; `--report` writes them only.
 """
 
