@@ -4,7 +4,8 @@
     python -m bench.experiments.distillation ../shared/data/cave_oil_painting --peak 65535 --test 0:512,320:576 \\
         --train 0:512,0:320 --validation 128:256,0:128 --out runs
 
-Three quarters of an hour for both on two cores, which gave bench/results. Stopped and started again it goes on with the runs that are missing. Writes
+Three quarters of an hour for both on two cores: bench/results is of these. Stopped and started again it goes on with
+the runs that are missing. Writes
 bench/results/distillation.json and .md, with the scenes whose runs are complete; `--report` writes them only.
 """
 

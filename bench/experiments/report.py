@@ -129,8 +129,8 @@ def markdown(scenes: dict[str, Any]) -> str:
 
 
 LIMITS = """
-What they do not show: the end of a long course. In these minutes a grouped upsampler lags behind the dense one by more \
-than it does in the paper (0.14 dB on Chikusei), and what the paper finds for feature alignment, 0.03 to 0.07 dB, is \
-less than what three seeds can tell apart here: neither that it helps nor that it does not. At alpha = 0.01 the \
-distillation term is small beside the H loss by design.
+What they do not show: the end of a long course. In these minutes a grouped upsampler lags behind the dense one by \
+more than it does in the paper (0.14 dB on Chikusei), and what the paper finds for feature alignment, 0.03 to 0.07 \
+dB, is less than what three seeds can tell apart here: neither that it helps nor that it does not. At alpha = 0.01 \
+the distillation term is small beside the H loss by design.
 """

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +41,6 @@ def fails(*args: object, code: int = 1) -> str:
     assert all(line.startswith(("error: ", "note: ", "warning: ")) for line in lines), result.stderr
     assert result.stdout == ""
     return lines[-1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Threads of such small networks mostly wait for each other, on shared cores for seconds."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """ONNX: onnxruntime gives PyTorch's image for every size and batch; what differs or can't be written leaves no file."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,6 @@ runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installe
 
 SMALL = {"channels": 16, "blocks": 2, "reduction": 8}
 EXACT = {"border": "replicate", "cubic_a": -0.75, "interleave": True, "kernel_sizes": (3, 5), "dilations": (2, 3)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def network(bands: int = 5, scale: int = 3, **options) -> LKCANet:

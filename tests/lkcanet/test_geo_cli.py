@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +21,6 @@ NORTH_UP = (30.0, 0.0, 500000.5, 0.0, -30.0, 4000020.0)
 TURNED = (20 * math.cos(0.3), 20 * math.sin(0.3), 5e5, 20 * math.sin(0.3), -20 * math.cos(0.3), 4e6)
 NAMES, MICROMETRES = ["blue", "green", "red", "nir"], ["0.48", "0.5605", "0.66", "0.86"]
 NANOMETRES = [480, 560.5, 660, 860]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

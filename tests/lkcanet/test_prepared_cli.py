@@ -1,7 +1,6 @@
 """From a published file to the table, by the command line: prepare, train, evaluate."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,14 +58,6 @@ def fails(*args: object) -> str:
     assert all(line.startswith(("error: ", "note: ", "warning: ")) for line in lines), result.stderr
     assert result.stdout == ""
     return lines[-1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,9 @@
 The cases are those of bench/reliability; here is one test for each of their kinds, and that the judge is not blind.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 pytest.importorskip("typer", reason="typer is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
@@ -25,14 +23,6 @@ from bench.reliability.runner import CHANGED, FAILED, REFUSED, UNAFFECTED, Case,
 
 CASES = all_cases()
 KINDS = tuple(dict.fromkeys(case.kind for case in CASES))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Tiled inference: how tiles lie, how they are joined, and how far the result is from that of the whole."""
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,14 +15,6 @@ from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet
 
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def perturbed(model: LKCANet) -> LKCANet:
