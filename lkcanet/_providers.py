@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import lkops
 
 from . import eager
+from ._signals import kept_signal_stack
 from .losses import h_loss
 from .models import LKCANet
 
@@ -195,7 +196,8 @@ class OpenVINORunner(Runner):
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": threads,
         }
-        self.request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        with kept_signal_stack():
+            self.request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
         self.inputs = [t.numpy() for t in inputs]
 
     def run(self, state: Any) -> Any:

@@ -11,6 +11,7 @@ from torch import nn
 
 from lkcanet import benchmark
 from lkcanet._providers import FORWARD_ONLY, PROVIDERS, Adapter, Problem
+from lkcanet._signals import signal_stack
 from lkcanet.benchmark import Measured, Result, WrongOutput, facts, interleave, measure, network_benchmark, peak_memory
 
 TINY = {"channels": 16, "blocks": 1}
@@ -113,6 +114,15 @@ def test_calls_are_in_turns() -> None:
     times = interleave({"a": Own("a"), "b": Own("b")}, 0.0, least=4)
     assert "".join(order) == "ababa"  # ab ba ab ba, neighbours of one name taken together
     assert all(len(taken) == 4 * 20 for taken in times.values())
+
+
+def test_openvino_leaves_no_dangling_signal_stack() -> None:
+    """With one, the next signal (of a child's end, of Ctrl-C) kills the process."""
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    before = signal_stack()
+    result = measure(problem(), "forward", ("eager", "openvino", "lkops"), seconds=0.01)
+    assert result.ratio("openvino") is not None
+    assert signal_stack() == before
 
 
 def test_openvino_is_named_where_it_is_missing(monkeypatch) -> None:
