@@ -67,7 +67,7 @@ class _Command(TyperCommand):
         for parameter in self.get_params(ctx):
             value = given.get(parameter.name)
             if value == "" or (isinstance(value, (list, tuple)) and "" in value):
-                raise typer.BadParameter("must not be empty", ctx=ctx, param=parameter)
+                raise typer.BadParameter("must not be empty", ctx=ctx, param=parameter)  # type: ignore[arg-type]
         return super().parse_args(ctx, args)
 
 
