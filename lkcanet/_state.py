@@ -105,6 +105,31 @@ def check_same(identity: dict[str, Any], before: dict[str, Any]) -> None:
         )
 
 
+def check_fits(path: Path, state: State, model: torch.nn.Module, total: int | None) -> None:
+    """Raise a ValueError where a state that is whole and of this run can't have been left by it, as by another version
+    or a changed file: a run that went on with half of it would end with other weights, and say nothing."""
+    weights, trained = model.state_dict(), {i: p for i, p in enumerate(model.parameters()) if p.requires_grad}
+    expected = set(trained) if state.step else set()
+    steps = [entry.get("step") for entry in state.history if isinstance(entry, dict)]
+    wrong = ""
+    if type(state.step) is not int or not 0 <= state.step <= (state.step if total is None else total):
+        wrong = f"its step is {state.step!r}"
+    elif not steps or steps[-1] not in range(state.step + 1) or state.best.get("step") not in steps:
+        wrong = "its history of validations is not that of its step"
+    elif {key: tensor.shape for key, tensor in state.model.items()} != {key: weights[key].shape for key in weights}:
+        wrong = "its weights are not those of the network"
+    elif state.moments.keys() != expected and (state.moments or not state.scaler):  # 16-mixed skips first steps
+        wrong = "its moments of Adam are not those of the network"
+    elif any(
+        name not in entry or entry[name].shape != trained[index].shape
+        for index, entry in state.moments.items()
+        for name in ("exp_avg", "exp_avg_sq")
+    ):
+        wrong = "its moments of Adam are not of the network's shapes"
+    if wrong:
+        raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {wrong}")
+
+
 def _differences(now: Any, before: Any, name: str = "") -> Iterator[str]:
     if isinstance(now, dict) and isinstance(before, dict):
         for key in dict.fromkeys([*now, *before]):

@@ -201,6 +201,9 @@ def _run(
     if resume:
         state = _state.read(out / _state.STATE)
         _state.check_same(identity, state.identity)
+        _state.check_fits(
+            out / _state.STATE, state, model, options.total_steps(len(material.patches) * (8 if options.augment else 1))
+        )
     else:
         state = _state.State(0, 0.0, [], {}, 0, identity)
     present = [name for name in (BEST, LAST, _state.STATE) if (out / name).exists()]

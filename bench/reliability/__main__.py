@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lkcanet._files import atomic_path
 
-from . import checkpoints, inputs, options, scenes
+from . import checkpoints, envi, inputs, options, prepared, runs, scenes
 from .runner import CHANGED, FAILED, REFUSED, UNAFFECTED, Case, Outcome, run
 
 RESULTS = Path(__file__).parents[1] / "results" / "reliability.md"
@@ -17,7 +17,10 @@ ENDS = (REFUSED, UNAFFECTED, CHANGED, FAILED)
 
 
 def all_cases() -> list[Case]:
-    return [*scenes.cases(), *checkpoints.cases(), *options.cases()]
+    return [
+        *(*scenes.cases(), *envi.cases(), *prepared.cases()),
+        *(*checkpoints.cases(), *runs.cases(), *options.cases()),
+    ]
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

@@ -1,9 +1,10 @@
 """Malformed options of every command: out of range, of another type, contradictory, files that are not there."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
-from .inputs import PEAK, SMALL, scene_command
+from .inputs import PEAK, SCALE, SMALL, scene_command
 from .runner import Case, Place
 
 WHOLE = ("-1", "0", "1.5", "two", "", "1e3", "9" * 30)
@@ -17,12 +18,18 @@ SCENE = {"--axes": ("xyz", "hw", "ch", "", "hwcc", "cp"), "--size": PAIR, "--pea
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "info": {**SCENE, "--region": REGION},
     "degrade": {**SCENE, "--region": REGION, "--scale": (*WHOLE, "3", "1000")},
+    "distill": {"--alpha": NUMBER[:-1], "--decay": (*POSITIVE, "1.1"), "--frequency": POSITIVE, "--on": CHOICE,
+                "--kd-cosine-weight": NUMBER, "--kd-sam-weight": NUMBER, "--kd-gradient-weight": NUMBER,
+                "--teacher": ("", "none.safetensors", "/"), "--scale": ("4", "0", "x"), "--peak": POSITIVE,
+                "--test": REGION, "--steps": ("0", "x"), "--blocks": ("-1", "x"), "--out": ("", "/dev/null/run")},
     "evaluate": {**SCENE, "--region": REGION[:-1], "--scale": (*WHOLE, "3", "4"), "--threads": WHOLE,
                  "--checkpoint": ("none.safetensors", "/"), "--prediction": ("none.npy", "/dev/null")},
     "super-resolve": {**SCENE, "--region": REGION, "--threads": ("0", "-3", "x"), "--fresh": CHOICE,
-                      "--checkpoint": ("none.safetensors", "", "/")},
+                      "--checkpoint": ("none.safetensors", "", "/"), "--tile": (*PAIR, "4", "4:4"),
+                      "--overlap": ("1", "-1", "x", ""), "--suffix": (".txt", "npy", ""),
+                      "--out-dir": ("", "/dev/null/x")},
     "show": {**SCENE, "--region": REGION[:-1], "--pixel": (*PAIR[:5], "16,20", "99,0"), "--error": CHOICE,
-             "--threads": ("0", "1.5"), "--out": ("/none/show.png", "show.txt", "show", "/")},
+             "--threads": ("0", "1.5"), "--out": ("", "/none/show.png", "show.txt", "show", "/")},
     "train": {**SCENE, "--test": (*REGION, ":,:"), "--scale": ("0", "-2", "x", "3"),
               "--channels": ("0", "-16", "17", "x"),
               "--blocks": ("-1", "1.5"), "--groups": ("0", "3", "-1", "x"), "--steps": ("0", "-1", "x", "1.5"),
@@ -34,15 +41,15 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
               "--validate-every": ("0", "-1", "x"),
               "--monitor": CHOICE, "--precision": ("64-bit", "", "fast"), "--device": ("tpu9", "gpu0", ""),
               "--workers": ("-1", "x"), "--threads": ("0", "x"), "--network": CHOICE, "--seed": ("x", "1.5", "9" * 30),
-              "--out": ("/dev/null/run",)},
+              "--out": ("/dev/null/run", "")},
     "rank": {"--share": (*POSITIVE, "1.01"), "--size": PAIR, "--fresh": CHOICE,
-             "--out": ("rank.txt", "/none/rank.png")},
+             "--out": ("rank.txt", "/none/rank.png", "")},
     "export": {"--size": PAIR, "--opset": (*WHOLE, "12", "21"), "--threads": ("0", "x")},
     "bench": {"--bands": WHOLE, "--size": PAIR[1:], "--scale": WHOLE, "--batch": WHOLE, "--train-batch": WHOLE,
               "--train-size": PAIR[1:], "--network": CHOICE, "--groups": ("0", "3", "x"), "--blocks": ("-1", "x"),
               "--channels": ("0", "x", "17"), "--backend": ("tpu", ""), "--what": CHOICE, "--seconds": POSITIVE,
-              "--out": ("/none/bench.json",)},
-    "demo": {"--out": ("/dev/null/demo",), "--seed": ("x",), "--colour": ("red",)},
+              "--out": ("/none/bench.json", "")},
+    "demo": {"--out": ("/dev/null/demo", ""), "--seed": ("x",), "--colour": ("red",)},
 }  # fmt: skip
 CONTRADICTORY: tuple[tuple[str, Callable[[Place], list[Any]]], ...] = (
     ("super-resolve with -c and --fresh", lambda p: [*_good("super-resolve", p), "--fresh", "lkca_lr"]),
@@ -52,6 +59,43 @@ CONTRADICTORY: tuple[tuple[str, Callable[[Place], list[Any]]], ...] = (
     ("super-resolve to no suffix", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr", *_net(p)]),
     ("super-resolve beyond memory", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr.npy", "--fresh",
                                                "lkca_lr", "--scale", 10**6]),
+    ("super-resolve with an overlap beyond its tile",
+     lambda p: [*_good("super-resolve", p), "--tile", "4,4", "--overlap", 4]),
+    ("super-resolve with an overlap below 0", lambda p: [*_good("super-resolve", p), "--tile", "4,4", "--overlap", -1]),
+    ("super-resolve to a file that is there",
+     lambda p: ["super-resolve", p.good / "own.npy", p.good / "own.npz", *_net(p)]),
+    ("super-resolve with --overwrite and --skip-existing", lambda p: [*_good("super-resolve", p), "--skip-existing"]),
+    ("super-resolve three without --out-dir", lambda p: ["super-resolve", p.good / "own.npy", p.good / "own.npz",
+                                                         p.outputs / "sr.npy", *_net(p)]),
+    ("super-resolve two of one name", lambda p: ["super-resolve", p.good / "own.npy", p.good / "own.npz", *_net(p),
+                                                 "--out-dir", p.outputs / "new"]),
+    ("super-resolve over the scene", lambda p: ["super-resolve", p.good / "own.npy", *_net(p), "--out-dir", p.good,
+                                                "--overwrite"]),
+    ("super-resolve into a file for a folder", lambda p: ["super-resolve", p.good / "own.npy", *_net(p), "--out-dir",
+                                                          p.good / "own.npz"]),
+    ("super-resolve beyond memory in tiles", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr.npz",
+                                                        "--fresh", "lkca_lr", "--scale", 10**6, "--tile", "8,8"]),
+    ("distill from a scene", lambda p: ["distill", *_distill(p, p.good / "own.npz")]),
+    ("distill without a teacher", lambda p: ["distill", *_distill(p, p.good)[:1], "--out", p.outputs / "run"]),
+    ("distill of other bands", lambda p: [*_good("distill", p), "--axes", "hcw"]),
+    ("distill for a teacher of another scale", lambda p: [*_good("distill", p), "--scale", 4]),
+    ("distill with --overwrite and --resume", lambda p: [*_good("distill", p), "--overwrite", "--resume"]),
+    ("distill resumes nothing", lambda p: [*_good("distill", p), "--resume"]),
+    ("distill resumes a run of train", lambda p: [*_good("distill", p), "--out", p.good / "run", "--resume"]),
+    ("train into another run", lambda p: [*_good("train", p), "--out", p.good / "run"]),
+    ("train a prepared folder with --test",
+     lambda p: ["train", p.good / "tiny", "--test", ":,:4", "--out", p.outputs / "run"]),
+    ("train a prepared folder of another scale",
+     lambda p: ["train", p.good / "tiny", "--scale", 4, "--out", p.outputs / "run"]),
+    ("evaluate a prepared folder with --region", lambda p: ["evaluate", p.good / "tiny", *_net(p), "--region", ":,:"]),
+    ("evaluate a prepared folder, --reported", lambda p: ["evaluate", p.good / "tiny", *_net(p), "--reported"]),
+    ("evaluate --per-image of a scene", lambda p: [*_good("evaluate", p), "--per-image"]),
+    ("prepare onto a prepared folder", lambda p: _prepare(p.good / "tiny.npy", p.good / "tiny")),
+    ("prepare onto a run", lambda p: [*_prepare(p.good / "tiny.npy", p.good / "run"), "--overwrite"]),
+    ("prepare an unknown protocol", lambda p: ["prepare", "cave", p.good / "tiny.npy", "--out", p.outputs / "x"]),
+    ("prepare a folder", lambda p: _prepare(p.good / "folder", p.outputs / "x")),
+    ("prepare nothing there", lambda p: _prepare(p.inputs / "none.mat", p.outputs / "x")),
+    ("prepare a checkpoint", lambda p: _prepare(p.good / "net.safetensors", p.outputs / "x")),
     ("train for steps and epochs", lambda p: [*_good("train", p), "--epochs", 1]),
     ("train without a test region", lambda p: [*_good("train", p)[:2], *_good("train", p)[4:]]),
     ("train without an out", lambda p: [*_good("train", p)[:4], *SMALL]),
@@ -94,6 +138,15 @@ def _net(place: Place) -> list[Any]:
     return ["-c", place.good / "net.safetensors"]
 
 
+def _distill(place: Place, teacher: Path) -> list[Any]:
+    line = [place.good / "counts.npz", "--teacher", teacher, "--test", ":,12:", "--out", place.outputs / "run"]
+    return [*line, *SMALL[2:]]
+
+
+def _prepare(file: Path, out: Path) -> list[Any]:
+    return ["prepare", "tiny", file, "--out", out, "--scale", SCALE]
+
+
 def _good(command: str, place: Place) -> list[Any]:
     """A command line that works."""
     if command == "rank":
@@ -102,6 +155,8 @@ def _good(command: str, place: Place) -> list[Any]:
         return ["export", place.good / "net.safetensors", place.outputs / "net.onnx"]
     if command in ("bench", "demo"):
         return [command]
+    if command == "distill":
+        return ["distill", *_distill(place, place.good / "net.safetensors")]
     return scene_command(command, place.good / "counts.npz", place.good, place.outputs)
 
 

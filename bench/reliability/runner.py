@@ -12,6 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+
+from lkcanet.data import PROTOCOLS
+
+from .inputs import TINY
 
 REFUSED, UNAFFECTED, CHANGED, FAILED = "refused", "unaffected", "value changed", "FAILED"
 LIMIT = 30.0  # seconds; the slowest takes about one on an idle machine
@@ -74,7 +79,7 @@ def run(case: Case, good: Path, folder: Path) -> Outcome:
                 path.write_bytes(b"before")
         before = _files(place.inputs), _files(place.outputs)
         start = time.perf_counter()
-        with _native_errors() as native:
+        with _native_errors() as native, patch.dict(PROTOCOLS, {TINY.name: TINY}):
             result = CliRunner().invoke(build_app(), arguments)
         seconds = time.perf_counter() - start
         after = _files(place.inputs), _files(place.outputs)

@@ -32,6 +32,9 @@ def _file(place: Place, name: str) -> tuple[Path, Path]:
     target = place.inputs / name
     if name != "folder":
         shutil.copy(place.good / name, target)
+        if target.suffix in (".hdr", ".img"):
+            other = {".hdr": ".img", ".img": ".hdr"}[target.suffix]
+            shutil.copy((place.good / name).with_suffix(other), target.with_suffix(other))
         return target, target
     shutil.copytree(place.good / name, target)
     return target, target / "band_3.png"

@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from lkcanet.models import LKCANet
 
 
-def _not_empty(text: str | None) -> str | None:
-    if text == "":
-        raise typer.BadParameter("must not be empty")
-    return text
-
-
 ScenePath = Annotated[
     Path,
     typer.Argument(
@@ -32,9 +26,7 @@ Checkpoint = Annotated[
 Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
 Axes = Annotated[
     str | None,
-    typer.Option(
-        callback=_not_empty, help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."
-    ),
+    typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."),
 ]
 Size = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from . import bench, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
 from ._shared import KNOWN_ERRORS, error_text
@@ -56,6 +56,21 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
 
 
+class _Command(TyperCommand):
+    """Takes no empty text for anything: as a path that would be the current folder, where a script's variable is not
+    set."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given, _, _ = self.make_parser(ctx).parse_args(
+            args=list(args)
+        )  # texts still, and not yet Path(""), which is "."
+        for parameter in self.get_params(ctx):
+            value = given.get(parameter.name)
+            if value == "" or (isinstance(value, (list, tuple)) and "" in value):
+                raise typer.BadParameter("must not be empty", ctx=ctx, param=parameter)  # type: ignore[arg-type]
+        return super().parse_args(ctx, args)
+
+
 def _root(
     ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,
@@ -88,5 +103,5 @@ def build() -> typer.Typer:
         "bench": bench.bench,
     }
     for name, command in commands.items():
-        app.command(name)(command)
+        app.command(name, cls=_Command)(command)
     return app

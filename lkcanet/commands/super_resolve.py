@@ -30,7 +30,9 @@ def super_resolve(
     out_dir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
     ] = None,
-    suffix: Annotated[str, typer.Option(help="Format of the results in --out-dir.")] = ".npy",
+    suffix: Annotated[
+        str | None, typer.Option(help="Format of the results in --out-dir, such as .tif; default: .npy.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out scenes whose results exist: go on after an interruption.")
@@ -124,14 +126,17 @@ def super_resolve(
         raise typer.Exit(1)
 
 
-def _jobs(paths: list[Path], out_dir: Path | None, suffix: str) -> list[tuple[Path, Path]]:
+def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[tuple[Path, Path]]:
     """Each scene with its result's path; what can't be written is refused before the work."""
     if out_dir is None:
         if len(paths) != 2:
             raise typer.BadParameter("give SCENE and OUT, or scenes and --out-dir FOLDER")
+        if suffix is not None:
+            raise ValueError("--suffix goes with --out-dir")
         shared.check_output(paths[1], shared.SCENES)
         shared.check_spared(paths[:1], paths[1])
         return [(paths[0], paths[1])]
+    suffix = ".npy" if suffix is None else suffix
     if suffix.lower() not in shared.SCENES:
         raise ValueError(f"--suffix must be one of {', '.join(shared.SCENES)}, got {suffix!r}")
     names = [path.resolve().name if path.is_dir() else path.stem for path in paths]

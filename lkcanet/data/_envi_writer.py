@@ -1,6 +1,5 @@
 """Scenes to ENVI images."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 
 from lkcanet._files import atomic_path
 from lkcanet.data._envi_lines import braces, map_lines, plain
-from lkcanet.data._raw import metadata
+from lkcanet.data._raw import metadata, record_of
 from lkcanet.data.envi import MARK, RECORD
 from lkcanet.data.scenes import Scene
 
@@ -44,5 +43,5 @@ def _header_text(scene: Scene) -> str:
     if scene.georeference is not None:
         lines |= map_lines(scene.georeference)
     record = {name: value for name, value in metadata(scene).items() if name != "wavelengths"}
-    lines[RECORD] = f"json {json.dumps(record)}"
+    lines[RECORD] = f"json {record_of(record)}"
     return "ENVI\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())

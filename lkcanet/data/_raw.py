@@ -1,5 +1,7 @@
 """What every reader of scenes shares: what it returns, how it chooses, and how damaged files become one error."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
 MARKER = "lkcanet_scene"  # the variable that marks a file of write_scene; it holds the version of the layout
+_CHECKSUM = "checksum"
 
 
 class Variable(NamedTuple):
@@ -76,6 +79,29 @@ def metadata(scene: Scene) -> dict[str, Any]:
     if scene.georeference is not None:
         fields |= {"transform": list(scene.georeference.transform), "crs": scene.georeference.crs}
     return fields
+
+
+def record_of(fields: dict[str, Any], valid: np.ndarray | None = None) -> str:
+    """Fields as a JSON text that tells when it was changed; with it the mask, where that stands beside the text.
+
+    The pixels are left out: a memory map of gigabytes must not be read whole when it is opened.
+    """
+    plain = json.loads(json.dumps(fields, default=np.ndarray.tolist))
+    return json.dumps({**plain, _CHECKSUM: _checksum(plain, valid)})
+
+
+def check_record(record: dict[str, Any], valid: np.ndarray | None = None) -> None:
+    """Raise a ValueError where what `record_of` wrote was changed; earlier versions wrote no checksum."""
+    plain = {name: value for name, value in record.items() if name != _CHECKSUM}
+    if _CHECKSUM in record and record[_CHECKSUM] != _checksum(plain, valid):
+        raise ValueError("its record is not what was written: a checksum differs")
+
+
+def _checksum(fields: dict[str, Any], valid: np.ndarray | None) -> str:
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode())
+    if valid is not None:
+        digest.update(np.ascontiguousarray(valid).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lkcanet.data._raw import MARKER, Raw, Variable, choose, own, reading
+from lkcanet.data._raw import MARKER, Raw, Variable, check_record, choose, own, reading
 
 
 def to_bands(values: np.ndarray, axes: str, size: tuple[int, int] | None = None, *, source: str = "") -> np.ndarray:
@@ -71,15 +71,26 @@ def _header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
 def read_npz(path: Path, key: str | None) -> Raw:
     variables = []
     with reading(path, "an .npz file"), zipfile.ZipFile(path) as archive:
+        _check_count(path, archive)
+        ours = key in (None, "pixels") and any(member.startswith(MARKER) for member in archive.namelist())
         for member in archive.namelist():
             if member.endswith(".npy"):
                 with archive.open(member) as file:
                     shape, dtype = _header(file)
                 variables.append(Variable(member.removesuffix(".npy"), shape, str(dtype), dtype.kind in "iuf"))
-    ours = MARKER in {v.name for v in variables} and key in (None, "pixels")
     key = choose(variables, "pixels" if ours else key, path)
     with reading(path, "an .npz file"), np.load(path, allow_pickle=False) as archive:
         return Raw(archive[key], "chw", own(dict(archive), path) if ours else None)
+
+
+def _check_count(path: Path, archive: zipfile.ZipFile) -> None:
+    """A wrong length in the list of members hides those that follow, and Python does not count them."""
+    with path.open("rb") as file:
+        file.seek(-22, 2)
+        end = file.read()
+    told = int.from_bytes(end[10:12], "little")
+    if end.startswith(b"PK\5\6") and told not in (0xFFFF, len(archive.namelist())):  # else: a comment, or zip64
+        raise ValueError(f"{len(archive.namelist())} members, there should be {told}")
 
 
 def read_npy(path: Path) -> Raw:
@@ -95,21 +106,25 @@ def read_npy(path: Path) -> Raw:
 
 
 def _npy_record(path: Path, start: int) -> dict[str, Any] | None:
-    """What write_scene saves behind the pixels, a text and where it says so a mask; None in other files."""
+    """What write_scene saves behind the pixels, a text and where it says so a mask; None in other files.
+
+    np.save writes nothing behind an array but another array, and nobody but write_scene one that is a text: anything
+    else there is damage, which must not take the peak away unseen.
+    """
+    if path.stat().st_size == start:
+        return None
     with path.open("rb") as file:
         file.seek(start)
-        if file.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-            return None
-        file.seek(start)
         with reading(path, "an .npy file with a second array"):
-            text = str(np.load(file, allow_pickle=False))
-        try:
-            record = json.loads(text)
-        except ValueError:
+            second = np.load(file, allow_pickle=False)
+        if second.dtype.kind != "U":
             return None
-        if not isinstance(record, dict) or MARKER not in record:
-            return None
-        if record.get("masked"):
-            with reading(path, "an .npy file with a mask"):
-                record["valid"] = np.load(file, allow_pickle=False)
-    return own(record, path)
+        with reading(path, "a scene of write_scene"):
+            record = json.loads(str(second))
+            if MARKER not in record:
+                raise ValueError("the text behind the pixels is another")
+        with reading(path, "an .npy file with a mask"):
+            valid = np.load(file, allow_pickle=False) if record.get("masked") else None
+        with reading(path, "a scene of write_scene"):
+            check_record(record, valid)
+    return own(record if valid is None else {**record, "valid": valid}, path)

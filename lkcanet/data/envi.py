@@ -16,7 +16,7 @@ import numpy as np
 
 from lkcanet._optional import require
 from lkcanet.data._envi_lines import entries_of, georeference_of, numbers, plain
-from lkcanet.data._raw import Raw, own, reading
+from lkcanet.data._raw import Raw, check_record, own, reading
 from lkcanet.data.normalise import without_nodata
 from lkcanet.data.wavelengths import to_nanometres
 
@@ -72,7 +72,7 @@ def read_envi(path: Path, header_path: Path, bad_bands: Literal["keep", "drop"])
     nodata = header.get("data ignore value")
     raw = Raw(values, "chw", nodata=None if nodata is None else numbers([nodata], "data ignore value", header_path)[0])
     facts = _facts(header, shape[0], header_path)
-    if MARK in header and (ours := _own_fields(header, facts, header_path)):
+    if (MARK in header or RECORD in header) and (ours := _own_fields(header, facts, header_path)):
         valid = None if nodata is None else without_nodata(values, math.nan, f"{data}: ")
         return raw._replace(own=ours, valid=valid)
     good = _good_bands(header, shape[0], header_path)
@@ -196,6 +196,7 @@ def _own_fields(header: dict[str, Any], facts: dict[str, Any], path: Path) -> di
     """The record of write_scene; where another program has changed what the header says itself, that holds."""
     with reading(path, "a header of write_scene"):
         record = json.loads(str(header[RECORD]).removeprefix("json "))
+        check_record(record)
         fields = own({**record, "wavelengths": facts["wavelengths"]}, path)
         gains = {float(gain) for gain in entries_of(header.get("data gain values", "1"))}
     if gains != {fields["peak"]}:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from lkcanet._optional import require
-from lkcanet.data._raw import Raw, metadata, own, reading
+from lkcanet.data._raw import Raw, check_record, metadata, own, reading, record_of
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 from lkcanet.data.wavelengths import from_text, to_nanometres
 
 SUFFIXES = (".tif", ".tiff")
 _RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
+# a TIFF tag of its own, and not in the XML that holds all others: GDAL drops that whole where a byte of it is wrong
+_SOFTWARE = {"TIFFTAG_SOFTWARE": "lkcanet write_scene"}
 _WHAT = "a GeoTIFF file"
 
 
@@ -79,20 +82,40 @@ def _opened(path: Path, *, sidecars: bool) -> Iterator[Any]:
     options = {} if sidecars else {"GDAL_PAM_ENABLED": "NO", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     with warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        with reading(path, _WHAT):
+        with reading(path, _WHAT), _undecodable_messages():
             file = rasterio.open(path, driver="GTiff")
         with file:
             yield file
 
 
+@contextmanager
+def _undecodable_messages() -> Iterator[None]:
+    """Rasterio fails to log what GDAL says of a damaged file where that is not UTF-8, and Python then prints so."""
+    before = sys.unraisablehook
+
+    def hook(what: Any) -> None:
+        if not isinstance(what.exc_value, UnicodeDecodeError):
+            before(what)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
 def _own_fields(file: Any, path: Path) -> dict[str, Any] | None:
     """The record of write_scene; where another program has changed what the file says itself, that holds."""
-    text = file.tags().get(_RECORD)
-    if text is None:
+    tags = file.tags()
+    if _RECORD not in tags:
+        if _SOFTWARE.items() <= tags.items():
+            raise OSError(f"{path}: cannot be read as a GeoTIFF file of write_scene, truncated or corrupt? (no record)")
         return None
     bands = list(file.indexes)
     with reading(path, "a GeoTIFF file of write_scene"):
-        fields = own({**json.loads(text)}, path)
+        record = json.loads(tags[_RECORD])
+        check_record(record)
+        fields = own(record, path)
         same_values = set(file.scales) == {fields["peak"]} and set(file.dtypes) == {"float32"}
         if not same_values:
             return None  # they have been scaled since
@@ -199,7 +222,7 @@ def write_geotiff(path: Path, scene: Scene) -> None:
 
 def _write(file: Any, scene: Scene, record: dict[str, Any]) -> None:
     # tags before the pixels, so that the directory stands at the start of the file and is written once
-    file.update_tags(**{_RECORD: json.dumps(record)})
+    file.update_tags(**{_RECORD: record_of(record), **_SOFTWARE})
     file.scales = [scene.peak] * scene.bands
     for band in range(scene.bands):
         if scene.band_names is not None:

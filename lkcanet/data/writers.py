@@ -1,6 +1,5 @@
 """Scenes to files, whole or not at all, with nothing lost."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from lkcanet._files import atomic_path
 from lkcanet._optional import require
 from lkcanet.data._envi_writer import write_envi
-from lkcanet.data._raw import metadata
+from lkcanet.data._raw import metadata, record_of
 from lkcanet.data.geotiff import write_geotiff
 from lkcanet.data.scenes import Scene
 
@@ -38,6 +37,9 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
     are NaN there, which is declared as nodata, and read back as the nearest valid pixel; the other formats keep them.
     What these two formats can't say exactly is kept in a record of their own (JSON), which a reader trusts only as far
     as the file's own words agree with it. An affine map with shear, or upside down, is in an ENVI file's record alone.
+
+    Damage to the pixels alone is noticed in .npz and GeoTIFF, whose containers hold checksums; in the others in what is
+    beside the pixels only, since a large file that is memory-mapped can't be read whole to check it.
 
     A file appears under its name only when complete: a failed write leaves what was there before. Of the two files of
     ENVI the header comes last and any old header goes first, so that it never describes other data than its own.
@@ -83,7 +85,7 @@ def _write_npy(path: Path, scene: Scene) -> None:
 def append_record(file: BinaryIO, scene: Scene) -> None:
     """Write what follows the pixels in a scene's .npy file: the text with the rest, and the mask where there is one."""
     fields = {**metadata(scene), "masked": scene.valid is not None}
-    np.save(file, np.array(json.dumps(fields, default=np.ndarray.tolist)))
+    np.save(file, np.array(record_of(fields, scene.valid)))
     if scene.valid is not None:
         np.save(file, scene.valid)
 
@@ -103,8 +105,11 @@ def _write_mat(path: Path, scene: Scene) -> None:
     fields = _variables(scene)
     if "band_names" in fields:
         fields["band_names"] = np.array([*fields["band_names"], None], object)[:-1]  # a cell array of texts
-    # pixels last: a file that is cut short misses them and is refused, and never read without its peak
-    scipy_io.savemat(path, {**fields, "pixels": scene.pixels.transpose(1, 2, 0)}, oned_as="row")
+    # pixels last: a file that is cut short misses them and is refused, and never read without its peak. Compression
+    # comes with a checksum, which what is beside the pixels needs most; of the pixels it would take minutes
+    with path.open("wb") as file:
+        scipy_io.savemat(file, fields, oned_as="row", do_compression=True)
+        scipy_io.savemat(file, {"pixels": scene.pixels.transpose(1, 2, 0)})
 
 
 _WRITERS: dict[str, Callable[[Path, Scene], None]] = {

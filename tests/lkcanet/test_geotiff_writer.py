@@ -156,10 +156,34 @@ def test_a_system_that_proj_does_not_know(tmp_path: Path, scene: Scene) -> None:
 
 
 def test_a_damaged_record(tmp_path: Path, scene: Scene) -> None:
-    write_scene(tmp_path / "a.tif", scene)
-    with rasterio.open(tmp_path / "a.tif", "r+") as file:
-        record = json.loads(file.tags()["LKCANET_SCENE"])
-        del record["peak"]
-        file.update_tags(LKCANET_SCENE=json.dumps(record))
+    def record_without(*names: str) -> None:
+        write_scene(tmp_path / "a.tif", scene)
+        with rasterio.open(tmp_path / "a.tif", "r+") as file:
+            record = json.loads(file.tags()["LKCANET_SCENE"])
+            file.update_tags(LKCANET_SCENE=json.dumps({key: record[key] for key in record if key not in names}))
+
+    record_without("peak")
+    with pytest.raises(OSError, match=r"a.tif: cannot be read as a GeoTIFF file of write_scene.* a checksum differs"):
+        read_scene(tmp_path / "a.tif")
+    record_without("peak", "checksum")
     with pytest.raises(OSError, match=r"a.tif: cannot be read as a scene of write_scene"):
         read_scene(tmp_path / "a.tif")
+    record_without("checksum")  # as earlier versions wrote it
+    assert read_scene(tmp_path / "a.tif").peak == scene.peak
+
+
+def test_a_byte_that_makes_gdal_drop_all_metadata(tmp_path: Path, scene: Scene, capfd) -> None:
+    write_scene(tmp_path / "a.tif", scene)
+    whole = (tmp_path / "a.tif").read_bytes()
+    for part in (b"<GDALMetadata>", b"LKCANET_SCENE", b"<Item name", b"</Item>", b"</GDALMetadata>"):
+        for byte in (b"\xb8", b"<", b"\0"):
+            damaged = bytearray(whole)
+            damaged[whole.index(part) + 1 : whole.index(part) + 2] = byte
+            (tmp_path / "a.tif").write_bytes(damaged)
+            try:
+                again = read_scene(tmp_path / "a.tif")
+            except OSError as error:
+                assert str(error).startswith(f"{tmp_path / 'a.tif'}: cannot be read as a GeoTIFF")  # noqa: PT017
+            else:  # GDAL got over it
+                assert (again.peak, again.name) == (scene.peak, scene.name), (part, byte)
+    assert "Exception ignored" not in capfd.readouterr().err

@@ -3,6 +3,7 @@
 The cases are those of bench/reliability; here is one test for each of their kinds, and that the judge is not blind.
 """
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ pytest.importorskip("imageio", reason="imageio is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+pytest.importorskip("rasterio", reason="rasterio is not installed")
+pytest.importorskip("spectral", reason="spectral is not installed")
 
 from bench.reliability import inputs, options
 from bench.reliability.__main__ import all_cases, table
@@ -43,15 +46,58 @@ def test_malformed(kind: str, good: Path, tmp_path: Path) -> None:
 
 def test_there_are_two_hundred_cases_and_none_twice() -> None:
     assert len({(case.kind, case.name) for case in CASES}) == len(CASES) > 500
-    for command in ("info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "bench", "demo"):
+    reading = ("info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "distill")
+    for command in (*reading, "prepare", "resume", "bench", "demo"):
         assert any(command in case.kind or case.name.endswith(command) for case in CASES), command
 
 
-@pytest.mark.parametrize("command", ["info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export"])
+@pytest.mark.parametrize(
+    "command", ["info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "distill"]
+)
 def test_the_good_inputs_work(command: str, good: Path, tmp_path: Path) -> None:
     """So that a refusal is of what is malformed."""
     case = Case("good", command, lambda place: options._good(command, place), lambda _: True, frozenset({UNAFFECTED}))
     assert run(case, good, tmp_path).end == UNAFFECTED
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_the_good_folders_work(number: int, good: Path, tmp_path: Path) -> None:
+    def make(place) -> list:
+        shutil.copytree(good / "run", place.outputs / "run")
+        return [
+            ["prepare", "tiny", good / "tiny.npy", "--out", place.outputs / "made", "--columns", "0:16,16:32"],
+            ["train", good / "tiny", "--out", place.outputs / "new", *inputs.SMALL[2:6], "--steps", 1],
+            ["evaluate", good / "tiny", "-c", good / "net.safetensors"],
+            ["train", good / "counts.npz", "--out", place.outputs / "run", *inputs.RUN, "--resume"],
+        ][number] + (["--scale", 2] if number == 0 else [])
+
+    assert (
+        run(Case("good", f"{number}", make, lambda _: True, frozenset({UNAFFECTED})), good, tmp_path).end == UNAFFECTED
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["train", "SCENE", "--test", ":,12:", "--steps", "1", "--out", ""],
+        ["distill", "SCENE", "--teacher", "", "--out", "run"],
+        ["prepare", "tiny", "SCENE", "--out="],
+        ["demo", "--quick", "--out", ""],
+        ["rank", ""],
+        ["super-resolve", "SCENE", "--fresh", "lkca_lr", "--out-dir", ""],
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(line: list[str], good: Path, tmp_path: Path, monkeypatch) -> None:
+    from typer.testing import CliRunner
+
+    from lkcanet.cli import build_app
+
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(build_app(), [str(good / "counts.npz") if part == "SCENE" else part for part in line])
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: Invalid value for ")
+    assert "must not be empty" in result.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_judge_sees_what_goes_wrong(good: Path, tmp_path: Path, monkeypatch) -> None:

@@ -255,6 +255,26 @@ def test_a_damaged_state_is_refused(scene: Scene, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"state\.safetensors is damaged or not the state of a run"):
             run(scene, tmp_path, resume=True)
         assert path.read_bytes() == damaged
+    for change, reason in (
+        (lambda state: state.moments.clear(), "moments of Adam"),
+        (lambda state: state.moments.pop(3), "moments of Adam"),
+        (lambda state: state.moments[3].pop("exp_avg"), "moments of Adam"),
+        (lambda state: state.model.clear(), "weights"),
+        (lambda state: state.model.pop("head.weight"), "weights"),
+        (lambda state: setattr(state, "step", -1), "its step is -1"),
+        (lambda state: setattr(state, "step", 12), "its step is 12"),
+        (lambda state: setattr(state, "step", "3"), "its step is '3'"),
+        (lambda state: state.history.clear(), "its history"),
+        (lambda state: state.best.clear(), "its history"),
+    ):
+        path.write_bytes(whole)
+        state = _state.read(path)
+        change(state)
+        _state.write(path, state)  # whole, with its digest
+        damaged = path.read_bytes()
+        with pytest.raises(ValueError, match=rf"damaged or not the state of a run, which can't go on: .*{reason}"):
+            run(scene, tmp_path, resume=True)
+        assert path.read_bytes() == damaged
     path.write_bytes(whole)
     log = tmp_path / "metrics.csv"
     log.write_bytes(log.read_bytes()[:20])

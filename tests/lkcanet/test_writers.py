@@ -1,6 +1,7 @@
 """Scenes written: nothing lost, and whole or not at all."""
 
 import errno
+import json
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -153,3 +154,48 @@ def test_a_suffix_in_capitals_is_written_under_its_own_name(tmp_path, suffix):
     write_scene(tmp_path / f"a{suffix}", scene)
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
     np.testing.assert_array_equal(read_scene(tmp_path / f"a{suffix}").pixels, scene.pixels)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".mat", ".hdr"])
+def test_a_changed_byte_beside_the_pixels_is_noticed(tmp_path: Path, scene: Scene, suffix: str) -> None:
+    """The peak and the rest are not lost or changed in silence; pixels, and lines of ENVI's own, can change."""
+    if suffix == ".hdr":
+        pytest.importorskip("spectral", reason="spectral is not installed")
+    path = tmp_path / f"a{suffix}"
+    write_scene(path, scene)
+    whole, pixels = path.read_bytes(), np.ascontiguousarray(scene.pixels).tobytes()
+    begin, end = {
+        ".npy": (128 + len(pixels), len(whole)),
+        ".npz": (whole.find(b"peak.npy"), len(whole)),
+        ".mat": (128, len(whole) - len(pixels) - 100),
+        ".hdr": (whole.find(b"lkcanet record"), len(whole) - 1),
+    }[suffix]
+    generator, refused = np.random.default_rng(0), 0
+    for place in generator.integers(begin, end, 120).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= int(generator.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            again = read_scene(path)
+        except (OSError, ValueError) as error:
+            assert f"a{suffix}" in str(error)  # noqa: PT017 - both are right
+            refused += 1
+        else:
+            assert (again.peak, again.name, again.source) == (scene.peak, scene.name, scene.source), place
+            np.testing.assert_array_equal(again.wavelengths, scene.wavelengths)  # type: ignore[arg-type]
+    assert refused > 60
+
+
+def test_records_without_a_checksum_are_read(tmp_path: Path, scene: Scene) -> None:
+    """Those of earlier versions."""
+    record = {"lkcanet_scene": 1, "peak": 7.0, "name": "old", "source": "x", "masked": False}
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, scene.pixels)
+        np.save(file, np.array(json.dumps(record)))
+    again = read_scene(tmp_path / "a.npy")
+    assert (again.peak, again.name) == (7.0, "old")
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.save(file, scene.pixels)
+        np.save(file, np.array(json.dumps({**record, "checksum": "0" * 16})))
+    with pytest.raises(OSError, match="a checksum differs"):
+        read_scene(tmp_path / "a.npy")
