@@ -20,7 +20,7 @@ def command_line(command: str, net: Path, good: Path, outputs: Path) -> list[Any
     return {
         "info": ["info", net, "--json"],
         "evaluate": ["evaluate", scene, "-c", net, "--json", "--region", ":,:"],
-        "super-resolve": ["super-resolve", scene, outputs / "sr.npy", "-c", net],
+        "super-resolve": ["super-resolve", scene, outputs / "sr.npy", "-c", net, "--overwrite"],
         "show": ["show", scene, "-c", net, "--out", outputs / "show.svg"],
         "rank": ["rank", net, "--json"],
         "export": ["export", net, outputs / "net.onnx"],

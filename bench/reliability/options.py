@@ -58,7 +58,7 @@ CONTRADICTORY: tuple[tuple[str, Callable[[Place], list[Any]]], ...] = (
     ("super-resolve to a folder", lambda p: ["super-resolve", p.good / "own.npy", p.outputs, *_net(p)]),
     ("super-resolve to no suffix", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr", *_net(p)]),
     ("super-resolve beyond memory", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr.npy", "--fresh",
-                                               "lkca_lr", "--scale", 10**6]),
+                                               "lkca_lr", "--overwrite", "--scale", 10**6]),
     ("super-resolve with an overlap beyond its tile",
      lambda p: [*_good("super-resolve", p), "--tile", "4,4", "--overlap", 4]),
     ("super-resolve with an overlap below 0", lambda p: [*_good("super-resolve", p), "--tile", "4,4", "--overlap", -1]),
@@ -73,8 +73,12 @@ CONTRADICTORY: tuple[tuple[str, Callable[[Place], list[Any]]], ...] = (
                                                 "--overwrite"]),
     ("super-resolve into a file for a folder", lambda p: ["super-resolve", p.good / "own.npy", *_net(p), "--out-dir",
                                                           p.good / "own.npz"]),
-    ("super-resolve beyond memory in tiles", lambda p: ["super-resolve", p.good / "own.npy", p.outputs / "sr.npz",
-                                                        "--fresh", "lkca_lr", "--scale", 10**6, "--tile", "8,8"]),
+    ("super-resolve beyond memory in tiles", lambda p: [
+        "super-resolve", p.good / "own.npy", p.outputs / "sr.npz", "--fresh", "lkca_lr", "--scale", 10**6, "--overwrite",
+        "--tile", "8,8"]),
+    ("super-resolve beyond memory with --force", lambda p: [
+        "super-resolve", p.good / "own.npy", p.outputs / "sr.npy", "--fresh", "lkca_lr", "--scale", 10**6, "--force",
+        "--overwrite"]),
     ("distill from a scene", lambda p: ["distill", *_distill(p, p.good / "own.npz")]),
     ("distill without a teacher", lambda p: ["distill", *_distill(p, p.good)[:1], "--out", p.outputs / "run"]),
     ("distill of other bands", lambda p: [*_good("distill", p), "--axes", "hcw"]),
