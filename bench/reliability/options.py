@@ -74,8 +74,8 @@ CONTRADICTORY: tuple[tuple[str, Callable[[Place], list[Any]]], ...] = (
     ("super-resolve into a file for a folder", lambda p: ["super-resolve", p.good / "own.npy", *_net(p), "--out-dir",
                                                           p.good / "own.npz"]),
     ("super-resolve beyond memory in tiles", lambda p: [
-        "super-resolve", p.good / "own.npy", p.outputs / "sr.npz", "--fresh", "lkca_lr", "--scale", 10**6, "--overwrite",
-        "--tile", "8,8"]),
+        "super-resolve", p.good / "own.npy", p.outputs / "sr.npz", "--fresh", "lkca_lr", "--scale", 10**6,
+        "--overwrite", "--tile", "8,8"]),
     ("super-resolve beyond memory with --force", lambda p: [
         "super-resolve", p.good / "own.npy", p.outputs / "sr.npy", "--fresh", "lkca_lr", "--scale", 10**6, "--force",
         "--overwrite"]),
