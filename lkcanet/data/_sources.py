@@ -13,7 +13,7 @@ import numpy as np
 from lkcanet._optional import require
 from lkcanet.data._raw import reading
 from lkcanet.data.georeference import Georeference
-from lkcanet.data.matlab import is_mat73, mat73_key
+from lkcanet.data.matlab import check_elements, is_mat73, mat73_key
 from lkcanet.data.protocols import Placement
 from lkcanet.data.readers import read_scene
 
@@ -132,6 +132,7 @@ def opened(path: Path, key: str | None, axes: str | None, preferred_key: str | N
         return
     if suffix == ".mat" and key is None and preferred_key is not None:
         with reading(path, "a MATLAB file"):
+            check_elements(path)
             names = [name for name, _, _ in require("scipy.io", extra="io").whosmat(path)]
         key = preferred_key if preferred_key in names else None
     scene = read_scene(path, key=key, axes=axes, peak=1.0)

@@ -199,3 +199,20 @@ def test_records_without_a_checksum_are_read(tmp_path: Path, scene: Scene) -> No
         np.save(file, np.array(json.dumps({**record, "checksum": "0" * 16})))
     with pytest.raises(OSError, match="a checksum differs"):
         read_scene(tmp_path / "a.npy")
+
+
+def test_a_mat_file_on_which_scipy_would_end_the_process(tmp_path: Path, cube: np.ndarray) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="scipy is not installed")
+    path = tmp_path / "a.mat"
+    kinds = {"cell": np.array(["a", np.arange(3)], object), "struct": {"x": 1, "y": {"z": "text"}}, "flag": True}
+    scipy_io.savemat(path, {**kinds, "complex": np.ones((3, 1)) * 1j, "none": [], "cube": cube.transpose(1, 2, 0)})
+    np.testing.assert_array_equal(read_scene(path, key="cube", peak=1).pixels, cube)
+    scipy_io.savemat(path, {"cube": cube.transpose(1, 2, 0)})
+    whole = path.read_bytes()
+    # complex without imaginary values; types of elements; their sizes
+    for place, value in ((145, 8), (136, 14), (152, 77), (184, 200), (128, 3), (132, 255), (140, 64), (188, 3)):
+        damaged = bytearray(whole)
+        damaged[place] = value
+        path.write_bytes(damaged)
+        with pytest.raises(OSError, match=r"a\.mat: cannot be read as a MATLAB file"):
+            read_scene(path)
