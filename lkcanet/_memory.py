@@ -149,8 +149,8 @@ def reach(model: LKCANet) -> int:
         dilation * (side // 2)
         for dilation, side in zip(model.config["dilations"], model.config["kernel_sizes"], strict=True)
     )
-    head, upsample = (conv.weight.shape[2] // 2 for conv in (model.head, model.upsample.conv))
-    return max(head + model.config["blocks"] * blocks + upsample, _strips.BICUBIC_ROWS)
+    head = model.head.weight.shape[2] // 2
+    return max(head + model.config["blocks"] * blocks + model.upsample.reach, _strips.BICUBIC_ROWS)
 
 
 def available() -> tuple[int, int] | None:

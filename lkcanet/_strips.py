@@ -68,7 +68,7 @@ def write(
 
 def halo(model: LKCANet) -> int:
     """Rows of the low-resolution image that a row of the output reads on each side, of the features or of the image."""
-    return max(model.upsample.conv.weight.shape[2] // 2, BICUBIC_ROWS)
+    return max(model.upsample.reach, BICUBIC_ROWS)
 
 
 def strip_rows(model: LKCANet, batch: int, rows: int, columns: int, element_bytes: int) -> int:

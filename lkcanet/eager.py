@@ -97,7 +97,9 @@ class Network(torch.nn.Module):
         for block in self.model.blocks:
             arguments: tuple[Any, ...] = block.arguments()  # type: ignore[operator]
             features = lk_block(features, *arguments)
-        conv = self.model.upsample.conv
+        first, conv = self.model.upsample.first, self.model.upsample.conv
+        if first is not None:
+            features = first(features)
         assert conv.bias is not None
         bicubic = {key: self.model.config[key] for key in ("cubic_a", "border")}
         return upsample_add(features, conv.weight, conv.bias, x, scale=self.model.scale, **bicubic)

@@ -90,15 +90,18 @@ def rank_report(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-C, Fig. 1 and 4.
     """
-    conv = model.upsample.conv
+    conv, first = model.upsample.conv, model.upsample.first
     weight, kind = conv.weight.detach(), "weight"
-    if parametrize.is_parametrized(conv) and not weight.any():
+    if isinstance(first, torch.nn.Conv2d):  # a factored upsampler: the conv that both are together
+        weight = torch.einsum("or,rikl->oikl", weight[:, :, 0, 0], first.weight.detach())
+    elif parametrize.is_parametrized(conv) and not weight.any():
         direction = conv.get_parameter("parametrizations.weight.original1").detach().flatten(1).double()
         if direction.any():
             weight, kind = torch.nn.functional.normalize(direction, dim=1).view(weight.shape), "direction"
     values = spectrum(weight)
-    upsampler = sum(parameter.numel() for parameter in conv.parameters())
-    products = size[0] * size[1] * weight.numel()
+    upsampler = sum(parameter.numel() for parameter in model.upsample.parameters())
+    convs = [module for module in model.upsample.modules() if isinstance(module, torch.nn.Conv2d)]
+    products = size[0] * size[1] * sum(each.weight.numel() for each in convs)
     return RankReport(
         matrix=(weight.shape[0], weight[0].numel()),
         groups=conv.groups,

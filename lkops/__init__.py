@@ -13,6 +13,7 @@ from .depthwise import depthwise_conv2d
 from .fusion import FusionError, FusionReport, fuse
 from .gating import channel_attention
 from .losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
+from .lowrank import compress, distill_upsampler
 from .projection import norm_conv1x1_gelu
 from .upsample import upsample_add
 
@@ -26,8 +27,10 @@ __all__ = [
     "backends",
     "bicubic_upsample",
     "channel_attention",
+    "compress",
     "cosine_loss",
     "depthwise_conv2d",
+    "distill_upsampler",
     "fuse",
     "gradient_loss",
     "large_kernel_channel_attention",

@@ -233,8 +233,15 @@ class UpsampleAdd(nn.Module):
         scale: r.
         kernel_size: of the conv, odd.
         groups: g of the conv; must divide C and B r^2.
+        rank: None, or the channels of a conv without bias that comes first (`first`, with the kernel): the conv after
+            it is 1x1 then. Both together are a conv of that rank.
         cubic_a, border: of the bicubic image.
+
+    Attributes:
+        first: None, or what the features pass before `conv`: that conv of `rank`, or `lkops.lowrank.SelectChannels`.
     """
+
+    first: nn.Module | None
 
     def __init__(
         self,
@@ -244,6 +251,7 @@ class UpsampleAdd(nn.Module):
         *,
         kernel_size: int = 3,
         groups: int = 1,
+        rank: int | None = None,
         bias: bool = True,
         cubic_a: float = -0.5,
         border: str = "symmetric",
@@ -252,15 +260,29 @@ class UpsampleAdd(nn.Module):
         _checks.positive("bands", bands)
         _checks.positive("scale", scale)
         _odd("kernel_size", kernel_size)
-        _divides("groups", groups, "the channels of the features", in_channels)
+        if rank is not None:
+            _checks.positive("rank", rank)
+        _divides("groups", groups, "the channels of the features" if rank is None else "rank", rank or in_channels)
         _divides("groups", groups, "bands * scale^2", bands * scale**2)
         _checks.border("border", border)
         self.scale, self.cubic_a, self.border = scale, cubic_a, border
+        self.first = None
+        if rank is not None:
+            self.first = nn.Conv2d(in_channels, rank, kernel_size, padding=kernel_size // 2, bias=False)
+            in_channels, kernel_size = rank, 1
         self.conv = nn.Conv2d(
             in_channels, bands * scale**2, kernel_size, padding=kernel_size // 2, groups=groups, bias=bias
         )
 
+    @property
+    def reach(self) -> int:
+        """Pixels of the features, in each direction, that the convs read around one."""
+        convs = [conv for conv in (self.first, self.conv) if isinstance(conv, nn.Conv2d)]
+        return sum(conv.kernel_size[0] // 2 for conv in convs)
+
     def forward(self, features: Tensor, lowres: Tensor | None = None) -> Tensor:
+        if self.first is not None:
+            features = self.first(features)
         return upsample_add(
             features,
             self.conv.weight,

@@ -35,15 +35,15 @@ def in_process(out: Path, settings: Settings, method: str, seed: int) -> None:
         subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
-def run_all(out: Path, settings: Settings, seeds: Iterable[int], jobs: int) -> None:
+def run_all(out: Path, settings: Settings, methods: Iterable[str], seeds: Iterable[int], jobs: int) -> None:
     """Every run of a scene, `jobs` at once; first those that need no teacher."""
     with ThreadPoolExecutor(jobs) as pool:
         for with_teacher in (False, True):
             waiting = [
                 pool.submit(in_process, out, settings, method, seed)
                 for seed in seeds
-                for method, kind in METHODS.items()
-                if (kind.kd is not None) == with_teacher
+                for method in methods
+                if (METHODS[method].kd is not None) == with_teacher
             ]
             for future in waiting:
                 future.result()
@@ -76,6 +76,7 @@ def main() -> None:
         if field.name != "scene":
             kind = {"peak": float, "train": str}.get(field.name, type(field.default))
             parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    parser.add_argument("--methods", default=",".join(METHODS), help="some of them, without writing the report")
     parser.add_argument("--seeds", type=int, default=3, help="0 to this number, exclusive")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, of one thread each")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs")
@@ -88,8 +89,11 @@ def main() -> None:
         return
     settings = Settings(**{field.name: arguments[field.name] for field in fields(Settings)})
     seeds = range(arguments["seeds"])
+    methods = [name for name in METHODS if name in arguments["methods"].split(",")]
     if not arguments["report"]:
-        run_all(arguments["out"], settings, seeds, arguments["jobs"])
+        run_all(arguments["out"], settings, methods, seeds, arguments["jobs"])
+    if len(methods) < len(METHODS):
+        return
     write(summary(arguments["out"], settings, seeds))
     print((RESULTS / "distillation.md").read_text())
 

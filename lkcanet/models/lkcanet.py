@@ -31,6 +31,8 @@ class LKCANet(nn.Module):
         channels: C, the width of the features.
         blocks: n, the number of large-kernel blocks.
         upsample_groups: g of the upsampler's conv: 1 is LKCA-Net, 8 LKCA-LR. Must divide C and B r^2.
+        upsample_rank: None, or factor the upsampler's conv: 3x3 to so many channels, then 1x1. Not in the paper; see
+            `lkops.lowrank.to_factored`. With one group.
         kernel_sizes, dilations: of the two depthwise convs of a block.
         attention_groups: of the 1x1 conv that mixes the three maps of a block.
         reduction: of the channel attention over 3C channels.
@@ -59,6 +61,7 @@ class LKCANet(nn.Module):
         dilations: Sequence[int] = (5, 7),
         attention_groups: int = 4,
         reduction: int = 16,
+        upsample_rank: int | None = None,
         interleave: bool = False,
         drop_path: float = 0.1,
         weight_norm: bool = True,
@@ -77,6 +80,10 @@ class LKCANet(nn.Module):
         }
         for name, value in numbers.items():
             _checks.positive(name, value)
+        if upsample_rank is not None:
+            _checks.positive("upsample_rank", upsample_rank)
+            if upsample_groups != 1:
+                raise ValueError(f"upsample_rank goes with upsample_groups 1, got {upsample_groups} groups")
         if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
             raise ValueError(f"blocks must be a whole number, 0 or more, got {blocks!r}")
         for name, number in (("drop_path", drop_path), ("eps", eps), ("cubic_a", cubic_a)):
@@ -92,7 +99,7 @@ class LKCANet(nn.Module):
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:
                 raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
-        self.config: dict[str, Any] = {
+        self._config: dict[str, Any] = {
             **numbers,
             "blocks": blocks,
             "kernel_sizes": list(kernel_sizes),
@@ -121,14 +128,29 @@ class LKCANet(nn.Module):
         ]
         self.blocks = nn.Sequential(*body)
         self.upsample = lkops.nn.UpsampleAdd(
-            channels, bands, scale, groups=upsample_groups, cubic_a=cubic_a, border=border
+            channels, bands, scale, groups=upsample_groups, rank=upsample_rank, cubic_a=cubic_a, border=border
         )
         if weight_norm:
             for block in body:
                 for conv in (block.projection.conv, block.attention.dw1, block.attention.dw2, block.out):
                     add_weight_norm(conv)
+            if isinstance(self.upsample.first, nn.Conv2d):
+                add_weight_norm(self.upsample.first)
             add_weight_norm(self.upsample.conv)
         self._start_at_bicubic()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The constructor's arguments, JSON-serialisable; those of the upsampler are read off it, since
+        `lkops.compress` may have changed it."""
+        first, conv = self.upsample.first, self.upsample.conv
+        if not (first is None or isinstance(first, nn.Conv2d)):
+            raise ValueError(
+                "the upsampler takes its features in another order: call lkcanet.compression.compress, which puts the "
+                "order into the other weights, instead of lkops.compress"
+            )
+        rank = None if first is None else first.out_channels
+        return {**self._config, "upsample_groups": conv.groups, "upsample_rank": rank}
 
     @torch.no_grad()
     def _start_at_bicubic(self) -> None:
@@ -190,7 +212,8 @@ class LKCANet(nn.Module):
         mix = 3 * c * c // self.config["attention_groups"]
         per_pixel = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + mix + 3 * c
         squeeze = 2 * (3 * c) * (3 * c // self.config["reduction"])
-        upsampler = 9 * c * bands * self.scale**2 // self.config["upsample_groups"]
+        up = (self.upsample.conv, self.upsample.first)
+        upsampler = sum(conv.weight.numel() for conv in up if isinstance(conv, nn.Conv2d))
         n = self.config["blocks"]
         return height * width * (9 * bands * c + n * per_pixel + upsampler) + n * squeeze
 

@@ -35,7 +35,7 @@ def spectrum(conv_or_weight: nn.Conv2d | Tensor, *, block_diagonal: bool = False
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 16 and the text before it.
     """
-    weight, groups = _weight(conv_or_weight, block_diagonal)
+    weight, groups = checked_weight(conv_or_weight, block_diagonal)
     matrix = weight.reshape(weight.shape[0], -1)
     if not block_diagonal:
         return torch.linalg.svdvals(matrix)
@@ -113,7 +113,7 @@ def rank_at(
     return int(reached.nonzero()[0]) + 1
 
 
-def _weight(conv_or_weight: nn.Conv2d | Tensor, block_diagonal: bool) -> tuple[Tensor, int]:
+def checked_weight(conv_or_weight: nn.Conv2d | Tensor, block_diagonal: bool) -> tuple[Tensor, int]:
     """The weight in float64, and its groups."""
     if isinstance(conv_or_weight, nn.Conv2d):
         weight, groups = conv_or_weight.weight, conv_or_weight.groups

@@ -1,0 +1,157 @@
+"""`python -m bench.experiments.compression SCENE --runs DIR`: LKCA-Nets compressed after training, three seeds.
+
+    python -m bench.experiments.distillation ../shared/data/cave_oil_painting --peak 65535 --test 0:512,320:576 \\
+        --train 0:512,0:320 --validation 128:256,0:128 --steps 800 --batch-size 4 --methods teacher,net,lr,kd --out runs
+    python -m bench.experiments.compression runs/cave_oil_painting
+    python -m bench.experiments.compression runs/cave_oil_painting --report
+
+Takes the trained networks of the distillation experiment, compresses each LKCA-Net in several ways, with and without
+calibration and alignment, and scores all on the same test region. `--report` measures latencies, which needs an idle
+machine, and writes bench/results/compression.json, .md and .svg. Stopped and started again it goes on.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import lkops
+from bench.environment import environment
+from bench.experiments.compression_report import write
+from bench.experiments.runs import Settings, held_out, load
+from lkcanet._files import atomic_path
+from lkcanet._prepare import prepare
+from lkcanet.compression import compress
+from lkcanet.data.patches import SuperResolutionPatches
+from lkcanet.inference import super_resolve
+from lkcanet.metrics import evaluate
+from lkcanet.models import load_model, save_model
+
+CALIBRATION = 64  # patches
+STEPS, LEARNING_RATE = 200, 3e-4  # of an alignment
+KINDS: dict[str, dict[str, Any]] = {
+    "grouped": {"groups": 8},
+    "permuted": {"groups": 8, "permute": True},
+    "factored": {"rank": 31},  # as many parameters as 8 groups have
+    "share": {"share": 0.9},
+}
+
+
+@dataclass(frozen=True)
+class How:
+    """What follows the approximation: `train` is what an alignment trains."""
+
+    calibrated: bool
+    train: str | None = None
+
+
+HOWS = {
+    "plain": How(False),
+    "aligned": How(False, "upsampler"),
+    "calibrated": How(True),
+    "calibrated_aligned": How(True, "upsampler"),
+    "calibrated_aligned_all": How(True, "all"),
+}
+
+
+class Batches:
+    """(LR, HR) batches of training patches in a random order, anew at every pass."""
+
+    def __init__(self, patches: SuperResolutionPatches, size: int, seed: int) -> None:
+        self.pairs = [patches[index] for index in range(len(patches))]
+        self.size, self.random = size, torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.pairs), generator=self.random).tolist()
+        for first in range(0, len(order) - self.size + 1, self.size):
+            chosen = [self.pairs[index] for index in order[first : first + self.size]]
+            yield torch.stack([pair.lowres for pair in chosen]), torch.stack([pair.reference for pair in chosen])
+
+
+def run(folder: Path, kind: str, how: str, seed: int) -> None:
+    """Compress one network, score it on the test region, write checkpoint and result."""
+    torch.set_num_threads(1)
+    made = HOWS[how]
+    net = load_model(folder / f"net-{seed}" / "last.safetensors")
+    settings = Settings(**json.loads((folder / f"net-{seed}" / "result.json").read_text())["settings"])
+    scene, split = load(settings)
+    patches = prepare(net, scene, split, settings.batch_size).patches
+    start = time.monotonic()
+    calibration = None
+    if made.calibrated:
+        chosen = torch.linspace(0, len(patches) - 1, min(CALIBRATION, len(patches))).long().tolist()
+        calibration = [patches[index].lowres[None] for index in chosen]
+    target, lowres = held_out(scene, split, settings.scale)
+    student, report = compress(net, calibration=calibration, example_input=lowres.tensor(), **KINDS[kind])
+    if made.train is not None:
+        batches = Batches(patches, settings.batch_size, seed)
+        torch.manual_seed(seed)
+        lkops.distill_upsampler(net, student, batches, steps=STEPS, learning_rate=LEARNING_RATE, train=made.train)
+    seconds = time.monotonic() - start
+    image = super_resolve(student, lowres)
+    out = folder / f"{kind}-{how}-{seed}"
+    out.mkdir(exist_ok=True)
+    save_model(student, out / "last.safetensors")
+    (part,) = report.compressed
+    result = {
+        "method": f"{kind}-{how}",
+        "seed": seed,
+        "seconds": seconds,
+        "network": student.config,
+        "parameters": student.parameter_count(),
+        "macs_16x16": student.macs(16, 16),
+        "expected_error": part.error,
+        "output_error": report.output_error,
+        "scores": evaluate(image.pixels, target.pixels, settings.scale),
+        "environment": environment(),
+    }
+    with atomic_path(out / "result.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def run_all(folder: Path, seeds: range, jobs: int) -> None:
+    """Every run that has no result yet, `jobs` at once, each in a Python of its own."""
+
+    def one(kind: str, how: str, seed: int) -> None:
+        if (folder / f"{kind}-{how}-{seed}" / "result.json").is_file():
+            return
+        print(f"{kind} {how} seed {seed}", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "bench.experiments.compression", str(folder), "--job", kind, how, str(seed)]
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = [pool.submit(one, kind, how, seed) for seed in seeds for kind in KINDS for how in HOWS]
+        for future in waiting:
+            future.result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, help="folder of a scene's runs, of bench.experiments.distillation")
+    parser.add_argument("--seeds", type=int, default=3, help="0 to this number, exclusive")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, of one thread each")
+    parser.add_argument("--report", action="store_true", help="measure latencies and write the report")
+    parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        kind, how, seed = arguments.job
+        run(arguments.runs, kind, how, int(seed))
+        return
+    if not arguments.report:
+        run_all(arguments.runs, range(arguments.seeds), arguments.jobs)
+        return
+    print(write(arguments.runs, [f"{kind}-{how}" for kind in KINDS for how in HOWS], range(arguments.seeds)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""`distill_upsampler`: a compressed network learns from the one that it was made of."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import _checks
+from ..losses import spectral_losses
+
+__all__ = ["AlignmentResult", "distill_upsampler"]
+
+FALLS = 10  # of D in a course: the paper's frequency of 10 epochs in the 100 that are usual
+
+
+@dataclass(frozen=True)
+class AlignmentResult:
+    """What `distill_upsampler` did.
+
+    Attributes:
+        steps: that were taken.
+        trained: names of the student's parameters that were trained.
+        history: one entry a step: loss, l1, sam_loss, gradient (of the supervised part, unweighted), kd (unweighted)
+            and decay (D).
+    """
+
+    steps: int
+    trained: tuple[str, ...]
+    history: tuple[dict[str, float], ...]
+
+
+def distill_upsampler(
+    teacher: nn.Module,
+    student: nn.Module,
+    loader: Iterable[Any],
+    *,
+    steps: int = 200,
+    learning_rate: float = 1e-3,
+    final_learning_rate: float = 1e-5,
+    alpha: float = 0.01,
+    decay: float = 0.66,
+    frequency: float | None = None,
+    cosine_weight: float = 0.5,
+    sam_weight: float = 0.5,
+    gradient_weight: float = 0.1,
+    train: str = "upsampler",
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> AlignmentResult:
+    """Align a student's images with its teacher's for a few steps, with the paper's loss and its decay.
+
+        L = D alpha (cosine_weight cosine + sam_weight SAM + gradient_weight gradient)(s, t)
+            + (L1 + sam_weight SAM + gradient_weight gradient)(s, y),          D = decay^floor(step / frequency)
+
+    s and t are the images of student and teacher; y is the target that the loader gives, or t where it gives none.
+    Adam, with a learning rate that falls as half a cosine.
+
+    Args:
+        teacher: the network that was compressed. It runs in evaluation mode without gradients and is left as it was.
+        student: what `compress` made of it, on the same device; trained in place, and left in the mode it was in.
+        loader: gives inputs (N, B, H, W), or (input, target) pairs; is begun again where it ends before `steps`.
+        steps: of the optimizer.
+        learning_rate, final_learning_rate: of Adam, at the first and the last step.
+        alpha, decay, frequency: weight of the distillation, the factor d by which it falls, and steps f from one fall
+            to the next; None is a tenth of the course.
+        cosine_weight, sam_weight, gradient_weight: of the terms.
+        train: "upsampler" trains the layers that the teacher has not, or with another shape or values; "all" trains
+            every parameter.
+        progress: called as progress(step, terms) after each step, from 1.
+
+    Returns:
+        `AlignmentResult`. Weights are the last step's.
+
+    Raises:
+        TypeError, ValueError: an argument that is not as above; a teacher that shares parameters with the student;
+            images of several shapes; a loader that gives nothing.
+        FloatingPointError: the loss is not finite; the weights are those of before that step.
+
+    Source: LKCA-Net (arXiv 2501.18664), section III-D, eq. 17 to 21; the paper trains its student from scratch.
+    """
+    for name, module in (("teacher", teacher), ("student", student)):
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"{name} must be a torch.nn.Module, got {type(module).__name__}")
+    _checks.positive("steps", steps)
+    numbers = {"alpha": alpha, "cosine_weight": cosine_weight, "sam_weight": sam_weight}
+    numbers |= {"gradient_weight": gradient_weight, "final_learning_rate": final_learning_rate}
+    for name, value in numbers.items():
+        if not _is_number(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
+    frequency = steps / FALLS if frequency is None else frequency
+    for name, value in {"learning_rate": learning_rate, "decay": decay, "frequency": frequency}.items():
+        if not _is_number(value) or value <= 0 or (name == "decay" and value > 1):
+            most = " and at most 1" if name == "decay" else ""
+            raise ValueError(f"{name} must be a finite number above 0{most}, got {value!r}")
+    trained = _trained(teacher, student, train)
+    optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
+    weights = (cosine_weight, sam_weight, gradient_weight)
+    history = []
+    modes = {module: module.training for network in (teacher, student) for module in network.modules()}
+    frozen = [p for p in student.parameters() if p.requires_grad and all(p is not q for q in trained.values())]
+    batches = _endless(loader)
+    try:
+        teacher.eval()
+        # with fixed features there is nothing for dropout to regularise, and batch norms must keep their statistics
+        student.train(train == "all")
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                fraction = step / max(steps - 1, 1)
+                fall = (1 + math.cos(math.pi * fraction)) / 2
+                group["lr"] = final_learning_rate + (learning_rate - final_learning_rate) * fall
+            factor = float(decay ** math.floor(step / frequency))
+            total, terms = _losses(teacher, student, next(batches), alpha * factor, weights)
+            if not math.isfinite(terms["loss"]):
+                raise FloatingPointError(f"the loss is {terms['loss']} at step {step + 1}: lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            total.backward()
+            optimizer.step()
+            history.append({**terms, "decay": factor})
+            if progress is not None:
+                progress(step + 1, history[-1])
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        for module, mode in modes.items():
+            module.training = mode
+    return AlignmentResult(len(history), tuple(trained), tuple(history))
+
+
+def _trained(teacher: nn.Module, student: nn.Module, train: str) -> dict[str, nn.Parameter]:
+    """The student's parameters to train, by name."""
+    if train not in ("upsampler", "all"):
+        raise ValueError(f"train must be one of upsampler, all; got {train!r}")
+    theirs = dict(teacher.named_parameters())
+    ours = {name: p for name, p in student.named_parameters() if p.requires_grad}
+    shared = {id(parameter) for parameter in theirs.values()}
+    for name, parameter in ours.items():
+        if id(parameter) in shared:
+            raise ValueError(f"teacher and student must not share parameters, and {name} is of both")
+    if train == "upsampler":
+        changed = {_layer(name) for name, p in ours.items() if name not in theirs or not _same(p, theirs[name])}
+        ours = {name: p for name, p in ours.items() if _layer(name) in changed}
+    if not ours:
+        raise ValueError("student must have parameters to train that differ from the teacher's, and has none")
+    return ours
+
+
+def _layer(name: str) -> str:
+    """The layer that a parameter is of, also of one whose weight is normalised."""
+    return name.rpartition(".")[0].partition(".parametrizations.")[0]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and torch.equal(one, other)
+
+
+def _endless(loader: Iterable[Any]) -> Iterator[Any]:
+    while True:
+        empty = True
+        for batch in loader:
+            empty = False
+            yield batch
+        if empty:
+            raise ValueError("loader must give batches as often as it is asked, and gave none")
+
+
+def _losses(
+    teacher: nn.Module, student: nn.Module, batch: Any, alpha: float, weights: tuple[float, float, float]
+) -> tuple[Tensor, dict[str, float]]:
+    image, target = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
+    if not isinstance(image, Tensor) or not (target is None or isinstance(target, Tensor)):
+        raise TypeError(f"loader must give tensors or (input, target) pairs of them, got {type(image).__name__}")
+    with torch.no_grad():
+        example = teacher(image)
+    made = student(image)
+    for name, other in (("teacher", example), ("target", example if target is None else target)):
+        if other.shape != made.shape:
+            raise ValueError(
+                f"the {name}'s image must have the student's shape {tuple(made.shape)}, got {tuple(other.shape)}"
+            )
+    _, sam, cosine, gradient = spectral_losses(made, example)
+    kd = weights[0] * cosine + weights[1] * sam + weights[2] * gradient
+    l1, sam, _, gradient = spectral_losses(made, example if target is None else target)
+    total = alpha * kd + l1 + weights[1] * sam + weights[2] * gradient
+    names = {"loss": total, "l1": l1, "sam_loss": sam, "gradient": gradient, "kd": kd}
+    return total, {name: float(value.detach()) for name, value in names.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

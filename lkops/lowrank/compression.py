@@ -1,0 +1,241 @@
+"""`compress`: a model with approximations of low rank in place of its upsamplers."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.utils.flop_counter import FlopCounterMode
+
+from .. import _checks, backends
+from ..fusion.report import Left
+from .approximation import approximation_error, to_factored, to_grouped
+from .singular_values import rank_at
+from .statistics import InputStatistics, input_statistics
+from .upsamplers import Upsampler, find, weight_normalised
+
+__all__ = ["CompressedUpsampler", "CompressionReport", "compress"]
+
+
+@dataclass(frozen=True)
+class CompressedUpsampler:
+    """An upsampler that was replaced.
+
+    Attributes:
+        place: of the conv in the model.
+        before, after: in words.
+        parameters: trainable values, before and after.
+        macs: multiply-adds for a pixel of the features, before and after.
+        error: expected, see `approximation_error`.
+    """
+
+    place: str
+    before: str
+    after: str
+    parameters: tuple[int, int]
+    macs: tuple[int, int]
+    error: float
+
+
+@dataclass
+class CompressionReport:
+    """Result of `compress`; print it for a table.
+
+    Attributes:
+        compressed, left: upsamplers that were replaced, and parts that look like one, with the reason.
+        parameters: of the model, before and after.
+        macs: of the model for the example input, before and after: convs and matrix products. None without an example.
+        output_error: |y - y'| / |y| for the example input (Frobenius norms, evaluation mode); None without one.
+    """
+
+    compressed: list[CompressedUpsampler] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+    parameters: tuple[int, int] = (0, 0)
+    macs: tuple[int, int] | None = None
+    output_error: float | None = None
+
+    def __str__(self) -> str:
+        lines = ["compressed:"] if self.compressed else ["nothing was compressed"]
+        for part in self.compressed:
+            (many, few), (slow, quick) = part.parameters, part.macs
+            lines.append(
+                f"  {part.place or '(model)'}: {part.before} -> {part.after}; parameters {many:,} -> {few:,}, MACs a "
+                f"pixel {slow:,} -> {quick:,}; expected error {part.error:.1%}"
+            )
+        if self.left:
+            lines += ["left:", *(f"  {part.place or '(model)'}: {part.what}: {part.why}" for part in self.left)]
+        lines.append("the model: parameters {:,} -> {:,}".format(*self.parameters))
+        if self.macs is not None:
+            lines[-1] += ", MACs of the example {:,} -> {:,}".format(*self.macs)
+        if self.output_error is not None:
+            lines.append(f"outputs of the example differ by {self.output_error:.2%}")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def compress(
+    model: nn.Module,
+    *,
+    share: float | None = None,
+    groups: int | None = None,
+    rank: int | None = None,
+    energy: bool = False,
+    permute: bool = False,
+    calibration: Iterable[Tensor | tuple[Any, ...]] | None = None,
+    example_input: Tensor | tuple[Any, ...] | None = None,
+) -> tuple[nn.Module, CompressionReport]:
+    """Find every upsampler of a model (conv, then PixelShuffle; `lkops.nn.UpsampleAdd`) and put a cheaper one there.
+
+    Args:
+        model: any module; it is not changed. Compress it before `lkops.fuse`, which finds the new convs too.
+        share: factor each into two convs of the rank that holds this share of its singular values (`to_factored`,
+            `rank_at`). This is the default, with 0.9.
+        groups: or: make each a grouped conv (`to_grouped`).
+        rank: or: factor each into two convs of this rank.
+        energy: `share` is of the squares.
+        permute: with `groups`, choose the inputs of each group.
+        calibration: inputs of the model, a few: the approximations are then the best on what reaches the upsamplers
+            there, instead of the best for the weights alone. Much better, and no training.
+        example_input: a tensor, or the tuple of the model's arguments, to count and compare on.
+
+    Returns:
+        (compressed, report): a copy of the model, with parameters of its own; state dict keys below an upsampler
+        differ. `lkops.fuse` and `distill_upsampler` are the next steps. Weights that were weight-normalised are so
+        again. A conv that is used in several places is replaced in all of them.
+
+    Raises:
+        TypeError: `model` is no module; `example_input` neither tensor nor tuple; a number of another type.
+        ValueError: not one of share, groups and rank; a number out of range; `permute` without groups; the example
+            can't be run.
+        ModuleNotFoundError: `permute` without SciPy.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    if example_input is not None and not isinstance(example_input, (Tensor, tuple)):
+        raise TypeError(f"example_input must be a tensor or a tuple of arguments, got {type(example_input).__name__}")
+    given = [name for name, value in (("share", share), ("groups", groups), ("rank", rank)) if value is not None]
+    if len(given) > 1:
+        raise ValueError(f"give one of share, groups and rank, got {' and '.join(given)}")
+    for name, value in (("groups", groups), ("rank", rank)):
+        if value is not None:
+            _checks.positive(name, value)
+    if permute and groups is None:
+        raise ValueError("permute goes with groups")
+    report = CompressionReport()
+    result = copy.deepcopy(model)
+    found, report.left = find(result)
+    statistics: list[InputStatistics | None] = [None] * len(found)
+    if calibration is not None and found:
+        callers = [upsampler.inside or upsampler.conv for upsampler in found]
+        statistics = list(input_statistics(result, callers, calibration))
+    for upsampler, seen in zip(found, statistics, strict=True):
+        wanted = rank
+        if groups is None and rank is None:
+            wanted = rank_at(upsampler.conv, 0.9 if share is None else share, energy=energy)
+        if why := _why_not(upsampler.conv, groups, wanted):
+            report.left.append(Left(upsampler.place, "upsampler", why))
+            continue
+        if groups is not None:
+            new: nn.Module = to_grouped(upsampler.conv, groups, permute=permute, statistics=seen)
+        else:
+            assert wanted is not None
+            new = to_factored(upsampler.conv, wanted, statistics=seen)
+        report.compressed.append(_described(upsampler, new, seen))
+        _put(result, upsampler, new)
+    report.parameters = _count(model), _count(result)
+    if example_input is not None:
+        example = (example_input,) if isinstance(example_input, Tensor) else example_input
+        (before, y), (after, z) = _measured(model, example), _measured(result, example)
+        report.macs = before, after
+        report.output_error = float((y - z).norm() / y.norm()) if y.any() else float((y - z).norm())
+    return result, report
+
+
+def _why_not(conv: nn.Conv2d, groups: int | None, rank: int | None) -> str:
+    """Why this upsampler can't be approximated so, or is not worth it."""
+    if groups is not None:
+        if conv.groups >= groups:
+            return f"it has {conv.groups} groups already" if conv.groups > 1 else "one group is what it has"
+        for what, count in (("inputs", conv.in_channels), ("outputs", conv.out_channels)):
+            if count % groups:
+                return f"{groups} groups do not divide its {count} {what}"
+        return "its groups would be cut across" if groups % conv.groups else ""
+    assert rank is not None
+    if conv.groups > 1:
+        return f"it has {conv.groups} groups already"
+    length = conv.weight[0].numel()
+    if rank * (length + conv.out_channels) >= conv.weight.numel():
+        most = (conv.weight.numel() - 1) // (length + conv.out_channels)
+        return f"factored into rank {rank} it would have more parameters: up to rank {most} saves some"
+    return ""
+
+
+def _described(upsampler: Upsampler, new: nn.Module, seen: InputStatistics | None) -> CompressedUpsampler:
+    conv = upsampler.conv
+    convs = [module for module in new.modules() if isinstance(module, nn.Conv2d)]
+    sides = "x".join(map(str, conv.kernel_size))
+    if len(convs) == 2:
+        after = f"{sides} to rank {convs[0].out_channels}, 1x1"
+    else:
+        chosen = ", inputs chosen" if isinstance(new, nn.Sequential) else ""
+        after = f"{sides} of {convs[0].groups} groups{chosen}"
+    weights = sum(each.weight.numel() for each in convs)
+    biases = 0 if conv.bias is None else conv.bias.numel()
+    return CompressedUpsampler(
+        place=upsampler.place,
+        before=f"{conv.in_channels} -> {conv.out_channels}, {sides}" + f" of {conv.groups} groups" * (conv.groups > 1),
+        after=after,
+        parameters=(conv.weight.numel() + biases, weights + biases),
+        macs=(conv.weight.numel(), weights),
+        error=approximation_error(conv, new, statistics=seen),
+    )
+
+
+def _put(model: nn.Module, upsampler: Upsampler, new: nn.Module) -> None:
+    """In place of the conv, wherever the model holds it; normalised if it was."""
+    axis = weight_normalised(upsampler.conv)
+    if axis is not None:
+        for conv in [module for module in new.modules() if isinstance(module, nn.Conv2d)]:
+            _normalise(conv, axis)
+    if upsampler.inside is not None:
+        inside = upsampler.inside
+        inside.first, inside.conv = (new[0], new[1]) if isinstance(new, nn.Sequential) else (None, new)  # type: ignore[assignment]
+        return
+    for path in upsampler.paths:
+        parent, _, name = path.rpartition(".")
+        if path:
+            model.get_submodule(parent)._modules[name] = new
+
+
+def _normalise(conv: nn.Conv2d, axis: int) -> None:
+    weight_norm(conv, dim=axis)
+    gain = conv.get_parameter("parametrizations.weight.original0")
+    direction = conv.get_parameter("parametrizations.weight.original1")
+    dead = (gain == 0).expand_as(direction)
+    direction[dead] = 1.0  # a direction of zeros would give NaN; the gain of 0 keeps the weight 0
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _measured(model: nn.Module, example: tuple[Any, ...]) -> tuple[int, Tensor]:
+    """Multiply-adds, and the output, in evaluation mode."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with backends.backend("reference"), FlopCounterMode(display=False) as counter:
+            y = model(*example)
+    except Exception as error:
+        raise ValueError(f"the model can't run example_input: {type(error).__name__}: {error}") from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    if not isinstance(y, Tensor):
+        y = next((item for item in y if isinstance(item, Tensor)), None) if isinstance(y, (tuple, list)) else None
+        if y is None:
+            raise ValueError("the model must return a tensor, or a tuple with one, to be compared on example_input")
+    return counter.get_total_flops() // 2, y.double()
