@@ -1,6 +1,6 @@
 """`compress`: a trained LKCA-Net with a cheaper upsampler, without training it again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +10,10 @@ from torch.nn.utils import parametrize
 import lkops
 from lkops.lowrank import CompressionReport, SelectChannels
 
+from .data.patches import SuperResolutionPatches
 from .models import LKCANet
 
-__all__ = ["compress"]
+__all__ = ["PatchBatches", "compress"]
 
 
 def compress(
@@ -75,3 +76,28 @@ def _choose(module: nn.Module, axis: int, order: Tensor) -> None:
         parameters.append(module.get_parameter("bias"))
     for parameter in parameters:
         parameter.copy_(parameter.index_select(axis, order))
+
+
+class PatchBatches:
+    """(LR, HR) batches of patches, for `lkops.distill_upsampler`: in a random order, anew at every pass.
+
+    Args:
+        patches: kept in memory, with their LR images.
+        size: of a batch; fewer only where there are not as many patches.
+        seed: of the orders.
+    """
+
+    def __init__(self, patches: SuperResolutionPatches, size: int, seed: int = 0) -> None:
+        self.pairs = [patches[index] for index in range(len(patches))]
+        self.size, self.random = min(size, len(self.pairs)), torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.pairs), generator=self.random).tolist()
+        for first in range(0, len(order) - self.size + 1, self.size):
+            chosen = [self.pairs[index] for index in order[first : first + self.size]]
+            yield torch.stack([pair.lowres for pair in chosen]), torch.stack([pair.reference for pair in chosen])
+
+    def calibration(self, count: int) -> list[Tensor]:
+        """LR images (1, B, h, w) of so many patches, spread evenly over all."""
+        chosen = torch.linspace(0, len(self.pairs) - 1, min(count, len(self.pairs))).long().tolist()
+        return [self.pairs[index].lowres[None] for index in chosen]

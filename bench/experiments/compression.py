@@ -16,14 +16,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 import lkops
 from bench.environment import environment
@@ -31,8 +29,7 @@ from bench.experiments.compression_report import write
 from bench.experiments.runs import Settings, held_out, load
 from lkcanet._files import atomic_path
 from lkcanet._prepare import prepare
-from lkcanet.compression import compress
-from lkcanet.data.patches import SuperResolutionPatches
+from lkcanet.compression import PatchBatches, compress
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
 from lkcanet.models import load_model, save_model
@@ -43,7 +40,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "grouped": {"groups": 8},
     "permuted": {"groups": 8, "permute": True},
     "factored": {"rank": 31},  # as many parameters as 8 groups have
-    "share": {"share": 0.9},
+    "small": {"rank": 8},
+    "share": {"share": 0.5},  # 0.9 takes more parameters than the conv has: short training leaves it of high rank
 }
 
 
@@ -64,20 +62,6 @@ HOWS = {
 }
 
 
-class Batches:
-    """(LR, HR) batches of training patches in a random order, anew at every pass."""
-
-    def __init__(self, patches: SuperResolutionPatches, size: int, seed: int) -> None:
-        self.pairs = [patches[index] for index in range(len(patches))]
-        self.size, self.random = size, torch.Generator().manual_seed(seed)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.pairs), generator=self.random).tolist()
-        for first in range(0, len(order) - self.size + 1, self.size):
-            chosen = [self.pairs[index] for index in order[first : first + self.size]]
-            yield torch.stack([pair.lowres for pair in chosen]), torch.stack([pair.reference for pair in chosen])
-
-
 def run(folder: Path, kind: str, how: str, seed: int) -> None:
     """Compress one network, score it on the test region, write checkpoint and result."""
     torch.set_num_threads(1)
@@ -85,16 +69,12 @@ def run(folder: Path, kind: str, how: str, seed: int) -> None:
     net = load_model(folder / f"net-{seed}" / "last.safetensors")
     settings = Settings(**json.loads((folder / f"net-{seed}" / "result.json").read_text())["settings"])
     scene, split = load(settings)
-    patches = prepare(net, scene, split, settings.batch_size).patches
+    batches = PatchBatches(prepare(net, scene, split, settings.batch_size).patches, settings.batch_size, seed)
     start = time.monotonic()
-    calibration = None
-    if made.calibrated:
-        chosen = torch.linspace(0, len(patches) - 1, min(CALIBRATION, len(patches))).long().tolist()
-        calibration = [patches[index].lowres[None] for index in chosen]
+    calibration = batches.calibration(CALIBRATION) if made.calibrated else None
     target, lowres = held_out(scene, split, settings.scale)
     student, report = compress(net, calibration=calibration, example_input=lowres.tensor(), **KINDS[kind])
     if made.train is not None:
-        batches = Batches(patches, settings.batch_size, seed)
         torch.manual_seed(seed)
         lkops.distill_upsampler(net, student, batches, steps=STEPS, learning_rate=LEARNING_RATE, train=made.train)
     seconds = time.monotonic() - start

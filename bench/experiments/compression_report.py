@@ -19,7 +19,8 @@ from lkcanet.figures import save_figure
 from lkcanet.models import load_model
 
 SCRATCH = {"teacher": "LKCA-Net, 32 blocks (teacher)", "net": "LKCA-Net", "lr": "LKCA-LR", "kd": "LKCA-KD"}
-KINDS = {"grouped": "8 groups", "permuted": "8 groups, inputs chosen", "factored": "rank 31", "share": "rank at 0.9"}
+KINDS = {"grouped": "8 groups", "permuted": "8 groups, inputs chosen", "factored": "rank 31"}
+KINDS |= {"small": "rank 8", "share": "rank at a share of 0.5"}
 HOWS = {
     "plain": "weights only",
     "aligned": "weights only, upsampler aligned",
@@ -136,7 +137,7 @@ def plot(found: dict[str, Any]) -> Any:
     figure = Figure(figsize=(11.5, 4.8), layout="constrained")
     panels: Any = figure.subplots(1, 2, sharey=True)
     styles = {"": ("s", "#000000"), "grouped": ("o", "#0072b2"), "permuted": ("^", "#56b4e9")}
-    styles |= {"factored": ("D", "#d55e00"), "share": ("v", "#e69f00")}
+    styles |= {"factored": ("D", "#d55e00"), "share": ("v", "#e69f00"), "small": ("P", "#009e73")}
     fills = {"plain": "none", "aligned": "left", "calibrated": "bottom", "calibrated_aligned": "right"}
     for axis, key, unit in ((panels[0], "parameters", 1e6), (panels[1], "milliseconds", 1)):
         for row in rows(found):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from . import bench, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
+from . import bench, compress, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
 from ._shared import KNOWN_ERRORS, error_text
 
 _debug = False
@@ -98,6 +98,7 @@ def build() -> typer.Typer:
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
         "rank": rank.rank,
+        "compress": compress.compress,
         "export": export.export,
         "demo": demo.demo,
         "bench": bench.bench,

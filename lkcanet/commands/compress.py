@@ -1,0 +1,143 @@
+"""`lkca compress`."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import _shared as shared
+from ._training import default_stride
+
+if TYPE_CHECKING:
+    from lkcanet.compression import PatchBatches
+    from lkcanet.models import LKCANet
+
+CALIBRATION = 64  # patches
+
+
+def compress(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A network that `lkca train` wrote.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The compressed network: .safetensors.")],
+    share: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor the upsampler into two convs, of the rank that holds this share of its singular "
+            "values. This is the default, with 0.9."
+        ),
+    ] = None,
+    groups: Annotated[int | None, typer.Option(help="Or: make it a conv of so many groups, as LKCA-LR has.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Or: factor it into two convs of this rank.")] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="--share is of the squared singular values.")] = False,
+    permute: Annotated[bool, typer.Option("--permute", help="Choose which features each group gets.")] = False,
+    scene: Annotated[
+        Path | None,
+        typer.Option(metavar="SCENE", help="Calibrate on training patches of this scene: much better, in seconds."),
+    ] = None,
+    align: Annotated[int, typer.Option(metavar="STEPS", help="Then train the upsampler for so many steps.")] = 0,
+    align_all: Annotated[bool, typer.Option("--align-all", help="Train all of the network in these steps.")] = False,
+    learning_rate: Annotated[float, typer.Option(help="Of the alignment, at its first step.")] = 3e-4,
+    batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
+    patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="ROWS,COLUMNS", help="The test region, left unread. Default: the checkpoint's."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of patches.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    key: shared.Key = None,
+    axes: shared.Axes = None,
+    size: shared.Size = None,
+    peak: shared.Peak = None,
+    nodata: shared.Nodata = None,
+    drop_bad_bands: shared.DropBadBands = False,
+    threads: shared.Threads = None,
+    json: shared.Json = False,
+) -> None:
+    """Give a trained network a cheaper upsampler: grouped as LKCA-LR's, or factored; no training needed.
+
+    With a scene the approximation is the best on what reaches the upsampler there. --align then trains for a few steps
+    with the paper's distillation loss, the network itself being the teacher. Regions that the checkpoint's training
+    kept for test and validation are not read.
+
+    Example: lkca compress net/best.safetensors lr.safetensors --groups 8 --scene scene.mat --align 200
+    """
+    import torch
+
+    import lkops
+    from lkcanet.compression import compress as compressed_of
+    from lkcanet.models import save_model
+
+    shared.check_output(out, (".safetensors",))
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"{out} exists: choose another name, or --overwrite")
+    if align < 0:
+        raise ValueError(f"--align must be 0 or more steps, got {align}")
+    if scene is None and align:
+        raise ValueError("--align needs --scene")
+    if align_all and not align:
+        raise ValueError("--align-all goes with --align")
+    shared.set_threads(threads)
+    torch.manual_seed(seed)
+    model, extra = shared.load_checkpoint(checkpoint)
+    batches = None
+    if scene is not None:
+        reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
+        loaded = shared.load_for(scene, key, axes, size, peak, None, model, extra, **reading)
+        batches = _batches(model, extra, loaded, test, patch, batch_size, seed)
+    calibration = None if batches is None else batches.calibration(CALIBRATION)
+    result, report = compressed_of(
+        model, share=share, groups=groups, rank=rank, energy=energy, permute=permute, calibration=calibration
+    )
+    if not report.compressed:
+        raise ValueError(f"{checkpoint}: {'; '.join(part.why for part in report.left) or 'no upsampler found'}")
+    aligned: dict[str, Any] = {}
+    if align and batches is not None:
+        train = "all" if align_all else "upsampler"
+        told = lkops.distill_upsampler(model, result, batches, steps=align, learning_rate=learning_rate, train=train)
+        aligned = {"steps": told.steps, "trained": train, "first": told.history[0], "last": told.history[-1]}
+    (part,) = report.compressed
+    facts = {"from": str(checkpoint), **asdict(part), "calibrated": calibration is not None, "alignment": aligned}
+    save_model(result.eval(), out, extra={**extra, "compression": facts})
+    sizes = {"parameters": report.parameters, "macs_16x16": (model.macs(16, 16), result.macs(16, 16))}
+    if json:
+        shared.print_json({"out": out, **sizes, "config": result.config, "compression": facts})
+        return
+    (many, few), (slow, quick) = sizes["parameters"], sizes["macs_16x16"]
+    print(f"upsampler: {part.before} -> {part.after}; expected error {part.error:.1%} of what it adds")
+    print(f"parameters {many / 1e6:.3f} M -> {few / 1e6:.3f} M; {slow / 1e9:.3f} -> {quick / 1e9:.3f} GMAC for 16 x 16")
+    if aligned:
+        first, last = aligned["first"]["loss"], aligned["last"]["loss"]
+        print(f"aligned in {align} steps: loss {first:.5f} -> {last:.5f}")
+    print(out)
+
+
+def _batches(
+    model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int, batch_size: int, seed: int
+) -> "PatchBatches":
+    """Training patches of a scene, where the checkpoint's training had them."""
+    from lkcanet.compression import PatchBatches
+    from lkcanet.data import SuperResolutionPatches, region_split
+    from lkcanet.data.splits import overlap, parse_rect
+
+    for option, value in (("--patch", patch), ("--batch-size", batch_size)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    split, known = extra.get("split", {}), extra.get("scene", {})
+    same = known.get("shape") == list(scene.pixels.shape) and known.get("name") == scene.name
+    own = same and test is None
+    test = split.get("test") if own else test
+    if test is None:
+        raise ValueError(f"give --test: {scene.name!r} is not a scene that the checkpoint names a test region of")
+    side = patch * model.scale
+    regions: dict[str, Any] = {"validation": 0.0}
+    if own:
+        regions["validation"] = split.get("validation") or 0.0
+        around, held_out = (parse_rect(str(text), scene.pixels.shape) for text in (split.get("train", ":,:"), test))
+        if not overlap(around, held_out):  # else it encloses patches on several sides of the test region
+            regions["train"] = around
+    stride = default_stride(side, model.scale)
+    found = region_split(scene.pixels.shape, test, patch=side, stride=stride, valid=scene.valid, **regions)
+    origins = found.train_origins
+    patches = SuperResolutionPatches(scene, scale=model.scale, lr_size=patch, origins=origins)
+    return PatchBatches(patches, batch_size, seed)
