@@ -1,6 +1,7 @@
 """LKCA-Nets with a compressed upsampler: outputs, files, and `lkca compress`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,7 @@ class TestCommand:
     @pytest.fixture
     def files(self, tmp_path: Path) -> Path:
         scene = demo_scene((96, 96), 6, seed=0)
-        write_scene(tmp_path / "scene.npy", scene)
+        write_scene(tmp_path / "scene.mat", scene)
         split = {"test": "0:96,64:96", "train": "0:96,0:64", "validation": "64:96,0:64"}
         extra = {"peak": scene.peak, "scene": {"name": scene.name, "shape": [6, 96, 96]}, "split": split}
         save_model(trained(), tmp_path / "net.safetensors", extra=extra)
@@ -159,17 +160,18 @@ class TestCommand:
         assert not extra["compression"]["calibrated"]
 
     def test_calibrates_and_aligns_on_training_pixels(self, files: Path) -> None:
-        scene = str(files / "scene.npy")
+        scene = str(files / "scene.mat")
         options = ("--rank", "4", "--scene", scene, "--patch", "8", "--align", "6", "--batch-size", "2")
         told = self.told(files, *options)["compression"]
         assert told["calibrated"]
         assert told["alignment"]["steps"] == 6
         assert told["alignment"]["last"]["loss"] != told["alignment"]["first"]["loss"]
         once = load_model(files / "out.safetensors").state_dict()
-        pixels = np.load(scene)
-        pixels[:, :, 64:] = 7  # the test region
-        pixels[:, 64:] = 7  # validation
-        np.save(scene, pixels)
+        whole = demo_scene((96, 96), 6, seed=0)
+        pixels = whole.pixels.copy()
+        pixels[:, :, 64:] = 0.7  # the test region
+        pixels[:, 64:] = 0.7  # validation
+        write_scene(files / "scene.mat", replace(whole, pixels=pixels))
         self.told(files, *options, "--overwrite")
         for key, value in load_model(files / "out.safetensors").state_dict().items():
             assert torch.equal(value, once[key])
