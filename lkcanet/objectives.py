@@ -1,5 +1,6 @@
 """What training minimises: a network's loss, and what learns along with it."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -15,9 +16,6 @@ from .models import LKCANet, Network
 from .models.registry import enlarge
 
 __all__ = ["Batch", "HObjective", "KDObjective", "Objective", "objective_for"]
-
-# kinds with a loss of their own: module and class; all others train on the H loss
-_OWN = {"edlgfs": ("edge_objective", "EdgeDistillation"), "csakd": ("csakd_objective", "OnlineDistillation")}
 
 
 class Batch(NamedTuple):
@@ -163,19 +161,32 @@ def objective_for(model: Network, options: TrainOptions | None = None, **own: An
     Args:
         model: the network to train.
         options: of the training.
-        own: arguments of the kind's own objective, such as `teacher` of CSAKD's, which is a fresh `csakd_teacher` of
-            the same features if left out.
+        own: arguments of the kind's own objective: of `EdgeDistillation`; for CSAKD of `CSAKDWeights`, and `teacher`,
+            the network that trains along, or `teacher_counts`, its CLRAs: the teacher is a fresh one of (6, 6, 4, 4)
+            that is the network's like in all else if left out.
 
     Raises:
-        TypeError: arguments that the objective does not take.
+        ValueError: arguments that the objective does not take.
     """
     options = options or TrainOptions()
-    if model.kind not in _OWN:
-        return HObjective(options.sam_weight, options.gradient_weight, **own)
-    module, name = _OWN[model.kind]
-    if model.kind == "csakd" and "teacher" not in own:
-        sizes = {key: model.config[key] for key in ("features", "growth")}
-        module_of_teacher = import_module(".models.csakd", __package__)
-        own["teacher"] = module_of_teacher.csakd_teacher(model.bands, model.msi_bands, model.scale, **sizes)
-    objective: Objective = getattr(import_module(f".{module}", __package__), name)(**own)
+    try:
+        if model.kind == "edlgfs":
+            objective: Objective = import_module(".edge_objective", __package__).EdgeDistillation(**own)
+        elif model.kind == "csakd":
+            objective = _online(model, **own)
+        else:
+            objective = HObjective(options.sam_weight, options.gradient_weight, **own)
+    except TypeError as error:  # of Python's, that names the argument
+        raise ValueError(f"the objective of {model.kind} can't be made: {error}") from error
+    return objective
+
+
+def _online(
+    model: Network, teacher: Network | None = None, teacher_counts: Sequence[int] = (6, 6, 4, 4), **weights: Any
+) -> Objective:
+    if teacher is None:
+        own = {key: value for key, value in model.config.items() if key != "h_groups"}
+        teacher = type(model)(**{**own, "counts": list(teacher_counts)})
+    told = import_module(".csakd_losses", __package__).CSAKDWeights(**weights)
+    objective: Objective = import_module(".csakd_objective", __package__).OnlineDistillation(teacher, told)
     return objective

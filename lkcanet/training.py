@@ -14,6 +14,8 @@ from ._batches import mixed
 from ._optional import require
 from ._options import PRECISIONS, TrainOptions
 from ._prepare import Material, prepare
+from .data.multispectral import simulate_msi
+from .data.responses import SpectralResponse
 from .data.scenes import Scene
 from .data.splits import Rect, Split
 from .distillation import Distillation, check_pair
@@ -67,7 +69,7 @@ def train(
     options: TrainOptions | None = None,
     out_dir: str | os.PathLike[str] = "run",
     *,
-    msi: Scene | None = None,
+    msi: Scene | SpectralResponse | None = None,
     objective: Objective | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -103,8 +105,8 @@ def train(
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
             `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
             lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
-        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; see
-            `lkcanet.data.multispectral.simulate_msi`.
+        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; or the spectral
+            response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
         objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
         overwrite: replace the checkpoints of another run in `out_dir`.
         resume: go on with the run in `out_dir`. Where it had ended already, nothing is done: see
@@ -173,7 +175,7 @@ def _run(
     split: Split,
     options: TrainOptions | None,
     out_dir: str | os.PathLike[str],
-    msi: Scene | None,
+    msi: Scene | SpectralResponse | None,
     objective: Objective | None,
     *,
     overwrite: bool,
@@ -182,7 +184,9 @@ def _run(
     options = options or TrainOptions()
     if overwrite and resume:
         raise ValueError("give overwrite or resume, not both")
-    material = prepare(model, scene, split, options.batch_size, msi, options.psf_sigma)
+    response = None if msi is None or isinstance(msi, Scene) else msi
+    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
+    material = prepare(model, scene, split, options.batch_size, sharp, options.psf_sigma)
     require("lightning.pytorch", extra="train")
     require("safetensors", extra="train")
     if options.tensorboard:
@@ -193,7 +197,9 @@ def _run(
         with torch.random.fork_rng():  # what learns along starts from the seed, too
             torch.manual_seed(mixed(options.seed, 2))
             objective = objective_for(model, options)
-    facts = describe(scene, material.split, options, msi) | {"left_out": material.left_out} | objective.facts()
+    facts = (
+        describe(scene, material.split, options, sharp, response) | {"left_out": material.left_out} | objective.facts()
+    )
     if options.progress and any(material.left_out.values()):
         counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
         print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
@@ -249,7 +255,7 @@ def _identity(
     if model.kind != "lkcanet":
         identity["kind"] = model.kind
     if "msi" in facts:
-        identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape")}
+        identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
     if "objective" in facts:
         identity["objective"] = facts["objective"]
     if along := objective.companions():
@@ -257,7 +263,13 @@ def _identity(
     return identity
 
 
-def describe(scene: Scene, split: Split, options: TrainOptions, msi: Scene | None = None) -> dict[str, Any]:
+def describe(
+    scene: Scene,
+    split: Split,
+    options: TrainOptions,
+    msi: Scene | None = None,
+    response: SpectralResponse | None = None,
+) -> dict[str, Any]:
     """What checkpoints tell about their training, JSON-serialisable."""
     facts = {
         "peak": scene.peak,
@@ -278,14 +290,13 @@ def describe(scene: Scene, split: Split, options: TrainOptions, msi: Scene | Non
         "options": asdict(options),
     }
     if msi is not None:
-        centres = None if msi.wavelengths is None else [float(nm) for nm in msi.wavelengths]
-        shape = list(msi.pixels.shape)
         facts["msi"] = {
             "name": msi.name,
             "source": msi.source,
             "peak": msi.peak,
-            "shape": shape,
-            "wavelengths": centres,
+            "shape": list(msi.pixels.shape),
+            "wavelengths": None if msi.wavelengths is None else [float(nm) for nm in msi.wavelengths],
+            "response": None if response is None else asdict(response),
         }
     return facts
 

@@ -59,7 +59,7 @@ class ToyDistillation(Objective):
 
     def __init__(self, teacher: Network) -> None:
         super().__init__()
-        self.teacher, self.weight = teacher, nn.Parameter(torch.tensor(0.89))
+        self.teacher, self.weight = teacher, nn.Parameter(torch.tensor(0.899))
         self.frozen = nn.Parameter(torch.ones(3), requires_grad=False)
         self.register_buffer("steps", torch.tensor(0.0))
 
