@@ -10,8 +10,9 @@ from torch.utils.data import Dataset, Sampler
 from .data.patches import SuperResolutionPatches, dihedral
 
 
-class CachedPatches(Dataset[tuple[Tensor, Tensor]]):
-    """Training patches whose LR images are made once: making them anew takes longer than cutting the patches.
+class CachedPatches(Dataset[tuple[Tensor, ...]]):
+    """Training patches (LR, HR), or (LR, HR, MSI), whose LR images are made once: making them anew takes longer
+    than cutting the patches.
 
     With `augment`, sample i is patch i // 8 in orientation i % 8, as `SuperResolutionPatches` enumerates them.
     """
@@ -25,15 +26,15 @@ class CachedPatches(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.patches) * self.elements
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         patch, element = divmod(index, self.elements)
+        reference = self.patches.crop(patch)
         if (lowres := self.lowres.get(patch)) is None:
-            lowres, reference = self.patches[patch]
+            lowres = self.patches.lowres(reference)
             if (len(self.lowres) + 1) * lowres.nbytes <= self.LIMIT:
                 self.lowres[patch] = lowres
-        else:
-            reference = self.patches.crop(patch)
-        return dihedral(lowres, element), dihedral(reference, element)
+        images = (lowres, reference, *self.patches.crop_msi(patch))
+        return tuple(dihedral(image, element) for image in images)
 
     def where(self, index: int) -> tuple[int, int, int]:
         """Row and column of a sample's patch in the scene, and its orientation (see `dihedral`)."""

@@ -15,12 +15,16 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 
+import lkops
+
 from . import _state
 from ._log import TERMS, VALIDATED, Log
 from ._module import Module
 from ._prepare import Validation
 from .metrics import mpsnr, sam
-from .models import load_model_and_extra, save_model
+from .models import LKCANet, Network, load_model_and_extra, save_model
+from .models.registry import enlarge
+from .objectives import Batch
 from .training import BEST, LAST, LOG
 
 
@@ -85,12 +89,13 @@ class Keeper(pl.Callback):
             board = self.out / "tensorboard" if self.options.tensorboard else None
             size = None if fresh else self.state.log_bytes
             # steps that an interrupted run logged after its state are done again, and logged again
-            self.log = Log(self.out / LOG, pl_module.teacher is not None, size, board, self.state.step)
+            self.log = Log(self.out / LOG, pl_module.objective.terms, size, board, self.state.step)
             pl_module.log_file = self.log
         if fresh:
             self.validate(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
+        self.module.objective.after_step()
         self.state.step = step = self.module.batches.start + trainer.global_step
         if step % self.options.validate_every == 0 or step == self.total:
             self.validate(trainer, "steps" if step == self.total else None)
@@ -118,6 +123,8 @@ class Keeper(pl.Callback):
         if not trainer.is_global_zero:
             return  # the others wait in the next step
         step, state = self.state.step, self.state
+        if not state.history and not isinstance(self.module.model, LKCANet):  # which starts as bicubic
+            state.bicubic = self.scores(trainer, bicubic=True)
         values = self.scores(trainer)
         if not abs(values["loss"]) < float("inf"):
             raise FloatingPointError(f"the loss of the validation is {values['loss']} after step {step}")
@@ -129,22 +136,31 @@ class Keeper(pl.Callback):
             state.best = state.history[-1]
         self.save(trainer)
         if self.show:
-            first = self.history[0]
+            first = self.bicubic
             rates = f"{self.clock.seconds:.0f} s, loss {values['loss']:.5f}"
             quality = f"validation MPSNR {values['mpsnr']:.3f} dB ({values['mpsnr'] - first['mpsnr']:+.3f})"
             angle = f"SAM {values['sam']:.3f}° ({values['sam'] - first['sam']:+.3f} to bicubic)"
             print(f"step {step}: {rates}, {quality}, {angle}", file=sys.stderr, flush=True)
 
-    def scores(self, trainer: pl.Trainer) -> dict[str, float]:
-        """Losses and metrics, means over the images."""
+    @property
+    def bicubic(self) -> dict[str, float]:
+        """What bicubic scores."""
+        return self.state.bicubic or self.history[0]
+
+    def scores(self, trainer: pl.Trainer, bicubic: bool = False) -> dict[str, float]:
+        """Losses and metrics, means over the images; of the network or of bicubic."""
         model, plugin = self.module.model, trainer.precision_plugin
         totals, images = dict.fromkeys(VALIDATED, 0.0), 0
         model.eval()
-        for lowres, target in self.validation:
-            lowres, target = lowres.to(self.module.device), target.to(self.module.device)
+        for images_of in self.validation:
+            lowres, target, msi = Batch(*(image.to(self.module.device) for image in images_of))
             with torch.no_grad(), plugin.forward_context():
                 # 64-true and bf16-true: the weights have another type than the image
-                prediction = model(plugin.convert_input(lowres)).to(target.dtype)
+                if bicubic:
+                    prediction = lkops.bicubic_upsample(lowres, scale=model.scale)
+                else:
+                    lowres, msi = plugin.convert_input((lowres, msi))
+                    prediction = enlarge(model, lowres, msi).to(target.dtype)
                 terms = self.module.loss(prediction, target)
             values = dict(zip(TERMS, (float(term) for term in terms), strict=True))
             if not abs(values["loss"]) < float("inf"):
@@ -163,26 +179,34 @@ class Keeper(pl.Callback):
         state = self.state
         state.seconds, state.log_bytes = self.clock.seconds, self.log.keep()
         state.model = self.module.model.state_dict()
+        state.objective = self.module.objective.state()
         state.moments = trainer.optimizers[0].state_dict()["state"]
+        learned = enumerate(self.module.trained())
+        state.still = [i for i, p in learned if state.step and p.requires_grad and i not in state.moments]
         state.scaler = trainer.precision_plugin.state_dict()
         _state.write(self.out / _state.STATE, state)
         self.checkpoints()
 
-    def checkpoints(self, names: tuple[str, ...] = (BEST, LAST)) -> None:
-        """`last`, and `best` where this step is the best."""
+    def checkpoints(self, name: str | None = None) -> None:
+        """`last`, and `best` and its companions where this step is the best; or one of them."""
         extra = {**self.facts, "step": self.state.step, "validation": self.state.history[-1]}
-        for name in names:
-            if name == LAST or self.state.best["step"] == self.state.step:
-                save_model(self.module.model, self.out / name, extra=extra)
+        for file, network in self.networks().items():
+            if name in (None, file) and (file == LAST or self.state.best["step"] == self.state.step):
+                save_model(network, self.out / file, extra=extra)
+
+    def networks(self) -> dict[str, Network]:
+        """What is saved under which name, in order."""
+        more = {f"{name}.safetensors": network for name, network in self.module.objective.companions().items()}
+        return {BEST: self.module.model, **more, LAST: self.module.model}
 
     def repair(self) -> None:
         """Write the checkpoints of the state that a killed run did not come to write."""
-        wanted = {BEST: self.state.best["step"], LAST: self.state.step}
-        for name, step in wanted.items():
+        for name in self.networks():
+            step = self.state.step if name == LAST else self.state.best["step"]
             if _step_of(self.out / name) != step:
                 if step != self.state.step:
                     raise ValueError(f"{self.out / name} is not the checkpoint of step {step:g} that the run had kept")
-                self.checkpoints((name,))
+                self.checkpoints(name)
 
     def note(self, number: int, _: Any) -> None:
         self.flag.fill_(True)
@@ -232,7 +256,7 @@ class Bar(RichProgressBar):
         items: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
         items.pop("v_num", None)
         if self.keeper.history:
-            latest, first = self.keeper.history[-1], self.keeper.history[0]
+            latest, first = self.keeper.history[-1], self.keeper.bicubic
             items["MPSNR"] = f"{latest['mpsnr']:.3f} ({latest['mpsnr'] - first['mpsnr']:+.3f})"
             items["SAM"] = f"{latest['sam']:.3f} ({latest['sam'] - first['sam']:+.3f})"
         return items

@@ -22,20 +22,19 @@ from ._log import check as check_log
 from ._module import Clock, Module
 from ._options import TrainOptions
 from ._prepare import Material
-from .distillation import Distillation
-from .models import LKCANet
+from .models import Network
+from .objectives import Objective
 from .training import BEST, LAST, LOG, TrainResult
 
 
 def fit(
-    model: LKCANet,
+    model: Network,
+    objective: Objective,
     material: Material,
     options: TrainOptions,
     out: Path,
     facts: dict[str, Any],
     state: _state.State,
-    teacher: LKCANet | None = None,
-    distillation: Distillation | None = None,
 ) -> TrainResult:
     """Run the training that `training` prepared, from `state` on: of step 0, or what an interrupted run left."""
     samples = CachedPatches(material.patches, options.augment)
@@ -44,11 +43,10 @@ def fit(
     steps, start = total or 100_000_000, state.step
     clock = Clock(total, options.max_minutes)
     batches = Batches(len(samples), options.batch_size, steps, options.seed, start, options.devices)
-    if teacher is not None:  # a copy of its own, which nothing outside sees trained, moved or converted
-        teacher = teacher.fold().cpu().eval().requires_grad_(False)
     if state.model:
         model.to(next(iter(state.model.values())).dtype).load_state_dict(state.model)
-    module = Module(model, options, clock, samples, batches, teacher, distillation)
+        objective.restore(state.objective)
+    module = Module(model, options, clock, samples, batches, objective)
     if state.moments:
         module.moments = {**state.moments}
     keeper = Keeper(module, material.validation, out, facts, state, total)
@@ -57,6 +55,7 @@ def fit(
         keeper.repair()
     if state.ended_by is not None:
         model.eval()
+        objective.eval()
         return _result(state, out, start)
     callbacks: list[pl.Callback] = [keeper]
     bar = options.progress and sys.stderr.isatty()
@@ -91,16 +90,19 @@ def fit(
             raise _error_of(error) from error
         finally:
             model.cpu().eval()
+            objective.cpu().eval()
     if options.devices > 1:  # it is the other processes that know
         state = _state.read(out / _state.STATE)
         model.load_state_dict(state.model)
+        objective.restore(state.objective)
     if keeper.interrupted and state.ended_by is None:
         raise KeyboardInterrupt(f"{out / LAST} holds step {state.step}")
     return _result(state, out, start)
 
 
 def _result(state: _state.State, out: Path, start: int) -> TrainResult:
-    terms = [{key: value for key, value in entry.items() if key != "step"} for entry in (state.history[0], state.best)]
+    entries = (state.bicubic or state.history[0], state.best)
+    terms = [{key: value for key, value in entry.items() if key != "step"} for entry in entries]
     assert state.ended_by is not None
     return TrainResult(
         best=out / BEST,

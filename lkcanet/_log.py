@@ -7,8 +7,7 @@ from typing import Any
 
 from ._optional import require
 
-TERMS = ("loss", "l1", "sam_loss", "gradient")
-KD_TERMS = ("kd", "kd_cosine", "kd_sam", "kd_gradient", "decay")
+TERMS = ("loss", "l1", "sam_loss", "gradient")  # of a validation: H and its parts
 VALIDATED = (*TERMS, "mpsnr", "sam")
 
 
@@ -20,7 +19,7 @@ class Log:
 
     Args:
         path: the file.
-        distils: with the columns of distillation.
+        terms: of the objective besides the loss: columns.
         size: bytes of the file to keep, when a run goes on; None starts anew.
         tensorboard: a folder for TensorBoard's files too, or None.
         step: what TensorBoard holds of later steps is marked as void.
@@ -29,8 +28,10 @@ class Log:
         ValueError: the file is shorter than `size`.
     """
 
-    def __init__(self, path: Path, distils: bool, size: int | None, tensorboard: Path | None, step: int) -> None:
-        columns = ["step", "epoch", "learning_rate", *TERMS, *(KD_TERMS if distils else ())]
+    def __init__(
+        self, path: Path, terms: tuple[str, ...], size: int | None, tensorboard: Path | None, step: int
+    ) -> None:
+        columns = ["step", "epoch", "learning_rate", "loss", *terms]
         columns += [f"validation_{name}" for name in VALIDATED]
         if size is not None:
             check(path, size)

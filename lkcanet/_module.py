@@ -1,4 +1,4 @@
-"""What Lightning trains: the losses of a step, the optimizer, and the checks that keep weights finite."""
+"""What Lightning trains: the objective of a step, the optimizer, and the checks that keep weights finite."""
 
 import copy
 import sys
@@ -12,9 +12,10 @@ from torch import Tensor
 from ._batches import Batches, CachedPatches, mixed
 from ._log import Log
 from ._options import TrainOptions
-from .distillation import Distillation
-from .losses import HLoss, KDLoss, decay, h_loss, kd_loss
-from .models import LKCANet
+from .data.multispectral import with_noise
+from .losses import HLoss, h_loss
+from .models import Network
+from .objectives import Batch, Objective, objective_for
 
 SHOWN = 16  # patches of a batch that an error names
 
@@ -39,66 +40,43 @@ class Clock:
 
 
 class Module(pl.LightningModule):
-    """The H loss of a network, with a teacher the distillation loss as well, and Adam.
+    """The objective of a network, the H loss by default, and Adam.
 
     Nothing that it does in a step depends on the steps before, but through the weights and Adam's moments: the learning
-    rate, the batch and the draws of drop path follow from the number of the step.
+    rate, the batch and the draws of noise and drop path follow from the number of the step.
     """
 
     def __init__(
         self,
-        model: LKCANet,
+        model: Network,
         options: TrainOptions,
         clock: Clock,
         samples: CachedPatches,
         batches: Batches,
-        teacher: LKCANet | None = None,
-        distillation: Distillation | None = None,
+        objective: Objective | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.teacher = model, teacher
-        self.options, self.clock, self.distillation = options, clock, distillation or Distillation()
-        self.samples, self.batches = samples, batches
+        self.model = model
+        self.objective = objective_for(model, options) if objective is None else objective
+        self.options, self.clock, self.samples, self.batches = options, clock, samples, batches
         self.moments: dict[int, Any] | None = None  # Adam's state to start from
         self.log_file: Log | None = None  # in the process that writes
         self.train()
 
     def __reduce__(self) -> Any:
         """For processes of several devices: modules with normalised weights can't be pickled themselves."""
-        networks = [
-            None if network is None else (network.config, network.state_dict())
-            for network in (self.model, self.teacher)
-        ]
-        rest = (self.options, self.clock, self.samples, self.batches, self.distillation, self.moments)
-        return _rebuild, (*networks, *rest)
+        network = (type(self.model), self.model.config, self.model.state_dict())
+        rest = (self.options, self.clock, self.samples, self.batches, self.objective)
+        return _rebuild, (network, self.moments, *rest)
 
-    def train(self, mode: bool = True) -> "Module":
-        super().train(mode)
-        if self.teacher is not None:
-            self.teacher.eval()
-        return self
+    def trained(self) -> list[torch.nn.Parameter]:
+        """What Adam gets, in order: the network's parameters, and those of the objective that learn."""
+        return trained(self.model, self.objective)
 
     def loss(self, prediction: Tensor, target: Tensor) -> HLoss:
+        """H, by which networks of all kinds are validated."""
         weights = {"sam_weight": self.options.sam_weight, "gradient_weight": self.options.gradient_weight}
         return h_loss(prediction, target, **weights)
-
-    def losses(self, lowres: Tensor, target: Tensor) -> tuple[HLoss, KDLoss | None]:
-        """H of the student, and KD between it and the teacher where there is one."""
-        if self.teacher is None:
-            return self.loss(self.model(lowres), target), None
-        features = self.distillation.on == "features"
-        with torch.no_grad():
-            example = self.teacher.upsampled(lowres)[0] if features else self.teacher(lowres)
-        # the student's conv runs once, also where F_UP and I_SR are both needed
-        compared, image = self.model.upsampled(lowres) if features else (self.model(lowres),) * 2
-        kd = kd_loss(
-            compared,
-            example,
-            cosine_weight=self.distillation.cosine_weight,
-            sam_weight=self.distillation.sam_weight,
-            gradient_weight=self.distillation.gradient_weight,
-        )
-        return self.loss(image, target), kd
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         step = self.batches.start + index
@@ -112,14 +90,9 @@ class Module(pl.LightningModule):
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         step = self.batches.start + index
-        h, kd = self.losses(*batch)
-        terms, total = {"l1": h.l1, "sam_loss": h.sam, "gradient": h.gradient}, h.total
-        facts: dict[str, float] = {"epoch": self.batches.epoch(step)}
-        if kd is not None:
-            facts["decay"] = decay(self.batches.passes(step), self.distillation.decay, self.distillation.frequency)
-            total = total + facts["decay"] * self.distillation.alpha * kd.total
-            terms |= {"kd": kd.total, "kd_cosine": kd.cosine, "kd_sam": kd.sam, "kd_gradient": kd.gradient}
-        terms = {"loss": total, **terms}
+        given = self.objective(self.model, self._noisy(Batch(*batch)), self.batches.passes(step))
+        terms = {name: term for name, term in given.items() if isinstance(term, Tensor)}
+        facts = {"epoch": self.batches.epoch(step)} | {name: given[name] for name in given if name not in terms}
         mean = torch.stack([term.detach() for term in terms.values()])
         if self.trainer.world_size > 1:  # all processes must see what is not finite, or the others would wait forever
             mean = self.trainer.strategy.reduce(mean, reduce_op="mean")
@@ -131,13 +104,22 @@ class Module(pl.LightningModule):
             rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
             self.log_file.row(step + 1, {**facts, "learning_rate": rate, **values})
         self.log("loss", values["loss"], prog_bar=True, logger=False)
-        return total
+        return terms["loss"]
+
+    def _noisy(self, batch: Batch) -> Batch:
+        """With the noise of the options: other draws in every step, the same in every run."""
+        lowres, msi = batch.lowres, batch.msi
+        if self.options.snr is not None:
+            lowres = with_noise(lowres, self.options.snr)
+        if self.options.msi_snr is not None and msi is not None:
+            msi = with_noise(msi, self.options.msi_snr)
+        return Batch(lowres, batch.target, msi)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """No step with a gradient that is not finite: it would spoil every weight."""
         if self.options.precision == "16-mixed":
             return  # float16 overflows now and then; its scaler leaves such steps out
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in self.trained() if parameter.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if not norm < float("inf"):
             step = self.batches.start + self.trainer.global_step
@@ -153,24 +135,22 @@ class Module(pl.LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.options.learning_rate)
+        optimizer = torch.optim.Adam(self.trained(), lr=self.options.learning_rate)
         if self.moments is not None:
             # copied: what was sent to several processes lies in memory that they share
             optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(self.moments)})
         return optimizer
 
 
-def _rebuild(student: Any, teacher: Any, options: Any, clock: Any, samples: Any, batches: Any, *rest: Any) -> Module:
-    networks = []
-    for parts in (student, teacher):
-        network = None
-        if parts is not None:
-            network = LKCANet(**parts[0])
-            network.load_state_dict(parts[1])
-        networks.append(network)
-    distillation, moments = rest
-    if networks[1] is not None:
-        networks[1].requires_grad_(False)
-    module = Module(networks[0], options, clock, samples, batches, networks[1], distillation)  # type: ignore[arg-type]
+def trained(model: Network, objective: Objective) -> list[torch.nn.Parameter]:
+    """See `Module.trained`."""
+    return [*model.parameters(), *(parameter for parameter in objective.parameters() if parameter.requires_grad)]
+
+
+def _rebuild(network: tuple[type[Network], dict[str, Any], dict[str, Tensor]], moments: Any, *rest: Any) -> Module:
+    kind, config, weights = network
+    model = kind(**config)
+    model.load_state_dict(weights)
+    module = Module(model, *rest)
     module.moments = moments
     return module

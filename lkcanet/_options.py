@@ -23,6 +23,10 @@ class TrainOptions:
         learning_rate, final_learning_rate: of Adam, first and last.
         sam_weight, gradient_weight: of the H loss.
         augment: the eight rotations and reflections.
+        psf_sigma: width in pixels of the Gaussian point spread function that the LR images are made with, see
+            `lkcanet.data.multispectral.gaussian_downsample`; None makes them by the MATLAB-exact bicubic.
+        snr, msi_snr: dB of white Gaussian noise that is added to the LR images, and to those of a multispectral image,
+            in training only, drawn anew in every step; None adds none.
         gradient_clip: largest norm of all gradients together; None does not clip.
         precision: as Lightning's Trainer takes it: "32-true", "bf16-mixed", ...
         validate_every: steps between validations; each one writes checkpoints.
@@ -54,6 +58,9 @@ class TrainOptions:
     sam_weight: float = 0.5
     gradient_weight: float = 0.1
     augment: bool = True
+    psf_sigma: float | None = None
+    snr: float | None = None
+    msi_snr: float | None = None
     gradient_clip: float | None = None
     precision: str = "32-true"
     validate_every: int = 200
@@ -80,7 +87,7 @@ class TrainOptions:
             raise ValueError(
                 f"batch_size must be a multiple of devices, {self.devices}, which share a batch; got {self.batch_size}"
             )
-        for name in ("learning_rate", "final_learning_rate", "max_minutes", "gradient_clip"):
+        for name in ("learning_rate", "final_learning_rate", "max_minutes", "gradient_clip", "psf_sigma"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 < value < math.inf):
                 raise ValueError(f"{name} must be a positive finite number, got {value!r}")
@@ -89,6 +96,10 @@ class TrainOptions:
                 f"final_learning_rate must be at most learning_rate, {self.learning_rate:g}; "
                 f"got {self.final_learning_rate:g}"
             )
+        for name in ("snr", "msi_snr"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and abs(value) < math.inf):
+                raise ValueError(f"{name} must be a finite number of dB, got {value!r}")
         for name in ("sam_weight", "gradient_weight"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):

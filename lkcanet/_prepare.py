@@ -8,28 +8,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.degrade import bicubic_downsample
+from .data.multispectral import degraded
 from .data.patches import SuperResolutionPatches
 from .data.scenes import Scene
 from .data.splits import Rect, Split, valid_patches
-from .models import LKCANet
+from .models import Network
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Batches of (LR, HR), (N, B, h, w) and (N, B, r h, r w): one block as it is, or patches, a few at a time."""
+    """Batches of (LR, HR), (N, B, h, w) and (N, B, r h, r w), or (LR, HR, MSI): one block as it is, or patches, a few
+    at a time."""
 
-    block: tuple[Tensor, Tensor] | None
+    block: tuple[Tensor, ...] | None
     patches: SuperResolutionPatches | None
     batch_size: int
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         if self.block is not None:
             yield self.block
         elif self.patches is not None:
             for first in range(0, len(self.patches), self.batch_size):
-                pairs = [self.patches[i] for i in range(first, min(first + self.batch_size, len(self.patches)))]
-                yield torch.stack([pair.lowres for pair in pairs]), torch.stack([pair.reference for pair in pairs])
+                samples = [self.patches[i] for i in range(first, min(first + self.batch_size, len(self.patches)))]
+                yield tuple(torch.stack(images) for images in zip(*samples, strict=True))
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,20 @@ class Material:
     validation: Validation
 
 
-def prepare(model: LKCANet, scene: Scene, split: Split, batch_size: int) -> Material:
+def prepare(
+    model: Network,
+    scene: Scene,
+    split: Split,
+    batch_size: int,
+    msi: Scene | None = None,
+    psf_sigma: float | None = None,
+) -> Material:
     """Check that network, scene and split fit each other; see `training.train` for the errors."""
     if scene.bands != model.bands:
         raise ValueError(f"the network takes {model.bands} bands, the scene {scene.name!r} has {scene.bands}")
+    check_msi(model, msi, scene.size)
+    if msi is not None and msi.valid is not None:
+        scene = replace(scene, valid=msi.valid if scene.valid is None else scene.valid & msi.valid)
     if tuple(split.shape) != scene.size:
         raise ValueError(f"the split is of a scene of {split.shape} pixels, {scene.name!r} has {scene.size}")
     if split.patch % model.scale:
@@ -57,26 +68,48 @@ def prepare(model: LKCANet, scene: Scene, split: Split, batch_size: int) -> Mate
         )
     in_patches = split.validation is None or _holds_invalid(scene, split.validation)
     split, left_out = _without_invalid(scene, split, in_patches)
-    _check_finite(scene, split.train_origins, split.patch, "training")
-    side = split.patch // model.scale
-    patches = SuperResolutionPatches(scene, scale=model.scale, lr_size=side, origins=split.train_origins)
+    for read in (scene, msi):
+        _check_finite(read, split.train_origins, split.patch, "training")
+    given: dict[str, Any] = {"scale": model.scale, "lr_size": split.patch // model.scale}
+    given |= {"psf_sigma": psf_sigma, "msi": msi}
+    patches = SuperResolutionPatches(scene, **given, origins=split.train_origins)
     if in_patches:
-        _check_finite(scene, split.validation_origins, split.patch, "validation")
-        held = SuperResolutionPatches(scene, scale=model.scale, lr_size=side, origins=split.validation_origins)
+        for read in (scene, msi):
+            _check_finite(read, split.validation_origins, split.patch, "validation")
+        held = SuperResolutionPatches(scene, **given, origins=split.validation_origins)
         return Material(split, left_out, patches, Validation(None, held, batch_size))
-    return Material(split, left_out, patches, Validation(_block(scene, split, model.scale), None, batch_size))
-
-
-def _block(scene: Scene, split: Split, scale: int) -> tuple[Tensor, Tensor]:
-    """The validation block as (LR, HR), cropped to whole LR pixels."""
     assert split.validation is not None
-    rows, columns = split.validation.slices
+    block, *more = (_block(read, split.validation, model.scale) for read in (scene, msi) if read is not None)
+    images = (degraded(block, model.scale, psf_sigma), block, *more)
+    return Material(split, left_out, patches, Validation(images, None, batch_size))
+
+
+def check_msi(model: Network, msi: Scene | None, size: tuple[int, int]) -> None:
+    """Raise a ValueError where the network and the multispectral scene for results of `size` don't fit each other."""
+    if msi is None:
+        if model.msi_bands:
+            raise ValueError(f"the network fuses an MSI of {model.msi_bands} bands with the scene, and there is none")
+        return
+    if not model.msi_bands:
+        raise ValueError(f"the network ({model.kind}) takes no MSI, got {msi.name!r} of {msi.bands} bands")
+    if msi.bands != model.msi_bands:
+        raise ValueError(f"the network takes an MSI of {model.msi_bands} bands, {msi.name!r} has {msi.bands}")
+    if msi.size != tuple(size):
+        raise ValueError(
+            f"the MSI must be of {size[0]} x {size[1]} pixels, {model.scale} times the low-resolution image's; "
+            f"{msi.name!r} has {msi.size[0]} x {msi.size[1]}"
+        )
+
+
+def _block(scene: Scene, rect: Rect, scale: int) -> Tensor:
+    """The validation block (1, B, H, W), cropped to whole LR pixels."""
+    rows, columns = rect.slices
     highres = torch.tensor(np.asarray(scene.pixels[:, rows, columns])).unsqueeze(0)
     height, width = (size // scale * scale for size in highres.shape[-2:])
     highres = highres[..., :height, :width].contiguous()
     if not highres.isfinite().all():
         raise ValueError("the validation block holds NaN or infinite pixels")
-    return bicubic_downsample(highres, scale), highres
+    return highres
 
 
 def _holds_invalid(scene: Scene, rect: Rect) -> bool:
@@ -99,8 +132,10 @@ def _without_invalid(scene: Scene, split: Split, validates_on_patches: bool) -> 
     return replace(split, **kept), left_out
 
 
-def _check_finite(scene: Scene, origins: np.ndarray, patch: int, part: str) -> None:
+def _check_finite(scene: Scene | None, origins: np.ndarray, patch: int, part: str) -> None:
     """No patch may hold NaN or infinity. Patches overlap: every pixel of theirs is read once, and no other."""
+    if scene is None:
+        return
     windows = [(slice(row, row + patch), slice(column, column + patch)) for row, column in origins.tolist()]
     read: np.ndarray = np.zeros(scene.size, bool)
     bad: np.ndarray = np.zeros(scene.size, bool)

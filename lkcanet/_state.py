@@ -38,15 +38,19 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)  # of 16-mixed
     model: dict[str, Tensor] = field(default_factory=dict)
     moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of Adam
+    objective: dict[str, Tensor] = field(default_factory=dict)  # what learns along
+    bicubic: dict[str, float] = field(default_factory=dict)  # its scores, where the fresh network is another
+    still: list[int] = field(default_factory=list)  # parameters that have had no gradient, and so no moments
 
 
 def write(path: Path, state: State) -> None:
     """Write the file, under its name only once complete."""
     tensors = {f"model.{key}": tensor for key, tensor in state.model.items()}
+    tensors |= {f"objective.{key}": tensor for key, tensor in state.objective.items()}
     for index, entries in state.moments.items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in entries.items()}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    facts = {key: value for key, value in vars(state).items() if key not in ("model", "moments")}
+    facts = {key: value for key, value in vars(state).items() if key not in ("model", "moments", "objective")}
     text = json.dumps(facts)
     metadata = {"format": _FORMAT, "state": text, "digest": digest(tensors, text)}
     data = require("safetensors.torch", extra="io").save(tensors, metadata)
@@ -77,8 +81,8 @@ def read(path: Path) -> State:
         raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {error}") from error
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
-        if kind == "model":
-            state.model[rest] = tensor
+        if kind in ("model", "objective"):
+            getattr(state, kind)[rest] = tensor
         else:
             index, _, name = rest.partition(".")
             state.moments.setdefault(int(index), {})[name] = tensor
@@ -105,11 +109,18 @@ def check_same(identity: dict[str, Any], before: dict[str, Any]) -> None:
         )
 
 
-def check_fits(path: Path, state: State, model: torch.nn.Module, total: int | None) -> None:
+def check_fits(
+    path: Path,
+    state: State,
+    model: torch.nn.Module,
+    total: int | None,
+    learned: list[torch.nn.Parameter],
+    objective: Mapping[str, Tensor],
+) -> None:
     """Raise a ValueError where a state that is whole and of this run can't have been left by it, as by another version
     or a changed file: a run that went on with half of it would end with other weights, and say nothing."""
-    weights, trained = model.state_dict(), {i: p for i, p in enumerate(model.parameters()) if p.requires_grad}
-    expected = set(trained) if state.step else set()
+    weights, trained = model.state_dict(), {i: p for i, p in enumerate(learned) if p.requires_grad}
+    expected = set(trained) - set(state.still) if state.step else set()
     steps = [entry.get("step") for entry in state.history if isinstance(entry, dict)]
     wrong = ""
     if type(state.step) is not int or not 0 <= state.step <= (state.step if total is None else total):
@@ -118,6 +129,10 @@ def check_fits(path: Path, state: State, model: torch.nn.Module, total: int | No
         wrong = "its history of validations is not that of its step"
     elif {key: tensor.shape for key, tensor in state.model.items()} != {key: weights[key].shape for key in weights}:
         wrong = "its weights are not those of the network"
+    elif {key: tensor.shape for key, tensor in state.objective.items()} != {
+        key: tensor.shape for key, tensor in objective.items()
+    }:
+        wrong = "what it holds of the objective is not what this one learns"
     elif state.moments.keys() != expected and (state.moments or not state.scaler):  # 16-mixed skips first steps
         wrong = "its moments of Adam are not those of the network"
     elif any(

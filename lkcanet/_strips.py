@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .models import LKCANet
+from .models import LKCANet, Network
+from .models.registry import enlarge as forward
 
 STRIP_BYTES = 128 << 20  # of output: small beside the features of an image for which it matters, large for a kernel
 _LEAST_ROWS = 8  # of the low-resolution image: at each end a strip computes `halo` rows in vain
@@ -15,8 +16,8 @@ Report = Callable[[float, str], None]
 Put = Callable[[int, Tensor], None]
 
 
-def enlarge(folded: LKCANet, image: Tensor, put: Put, report: Report) -> None:
-    """Run head and blocks on the whole image, then the upsampler strip by strip.
+def enlarge(folded: Network, image: Tensor, put: Put, report: Report, msi: Tensor | None = None) -> None:
+    """Run head and blocks on the whole image, then the upsampler strip by strip; a network of another kind as a whole.
 
     The strips are those of the whole output, bit for bit: each is made with as many rows beyond its own as conv and
     bicubic read, and the border is treated as a border only where the image has one.
@@ -27,10 +28,19 @@ def enlarge(folded: LKCANet, image: Tensor, put: Put, report: Report) -> None:
         put: called as put(row, strip) with the strip (N, B, h, r W) that begins at this row of the output, from top to
             bottom; it may overwrite the strip.
         report: called as report(share, what) after each part, with the share of the multiply-adds that are done.
+        msi: (N, b, r H, r W) for a network that fuses.
 
     Raises:
         ValueError: NaN or infinite pixels.
     """
+    if not isinstance(folded, LKCANet):
+        for what, given in (("image", image), ("MSI", msi)):
+            if given is not None and not given.isfinite().all():
+                raise ValueError(f"the {what} holds NaN or infinite pixels")
+        report(0.0, "the whole image")
+        put(0, forward(folded, image, msi))
+        report(1.0, "done")
+        return
     costs = [_cost(folded.head), *map(_cost, folded.blocks), _cost(folded.upsample)]
     done, total = 0, sum(costs)
     features = folded.head(image)

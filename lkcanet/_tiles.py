@@ -9,7 +9,7 @@ from torch import Tensor
 
 from . import _strips
 from ._strips import Report
-from .models import LKCANet
+from .models import Network
 
 DEFAULT_OVERLAP = 32  # about the reach of one block, 31: beyond it what a tile does not see acts through two or more
 
@@ -63,7 +63,7 @@ def weights(places: Sequence[Span], scale: int) -> list[Tensor]:
 
 
 def enlarge(
-    folded: LKCANet,
+    folded: Network,
     image: Tensor,
     out: Tensor,
     rows: int,
@@ -71,19 +71,22 @@ def enlarge(
     overlap: int,
     report: Report,
     release: Callable[[], None] | None = None,
+    msi: Tensor | None = None,
 ) -> None:
-    """Run the network on each tile of `image` (N, B, H, W) and add the weighted results to `out`, which is zero;
-    `release` as for `_strips.write`."""
+    """Run the network on each tile of `image` (N, B, H, W), and of `msi` where it fuses, and add the weighted results
+    to `out`, which is zero; `release` as for `_strips.write`."""
     scale, parameter = folded.scale, next(folded.parameters())
     heights, widths = spans(image.shape[2], rows, overlap), spans(image.shape[3], columns, overlap)
     row_weights, column_weights = weights(heights, scale), weights(widths, scale)
     tiles = [(row, column) for row in range(len(heights)) for column in range(len(widths))]
     for index, (row, column) in enumerate(tiles):
         (top, bottom), (left, right) = heights[row], widths[column]
-        place = out[:, :, scale * top : scale * bottom, scale * left : scale * right]
+        enlarged = (slice(None), slice(None), slice(scale * top, scale * bottom), slice(scale * left, scale * right))
+        place = out[enlarged]
         add = partial(_add, place, row_weights[row].to(out.device), column_weights[column].to(out.device), release)
         tile = image[:, :, top:bottom, left:right].to(parameter.device, parameter.dtype).contiguous()
-        _strips.enlarge(folded, tile, add, partial(_part, report, index, len(tiles)))
+        sharp = None if msi is None else msi[enlarged].to(parameter.device, parameter.dtype).contiguous()
+        _strips.enlarge(folded, tile, add, partial(_part, report, index, len(tiles)), sharp)
 
 
 def _add(

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from .models import LKCANet
+from .models import LKCANet, Network
 
 __all__ = ["Distillation", "check_pair"]
 
@@ -54,10 +54,17 @@ class Distillation:
             raise ValueError(f"frequency must be a positive finite number of epochs, got {self.frequency!r}")
 
 
-def check_pair(student: LKCANet, teacher: LKCANet) -> None:
+def check_pair(student: Network, teacher: Network, distillation: Distillation) -> None:
     """Raise a ValueError where the teacher can't teach the student: their images must have one shape."""
     if teacher is student:
         raise ValueError("teacher and student are the same object: the teacher must stay as it is")
+    for what, network in (("student", student), ("teacher", teacher)):
+        if network.msi_bands:
+            raise ValueError(
+                f"the {what} ({network.kind}) fuses an MSI: networks that do train with their own objective"
+            )
+        if distillation.on == "features" and not isinstance(network, LKCANet):
+            raise ValueError(f"on='features' needs two LKCA-Nets, the {what} is {network.kind}: give on='image'")
     for name in ("bands", "scale"):
         ours, theirs = getattr(student, name), getattr(teacher, name)
         if ours != theirs:

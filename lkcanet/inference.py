@@ -11,7 +11,7 @@ from torch.nn.utils import parametrize
 from . import _graphs, _strips, _tiles
 from ._memory import Memory, memory, reach
 from ._optional import require
-from .models import LKCANet
+from .models import Network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +25,10 @@ Image = TypeVar("Image", "Scene", Tensor, "np.ndarray")
 
 
 def super_resolve(
-    model: LKCANet,
+    model: Network,
     image: Image,
     *,
+    msi: Image | None = None,
     out: str | os.PathLike[str] | None = None,
     tile: tuple[int, int] | None = None,
     overlap: int | None = None,
@@ -46,9 +47,13 @@ def super_resolve(
     of it, by weights that add up to 1; where each channel's gate were constant and a quarter of `overlap` at least the
     reach, the result would be that of the whole image.
 
+    Networks of other kinds than LKCA-Net run as a whole, without strips: `memory` and `reach` don't know them.
+
     Args:
         model: any mode, on any device.
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
+        msi: the multispectral image that a fusion network takes besides, of the same kind as `image` and `model.scale`
+            times its rows and columns, divided by its own peak.
         out: an .npy file, in the layout of `lkcanet.data.write_scene`, into which a scene's result is written as it is
             made, so that it never is in memory as a whole. The file appears under its name only when complete; one that
             is there already is replaced then.
@@ -65,39 +70,47 @@ def super_resolve(
         not clipped.
 
     Raises:
-        TypeError: another kind of image, or one that is not floating; `out` for another kind than a scene.
-        ValueError: another number of axes or bands than the network takes, an empty image, NaN or infinite pixels, a
-            tile or overlap that is none, `out` that is not an .npy file.
+        TypeError: another kind of image, one that is not floating, or an `msi` of another kind; `out` for another kind
+            than a scene.
+        ValueError: another number of axes or bands than the network takes, an empty image, NaN or infinite pixels, an
+            MSI that is missing, not taken or of another size, a tile or overlap that is none, `out` that is not an .npy
+            file.
         FileNotFoundError: the folder of `out` does not exist.
         OSError: `out` can't be written; a disk that is too small is noticed before the work.
     """
     plan = None if tile is None else _tiles.check(tile, overlap)
     if tile is None and overlap is not None:
         raise ValueError(f"overlap goes with tile only, got overlap {overlap!r} and no tile")
+    if msi is not None and not isinstance(msi, type(image)):
+        raise TypeError(f"msi must be a {type(image).__name__} as the image is, got {type(msi).__name__}")
     work = _Work(model, plan, progress or (lambda share, what: None))
     if isinstance(image, Tensor):
         _check_no_file(out, image)
-        return work.tensor(image)
+        assert msi is None or isinstance(msi, Tensor)
+        return work.tensor(image, msi)
     np = require("numpy", extra="io")
     if isinstance(image, np.ndarray):
         _check_no_file(out, image)
         if image.dtype.kind != "f":
             raise TypeError(f"image must be floating, got {image.dtype}: divide counts by their peak first")
         # torch warns of arrays that can't be written to, and can't wrap some strides
-        array: Any = work.tensor(torch.from_numpy(np.require(image, requirements=["C", "W"]))).numpy()
+        given = [torch.from_numpy(np.require(a, requirements=["C", "W"])) for a in (image, msi) if a is not None]
+        array: Any = work.tensor(*given).numpy()
         return array
     from .data.scenes import Scene
 
     if not isinstance(image, Scene):
         raise TypeError(f"image must be a Scene, a tensor or an array, got {type(image).__name__}")
-    lowres = image.tensor()
+    assert msi is None or isinstance(msi, Scene)
+    lowres, sharp = image.tensor(), None if msi is None else msi.tensor()
     if out is None:
-        return image.enlarged(work.tensor(lowres)[0].numpy(), model.scale)
+        return image.enlarged(work.tensor(lowres, sharp)[0].numpy(), model.scale)
     _check(model, "image", lowres)
+    _check_msi(model, lowres, sharp)
     from ._mapped import mapped_npy
 
     with mapped_npy(out, image, model.scale) as mapped:
-        work.into(lowres, torch.from_numpy(mapped.pixels).unsqueeze(0), mapped.release)
+        work.into(lowres, torch.from_numpy(mapped.pixels).unsqueeze(0), sharp, mapped.release)
     return mapped.scene()
 
 
@@ -109,22 +122,24 @@ def _check_no_file(out: Any, image: Any) -> None:
 class _Work:
     """A folded network, how the image is cut, and whom to tell."""
 
-    def __init__(self, model: LKCANet, plan: tuple[int, int, int] | None, progress: Progress) -> None:
+    def __init__(self, model: Network, plan: tuple[int, int, int] | None, progress: Progress) -> None:
         self.model, self.plan, self.progress = model, plan, progress
 
-    def tensor(self, image: Tensor) -> Tensor:
+    def tensor(self, image: Tensor, msi: Tensor | None = None) -> Tensor:
         """The image's kind of tensor."""
         _check(self.model, "image", image)
+        _check_msi(self.model, image, msi)
         batch = image if image.dim() == 4 else image.unsqueeze(0)
+        sharp = msi if msi is None or msi.dim() == 4 else msi.unsqueeze(0)
         scale = self.model.scale
         # not made in inference mode: such a tensor could not be used in training later. Tiles are added up; otherwise
         # no page of it is touched before the blocks' memory is free again
         new = batch.new_empty if self.plan is None else batch.new_zeros
         result = new((*batch.shape[:2], scale * batch.shape[2], scale * batch.shape[3]))
-        self.into(batch, result)
+        self.into(batch, result, sharp)
         return result if image.dim() == 4 else result[0]
 
-    def into(self, image: Tensor, out: Tensor, release: Callable[[], None] | None = None) -> None:
+    def into(self, image: Tensor, out: Tensor, msi: Tensor | None, release: Callable[[], None] | None = None) -> None:
         """Write the result of (N, B, H, W) into `out`, which is zero where tiles are added up.
 
         With `release`, `out` is a map of a file: it is written band by band, and `release` called after each.
@@ -137,12 +152,13 @@ class _Work:
 
         with torch.inference_mode():
             if self.plan is None:
-                _strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress)
+                sharp = None if msi is None else msi.to(parameter.device, parameter.dtype)
+                _strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress, sharp)
             else:
-                _tiles.enlarge(folded, image, out, *self.plan, self.progress, release)
+                _tiles.enlarge(folded, image, out, *self.plan, self.progress, release, msi)
 
 
-def _folded(model: LKCANet) -> LKCANet:
+def _folded(model: Network) -> Network:
     """A folded copy in eval mode: what is done to it never touches the caller's network. One that is so already
     needs no copy."""
     plain = not any(parametrize.is_parametrized(module) for module in model.modules())
@@ -157,7 +173,7 @@ class GraphedNetwork:
         input, output: the tensors that a replay reads and writes.
     """
 
-    def __init__(self, model: LKCANet, example: Tensor) -> None:
+    def __init__(self, model: Network, example: Tensor) -> None:
         self.model = model
         self.input = example.detach().clone(memory_format=torch.contiguous_format)
         with torch.inference_mode():
@@ -189,7 +205,7 @@ class GraphedNetwork:
             return self.output.clone() if copy else self.output
 
 
-def graphed(model: LKCANet, example: Tensor) -> GraphedNetwork:
+def graphed(model: Network, example: Tensor) -> GraphedNetwork:
     """Capture the network's forward for images like `example` in a CUDA graph.
 
     Launching a small image's kernels from Python can take longer than running them; a graph launches all at once.
@@ -213,13 +229,15 @@ def graphed(model: LKCANet, example: Tensor) -> GraphedNetwork:
 
     Raises:
         TypeError: `example` is not a floating tensor.
-        ValueError: it is not on a CUDA device or not on the model's, or it does not fit the network.
+        ValueError: it is not on a CUDA device or not on the model's, or it does not fit the network; the network fuses
+            an MSI.
     """
     if not isinstance(example, Tensor):
         raise TypeError(f"example must be a tensor, got {type(example).__name__}")
     if example.device.type != "cuda":
         raise ValueError(f"example must be on a CUDA device, got {example.device}")
     _check(model, "example", example)
+    _check_msi(model, example, None)
     parameter = next(model.parameters())
     if parameter.device != example.device:
         raise ValueError(f"example must be on {parameter.device} as the model is, got {example.device}")
@@ -228,7 +246,7 @@ def graphed(model: LKCANet, example: Tensor) -> GraphedNetwork:
     return GraphedNetwork(model.fold().eval(), example)
 
 
-def _check(model: LKCANet, name: str, image: Tensor) -> None:
+def _check(model: Network, name: str, image: Tensor) -> None:
     if not image.is_floating_point():
         raise TypeError(f"{name} must be floating, got {image.dtype}: divide counts by their peak first")
     if image.dim() not in (3, 4) or 0 in image.shape[-3:]:
@@ -237,7 +255,25 @@ def _check(model: LKCANet, name: str, image: Tensor) -> None:
         raise ValueError(f"the network takes {model.bands} bands, the {name} has {image.shape[-3]}")
 
 
-def _forward(folded: LKCANet, image: Tensor) -> Tensor:
+def _check_msi(model: Network, image: Tensor, msi: Tensor | None) -> None:
+    if msi is None:
+        if model.msi_bands:
+            raise ValueError(f"the network fuses an MSI of {model.msi_bands} bands with the image: give msi")
+        return
+    if not model.msi_bands:
+        raise ValueError(f"the network ({model.kind}) takes no MSI")
+    if not msi.is_floating_point():
+        raise TypeError(f"msi must be floating, got {msi.dtype}: divide counts by their peak first")
+    rows, columns = (model.scale * length for length in image.shape[-2:])
+    expected = (*image.shape[:-3], model.msi_bands, rows, columns)
+    if msi.shape != expected:
+        raise ValueError(
+            f"msi must be of shape {expected}: {model.msi_bands} bands, {model.scale} times the image's rows and "
+            f"columns; got {tuple(msi.shape)}"
+        )
+
+
+def _forward(folded: Network, image: Tensor) -> Tensor:
     """The image's kind of tensor out of a folded network in eval mode."""
     parameter = next(folded.parameters())
     batch = image if image.dim() == 4 else image.unsqueeze(0)

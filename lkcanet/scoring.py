@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .metrics import Metrics, evaluate
-from .models import LKCANet
+from .models import Network
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ def score_scene(prediction: "np.ndarray", target: "Scene", scale: int) -> Metric
 
 
 def score_tests(
-    prepared: "Prepared", networks: Mapping[str, LKCANet], *, progress: Callable[[str], None] | None = None
+    prepared: "Prepared", networks: Mapping[str, Network], *, progress: Callable[[str], None] | None = None
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image.
 

@@ -7,16 +7,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from . import _state
+from ._batches import mixed
 from ._optional import require
 from ._options import PRECISIONS, TrainOptions
 from ._prepare import Material, prepare
+from .data.multispectral import simulate_msi
+from .data.responses import SpectralResponse
 from .data.scenes import Scene
 from .data.splits import Rect, Split
 from .distillation import Distillation, check_pair
-from .models import LKCANet
+from .models import Network
+from .objectives import Batch, KDObjective, Objective, objective_for
 
-__all__ = ["PRECISIONS", "Distillation", "TrainOptions", "TrainResult", "distill", "train"]
+__all__ = [
+    "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "distill", "objective_for",
+    "train",
+]  # fmt: skip
 
 BEST, LAST, LOG = "best.safetensors", "last.safetensors", "metrics.csv"
 HASHED = 16  # training patches whose pixels tell one scene from another
@@ -32,8 +41,8 @@ class TrainResult:
         steps: that were taken.
         seconds: that they took, validation included.
         ended_by: "steps" or "time".
-        best_step: the step of `best`; 0 is the fresh network, that is bicubic.
-        bicubic, validation: loss, l1, sam_loss, gradient, mpsnr and sam of the validation at step 0 and at
+        best_step: the step of `best`; 0 is the fresh network, which is bicubic where it is an LKCA-Net.
+        bicubic, validation: loss, l1, sam_loss, gradient, mpsnr and sam of the validation, of bicubic and at
             `best_step`.
         history: one entry a validation, with the step and the terms above, in order.
         resumed_from: the step that an interrupted run went on from; `steps` where it had ended already and nothing was
@@ -54,19 +63,25 @@ class TrainResult:
 
 
 def train(
-    model: LKCANet,
+    model: Network,
     scene: Scene,
     split: Split,
     options: TrainOptions | None = None,
     out_dir: str | os.PathLike[str] = "run",
     *,
+    msi: Scene | SpectralResponse | None = None,
+    objective: Objective | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> TrainResult:
-    """Train `model` with the H loss and Adam; keep the checkpoint that is best on the validation block or patches.
+    """Train `model` with its objective and Adam; keep the checkpoint that is best on the validation block or patches.
+
+    The objective is the H loss, or the loss of the network's own paper. Validations score the network's image by H,
+    whatever the objective, so that runs can be compared.
 
     Only pixels of the training patches and of the validation are read, never those of the test region. LR images are
-    made by the MATLAB-exact bicubic from each patch, and from the validation block cropped to whole LR pixels. The
+    made by the MATLAB-exact bicubic (or `options.psf_sigma`) from each patch, and from the validation block cropped to
+    whole LR pixels; patches of the MSI are cut at the same places, and its pixels elsewhere aren't read either. The
     validation block is super-resolved as one image before the first step, every `options.validate_every` steps and
     after the last; where `split.validation` is None, or that block holds invalid pixels, the patches at
     `split.validation_origins` are, and scores are means over them. Patches that touch invalid pixels of the scene are
@@ -88,7 +103,11 @@ def train(
         split: of this scene, with a validation block or patches; its patch is `model.scale` times the LR patch.
         options: how to train.
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
-            `resume` needs (three times as large as a checkpoint); made where it is missing.
+            `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
+            lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
+        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; or the spectral
+            response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
+        objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
         overwrite: replace the checkpoints of another run in `out_dir`.
         resume: go on with the run in `out_dir`. Where it had ended already, nothing is done: see
             `TrainResult.resumed_from`.
@@ -107,12 +126,12 @@ def train(
         OSError: a file can't be written.
         ModuleNotFoundError: lightning is not installed.
     """
-    return _run(model, scene, split, options, out_dir, overwrite=overwrite, resume=resume)
+    return _run(model, scene, split, options, out_dir, msi, objective, overwrite=overwrite, resume=resume)
 
 
 def distill(
-    student: LKCANet,
-    teacher: LKCANet,
+    student: Network,
+    teacher: Network,
     scene: Scene,
     split: Split,
     options: TrainOptions | None = None,
@@ -133,7 +152,7 @@ def distill(
 
     Args:
         student: trained in place, as `model` of `train`.
-        teacher: of the student's bands and scale; usually deeper, with a dense upsampler.
+        teacher: of the student's bands and scale; usually deeper, with a dense upsampler. Neither may fuse an MSI.
         scene, split, options, out_dir, overwrite, resume: as for `train`.
         distillation: how the student is drawn.
         teacher_file: where the teacher comes from, noted in the checkpoints.
@@ -143,91 +162,87 @@ def distill(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-D, eq. 17 to 21.
     """
-    check_pair(student, teacher)
+    options, distillation = options or TrainOptions(), distillation or Distillation()
+    check_pair(student, teacher, distillation)
     source = None if teacher_file is None else str(teacher_file)
-    return _run(
-        student,
-        scene,
-        split,
-        options,
-        out_dir,
-        teacher=teacher,
-        distillation=distillation or Distillation(),
-        teacher_file=source,
-        overwrite=overwrite,
-        resume=resume,
-    )
+    objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source)
+    return _run(student, scene, split, options, out_dir, None, objective, overwrite=overwrite, resume=resume)
 
 
 def _run(
-    model: LKCANet,
+    model: Network,
     scene: Scene,
     split: Split,
     options: TrainOptions | None,
     out_dir: str | os.PathLike[str],
+    msi: Scene | SpectralResponse | None,
+    objective: Objective | None,
     *,
-    teacher: LKCANet | None = None,
-    distillation: Distillation | None = None,
-    teacher_file: str | None = None,
     overwrite: bool,
     resume: bool,
 ) -> TrainResult:
     options = options or TrainOptions()
     if overwrite and resume:
         raise ValueError("give overwrite or resume, not both")
-    material = prepare(model, scene, split, options.batch_size)
+    response = None if msi is None or isinstance(msi, Scene) else msi
+    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
+    material = prepare(model, scene, split, options.batch_size, sharp, options.psf_sigma)
     require("lightning.pytorch", extra="train")
     require("safetensors", extra="train")
     if options.tensorboard:
         require("tensorboard", extra="train")
     from . import _lightning  # defines subclasses of Lightning's
 
-    facts = describe(scene, material.split, options) | {"left_out": material.left_out}
-    if teacher is not None and distillation is not None:
-        facts["distillation"] = asdict(distillation)
-        facts["teacher"] = {
-            "file": teacher_file,
-            "config": teacher.config,
-            "digest": _state.digest(teacher.fold().state_dict()),
-        }
+    if objective is None:
+        with torch.random.fork_rng():  # what learns along starts from the seed, too
+            torch.manual_seed(mixed(options.seed, 2))
+            objective = objective_for(model, options)
+    facts = (
+        describe(scene, material.split, options, sharp, response) | {"left_out": material.left_out} | objective.facts()
+    )
     if options.progress and any(material.left_out.values()):
         counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
         print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
         if material.split.validation is not None and material.validation.patches is not None:
             count = len(material.validation.patches)
             print(f"note: the validation block is scored by its {count} patches of valid pixels", file=sys.stderr)
-    identity = _identity(model, scene, material, facts)
+    identity = _identity(model, scene, material, facts, objective)
     out = Path(out_dir)
     if resume:
         state = _state.read(out / _state.STATE)
         _state.check_same(identity, state.identity)
-        _state.check_fits(
-            out / _state.STATE, state, model, options.total_steps(len(material.patches) * (8 if options.augment else 1))
-        )
+        total = options.total_steps(len(material.patches) * (8 if options.augment else 1))
+        learned = [*model.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
+        _state.check_fits(out / _state.STATE, state, model, total, learned, objective.state())
     else:
         state = _state.State(0, 0.0, [], {}, 0, identity)
-    present = [name for name in (BEST, LAST, _state.STATE) if (out / name).exists()]
+    along = [f"{name}.safetensors" for name in objective.companions()]
+    names = (BEST, LAST, _state.STATE, *along)
+    present = [name for name in names if (out / name).exists()]
     if present and not overwrite and not resume:
         raise FileExistsError(
             f"{out} holds {', '.join(present)} of another run: choose another folder, overwrite, or resume it"
         )
     out.mkdir(parents=True, exist_ok=True)
-    _state.remove_strays(out, (BEST, LAST, _state.STATE))
+    _state.remove_strays(out, names)
     for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
         (out / name).unlink()
-    return _lightning.fit(model, material, options, out, facts, state, teacher, distillation)
+    return _lightning.fit(model, objective, material, options, out, facts, state)
 
 
-def _identity(model: LKCANet, scene: Scene, material: Material, facts: dict[str, Any]) -> dict[str, Any]:
+def _identity(
+    model: Network, scene: Scene, material: Material, facts: dict[str, Any], objective: Objective
+) -> dict[str, Any]:
     """What makes a run this run. Of the scene only pixels that are trained on are looked at."""
     pixels = hashlib.blake2b(digest_size=16)
     step = max(1, len(material.patches.origins) // HASHED)
     for index in range(0, len(material.patches.origins), step):
-        pixels.update(material.patches.crop(index).numpy().tobytes())
+        for patch in (material.patches.crop(index), *material.patches.crop_msi(index)):
+            pixels.update(patch.numpy().tobytes())
     held = material.validation.patches
     parts = (material.split.train_origins, () if held is None else held.origins)
     origins = [[(int(row), int(column)) for row, column in part] for part in parts]
-    return {
+    identity = {
         "network": model.config,
         "scene": {"name": scene.name, "peak": scene.peak, "shape": list(scene.pixels.shape)},
         "pixels": pixels.hexdigest(),
@@ -237,11 +252,26 @@ def _identity(model: LKCANet, scene: Scene, material: Material, facts: dict[str,
         "distillation": facts.get("distillation"),
         "teacher": facts.get("teacher", {}).get("digest"),
     }
+    if model.kind != "lkcanet":
+        identity["kind"] = model.kind
+    if "msi" in facts:
+        identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
+    if "objective" in facts:
+        identity["objective"] = facts["objective"]
+    if along := objective.companions():
+        identity["companions"] = {name: [network.kind, network.config] for name, network in along.items()}
+    return identity
 
 
-def describe(scene: Scene, split: Split, options: TrainOptions) -> dict[str, Any]:
+def describe(
+    scene: Scene,
+    split: Split,
+    options: TrainOptions,
+    msi: Scene | None = None,
+    response: SpectralResponse | None = None,
+) -> dict[str, Any]:
     """What checkpoints tell about their training, JSON-serialisable."""
-    return {
+    facts = {
         "peak": scene.peak,
         "scene": {
             "name": scene.name,
@@ -259,6 +289,16 @@ def describe(scene: Scene, split: Split, options: TrainOptions) -> dict[str, Any
         },
         "options": asdict(options),
     }
+    if msi is not None:
+        facts["msi"] = {
+            "name": msi.name,
+            "source": msi.source,
+            "peak": msi.peak,
+            "shape": list(msi.pixels.shape),
+            "wavelengths": None if msi.wavelengths is None else [float(nm) for nm in msi.wavelengths],
+            "response": None if response is None else asdict(response),
+        }
+    return facts
 
 
 def _bounds(split: Split) -> str:

@@ -8,7 +8,7 @@ from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, Split
-    from lkcanet.models import LKCANet
+    from lkcanet.models import Network
 
     from ._training import Given
 
@@ -46,7 +46,7 @@ def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
 
 def score(
     folder: Path,
-    networks: Sequence[tuple[Path, "LKCANet", dict[str, Any]]],
+    networks: Sequence[tuple[Path, "Network", dict[str, Any]]],
     scale: int | None,
     *,
     per_image: bool,

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from lkcanet import models
     from lkcanet.data import Scene
-    from lkcanet.models import LKCANet
 
 
 ScenePath = Annotated[
@@ -94,7 +94,7 @@ def parse_pair(text: str, option: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def load_checkpoint(path: Path) -> tuple["LKCANet", dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple["models.Network", dict[str, Any]]:
     """The network and what its training recorded, as far as commands rely on it."""
     from lkcanet.data.scenes import check_positive
     from lkcanet.models import load_model_and_extra
@@ -113,6 +113,16 @@ def load_checkpoint(path: Path) -> tuple["LKCANet", dict[str, Any]]:
     return model, extra
 
 
+def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", dict[str, Any]]:
+    """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
+    from lkcanet.models import LKCANet
+
+    model, extra = load_checkpoint(path)
+    if not isinstance(model, LKCANet):
+        raise ValueError(f"{path} holds a network of kind {model.kind}, and lkca {command} knows lkcanet only")
+    return model, extra
+
+
 def load_for(
     path: Path,
     key: str | None,
@@ -120,7 +130,7 @@ def load_for(
     size: str | None,
     peak: float | None,
     region: str | None,
-    model: "LKCANet",
+    model: "models.Network",
     extra: dict[str, Any],
     *,
     nodata: float | None = None,
@@ -139,7 +149,7 @@ def load_for(
     return scene
 
 
-def fresh_network(name: str, bands: int, scale: int) -> "LKCANet":
+def fresh_network(name: str, bands: int, scale: int) -> "models.LKCANet":
     """An untrained network of the paper's size; says so."""
     import torch
 

@@ -13,7 +13,7 @@ from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, Split
-    from lkcanet.models import LKCANet
+    from lkcanet.models import Network
     from lkcanet.training import TrainOptions, TrainResult
 
 Test = Annotated[
@@ -128,7 +128,7 @@ def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def network_for(given: Given, scene: "Scene", scale: int) -> "LKCANet":
+def network_for(given: Given, scene: "Scene", scale: int) -> "Network":
     """A fresh network of these options."""
     import torch
 
@@ -167,7 +167,7 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
     return split
 
 
-def tell_what_trains(given: Given, model: "LKCANet", split: "Split") -> None:
+def tell_what_trains(given: Given, model: "Network", split: "Split") -> None:
     """A note on stderr, before a run that may take hours."""
     side, counts = split.patch // model.scale, split.counts
     validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation

@@ -31,7 +31,7 @@ def export(
     shared.check_output(out, (".onnx",))
     shared.set_threads(threads)
     rows, columns = (None, None) if size is None else shared.parse_pair(size, "--size")
-    model, extra = shared.load_checkpoint(checkpoint)
+    model, extra = shared.load_lkca(checkpoint, "export")
     metadata = {"peak": extra.get("peak"), "wavelengths": (extra.get("scene") or {}).get("wavelengths")}
     report = export_onnx(model, out, height=rows, width=columns, opset=opset, metadata=metadata, check=check)
     if json:

@@ -50,7 +50,7 @@ def rank(
         raise ValueError(f"--size must be 1,1 or more, got {size}")
     reports: dict[str, RankReport] = {}
     for path in checkpoint or ():
-        model, _ = shared.load_checkpoint(path)
+        model, _ = shared.load_lkca(path, "rank")
         reports[str(path)] = rank_report(model, share, energy=energy, size=(rows, columns))
     if fresh is not None:
         model = shared.fresh_network(fresh, bands, scale)

@@ -11,7 +11,7 @@ from ._progress import bar
 
 if TYPE_CHECKING:
     from lkcanet.inference import Memory
-    from lkcanet.models import LKCANet
+    from lkcanet.models import LKCANet, Network
 
 
 def super_resolve(
@@ -152,15 +152,17 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[t
 
 
 def _run(
-    model: "LKCANet", scene: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
+    model: "Network", scene: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
     from lkcanet.data import write_scene
+    from lkcanet.models import LKCANet
 
-    mapped = out.suffix.lower() == ".npy"
-    estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
-    _state(model, scene, estimate, out, tile, force)
+    mapped, estimate = out.suffix.lower() == ".npy", None
+    if isinstance(model, LKCANet):
+        estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
+        _state(model, scene, estimate, out, tile, force)
     start = time.perf_counter()
     with bar(out.name) as progress:
         result = inference.super_resolve(
@@ -175,7 +177,7 @@ def _run(
         "peak": result.peak,
         "seconds": seconds,
         "tile": tile,
-        "memory": estimate.as_dict(),
+        "memory": None if estimate is None else estimate.as_dict(),
     }
 
 

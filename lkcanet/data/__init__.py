@@ -7,11 +7,13 @@ require("numpy", extra="io")  # everything here is made of it: one clear error i
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
 from lkcanet.data.georeference import Georeference
+from lkcanet.data.multispectral import FusionPair, gaussian_downsample, simulate_msi, simulate_pair, with_noise
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.readers import read_scene
+from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
 from lkcanet.data.synthetic import demo_scene
@@ -19,26 +21,34 @@ from lkcanet.data.writers import write_scene
 
 __all__ = [
     "PROTOCOLS",
+    "FusionPair",
     "Georeference",
     "PatchPair",
     "Prepared",
     "Protocol",
     "Rect",
     "Scene",
+    "SpectralResponse",
     "Split",
     "SuperResolutionPatches",
     "bicubic_downsample",
     "bicubic_upsample",
     "demo_scene",
     "dihedral",
+    "gaussian_downsample",
     "is_prepared",
     "load_prepared",
     "matlab_range",
+    "named_response",
     "parse_rect",
     "patch_grid",
     "prepare",
+    "read_response",
     "read_scene",
     "region_split",
     "scene_from_array",
+    "simulate_msi",
+    "simulate_pair",
+    "with_noise",
     "write_scene",
 ]

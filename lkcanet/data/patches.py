@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lkcanet.data.degrade import bicubic_downsample
+from lkcanet.data.multispectral import degraded
 from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import patch_grid, valid_patches
@@ -22,6 +22,14 @@ class PatchPair(NamedTuple):
 
     lowres: Tensor
     reference: Tensor
+
+
+class PatchTriple(NamedTuple):
+    """One sample for fusion: as `PatchPair`, and `msi` (b, p, p) of the same place."""
+
+    lowres: Tensor
+    reference: Tensor
+    msi: Tensor
 
 
 def dihedral(x: Tensor, k: int) -> Tensor:
@@ -45,7 +53,7 @@ def dihedral(x: Tensor, k: int) -> Tensor:
     return torch.rot90(x.flip(-1) if k >= 4 else x, k % 4, (-2, -1))
 
 
-class SuperResolutionPatches(Dataset[PatchPair]):
+class SuperResolutionPatches(Dataset[PatchPair | PatchTriple]):
     """Patches of a scene with their low-resolution images.
 
     The HR patch is cut from the scene, and the LR patch is made from it by `bicubic_downsample`: cropped, then
@@ -66,10 +74,14 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         origins: (n, 2) row and column of each HR patch's first pixel, such as `Split.train_origins`.
         augment: "enumerate", "random" or None.
         seed: of "random".
+        psf_sigma: make LR images by a Gaussian point spread function of this width, see
+            `lkcanet.data.multispectral.gaussian_downsample`, in place of `bicubic_downsample`.
+        msi: a multispectral scene of the same rows and columns; samples are a `PatchTriple` then, and patches with an
+            invalid pixel of it are left out too.
 
     Raises:
         ValueError: scale, lr_size, stride or augment out of range, stride beside origins, an origin whose patch leaves
-            the scene, a scene smaller than one patch, or no patch without invalid pixels.
+            the scene, a scene smaller than one patch, no patch without invalid pixels, or an MSI of another size.
         IndexError: on access beyond the end.
     """
 
@@ -83,6 +95,8 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         origins: np.ndarray | None = None,
         augment: Augment = None,
         seed: int = 0,
+        psf_sigma: float | None = None,
+        msi: Scene | None = None,
     ) -> None:
         if scale < 1 or lr_size < 1:
             raise ValueError(f"scale and lr_size must be 1 or more, got {scale} and {lr_size}")
@@ -91,7 +105,9 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         if origins is not None and stride is not None:
             raise ValueError("stride and origins cannot both be given: origins are the grid")
         scene = scene if isinstance(scene, Scene) else read_scene(scene)
-        self.pixels = scene.pixels
+        if msi is not None and msi.size != scene.size:
+            raise ValueError(f"msi must be of the scene's {scene.size} pixels, got {msi.size}")
+        self.pixels, self.msi, self.psf_sigma = scene.pixels, None if msi is None else msi.pixels, psf_sigma
         self.scale, self.patch, self.augment, self.seed = scale, scale * lr_size, augment, seed
         if origins is None:
             origins = patch_grid(self.pixels.shape, self.patch, max(1, self.patch // 2) if stride is None else stride)
@@ -101,7 +117,8 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         if ((self.origins < 0) | (self.origins + self.patch > self.pixels.shape[1:])).any():
             raise ValueError(f"origins: a {self.patch} x {self.patch} patch leaves the scene of {self._size()} pixels")
         held = len(self.origins)
-        self.origins = valid_patches(self.origins, self.patch, scene.valid)
+        for valid in (scene.valid, None if msi is None else msi.valid):
+            self.origins = valid_patches(self.origins, self.patch, valid)
         if held and not len(self.origins):
             raise ValueError(f"all {held} patches of {self.patch} x {self.patch} pixels hold invalid pixels")
         # shared memory: workers that live on between epochs see set_epoch
@@ -110,7 +127,7 @@ class SuperResolutionPatches(Dataset[PatchPair]):
     def __len__(self) -> int:
         return len(self.origins) * (8 if self.augment == "enumerate" else 1)
 
-    def __getitem__(self, index: int) -> PatchPair:
+    def __getitem__(self, index: int) -> PatchPair | PatchTriple:
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} samples")
         index %= len(self)
@@ -120,14 +137,26 @@ class SuperResolutionPatches(Dataset[PatchPair]):
         elif self.augment == "random":
             element = int(np.random.default_rng((self.seed, int(self._epoch), index)).integers(8))
         reference = self.crop(index)
-        lowres = bicubic_downsample(reference.unsqueeze(0), self.scale).squeeze(0)
-        return PatchPair(dihedral(lowres, element).contiguous(), dihedral(reference, element).contiguous())
+        images = (self.lowres(reference), reference, *self.crop_msi(index))
+        turned = [dihedral(image, element).contiguous() for image in images]
+        return PatchPair(*turned) if self.msi is None else PatchTriple(*turned)
 
     def crop(self, index: int) -> Tensor:
         """The HR patch at `origins[index]`, (B, p, p), as it lies in the scene."""
+        return self._cut(self.pixels, index)
+
+    def crop_msi(self, index: int) -> tuple[Tensor, ...]:
+        """The MSI patch at `origins[index]`, (b, p, p); nothing where there is no MSI."""
+        return () if self.msi is None else (self._cut(self.msi, index),)
+
+    def lowres(self, reference: Tensor) -> Tensor:
+        """The LR image of a patch."""
+        return degraded(reference.unsqueeze(0), self.scale, self.psf_sigma).squeeze(0)
+
+    def _cut(self, pixels: np.ndarray, index: int) -> Tensor:
         row, column = self.origins[index]
         # a copy: torch must not share memory with a file or with the scene
-        return torch.from_numpy(np.array(self.pixels[:, row : row + self.patch, column : column + self.patch]))
+        return torch.from_numpy(np.array(pixels[:, row : row + self.patch, column : column + self.patch]))
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draw of "random": call it before each epoch, with any whole number from 0."""
@@ -139,14 +168,16 @@ class SuperResolutionPatches(Dataset[PatchPair]):
     def __getstate__(self) -> dict[str, Any]:
         """A memory map travels to another process as its file's name, not as gigabytes."""
         state = self.__dict__.copy()
-        pixels = self.pixels
-        # only a whole map: a slice keeps the file's name and offset but is not what lies there
-        if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.filename is not None:
-            state["pixels"] = (str(pixels.filename), pixels.offset, pixels.shape)
+        for name in ("pixels", "msi"):
+            pixels = state[name]
+            # only a whole map: a slice keeps the file's name and offset but is not what lies there
+            if isinstance(pixels, np.memmap) and isinstance(pixels.base, mmap.mmap) and pixels.filename is not None:
+                state[name] = (str(pixels.filename), pixels.offset, pixels.shape)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if isinstance(self.pixels, tuple):
-            filename, offset, shape = self.pixels
-            self.pixels = np.memmap(filename, np.float32, "c", offset, shape)
+        for name in ("pixels", "msi"):
+            if isinstance(state[name], tuple):
+                filename, offset, shape = state[name]
+                setattr(self, name, np.memmap(filename, np.float32, "c", offset, shape))

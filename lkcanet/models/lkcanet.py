@@ -13,10 +13,12 @@ from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
 import lkops.nn
 from lkops import _checks
 
+from .registry import Network
+
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
 
 
-class LKCANet(nn.Module):
+class LKCANet(Network):
     """A low-resolution hyperspectral image in, the image `scale` times larger in both directions out.
 
         F0 = conv3x3(I_LR),   F = LKB_n(... LKB_1(F0)),   I_SR = PixelShuffle(conv3x3_g(F)) + bicubic(I_LR)
@@ -48,6 +50,8 @@ class LKCANet(nn.Module):
     Source: LKCA-Net, section III, eq. 1 to 14. Weight normalisation is our reading: it makes every parameter count
     of its tables exact.
     """
+
+    kind = "lkcanet"
 
     def __init__(
         self,
@@ -200,10 +204,6 @@ class LKCANet(nn.Module):
                 module, _, name = key.rpartition(".")
                 parameter.requires_grad_(getattr(self.get_submodule(module), name).requires_grad)
         return folded.train(self.training)
-
-    def parameter_count(self) -> int:
-        """The number of trainable values."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, counted as fvcore does for the paper's tables:
