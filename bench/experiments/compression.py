@@ -32,7 +32,7 @@ from lkcanet._prepare import prepare
 from lkcanet.compression import PatchBatches, compress
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
-from lkcanet.models import load_model, save_model
+from lkcanet.models import LKCANet, load_model, save_model
 
 CALIBRATION = 64  # patches
 STEPS, LEARNING_RATE = 200, 3e-4  # of an alignment
@@ -67,6 +67,7 @@ def run(folder: Path, kind: str, how: str, seed: int) -> None:
     torch.set_num_threads(1)
     made = HOWS[how]
     net = load_model(folder / f"net-{seed}" / "last.safetensors")
+    assert isinstance(net, LKCANet)
     settings = Settings(**json.loads((folder / f"net-{seed}" / "result.json").read_text())["settings"])
     scene, split = load(settings)
     batches = PatchBatches(prepare(net, scene, split, settings.batch_size).patches, settings.batch_size, seed)

@@ -79,7 +79,7 @@ def compress(
         raise ValueError("--align-all goes with --align")
     shared.set_threads(threads)
     torch.manual_seed(seed)
-    model, extra = shared.load_checkpoint(checkpoint)
+    model, extra = shared.load_lkca(checkpoint, "compress")
     batches = None
     if scene is not None:
         reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}

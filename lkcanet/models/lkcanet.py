@@ -144,7 +144,7 @@ class LKCANet(Network):
         self._start_at_bicubic()
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, Any]:  # type: ignore[override]
         """The constructor's arguments, JSON-serialisable; those of the upsampler are read off it, since
         `lkops.compress` may have changed it."""
         first, conv = self.upsample.first, self.upsample.conv
