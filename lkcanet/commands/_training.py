@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from . import _fusion as fusion
 from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, Split
-    from lkcanet.models import Network
+    from lkcanet.models import Network, Preset
+    from lkcanet.objectives import Objective
     from lkcanet.training import TrainOptions, TrainResult
 
 Test = Annotated[
@@ -34,8 +36,23 @@ class Given:
     network: Annotated[shared.Network, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
         "lkca_lr"
     )
-    channels: Annotated[int, typer.Option(help="Width C of the network.")] = 128
-    blocks: Annotated[int, typer.Option(help="Large-kernel blocks n.")] = 16
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Or any other network: edlgfs, csakd-student, vdsr_lr, ... (see --set)."),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="An argument of the network of --model, as features=32; repeatable."),
+    ] = None
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE|h",
+            help="An argument of its own loss, as teacher_counts=[2,2,1,1]; repeatable. h: the H loss in its place.",
+        ),
+    ] = None
+    channels: Annotated[int, typer.Option(help="Width C of an LKCA-Net.")] = 128
+    blocks: Annotated[int, typer.Option(help="Large-kernel blocks n of an LKCA-Net.")] = 16
     groups: Annotated[
         int | None,
         typer.Option(help="Groups g of the upsampler, dividing C and bands * scale^2; the network's if left out."),
@@ -67,6 +84,14 @@ class Given:
     gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
     gradient_clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None
     drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1
+    msi: fusion.Msi = None
+    response: fusion.Response = None
+    msi_key: fusion.MsiKey = None
+    msi_axes: fusion.MsiAxes = None
+    msi_peak: fusion.MsiPeak = None
+    psf_sigma: fusion.PsfSigma = None
+    snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to LR images.")] = None
+    msi_snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to the MSI.")] = None
     augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True
     validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 200
     monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "loss"
@@ -95,6 +120,15 @@ class Given:
     def reading(self) -> dict[str, Any]:
         """What `shared.load_scene` and `shared.load_for` take by keyword."""
         return {"nodata": self.nodata, "drop_bad_bands": self.drop_bad_bands}
+
+    @property
+    def name(self) -> str:
+        """Of the network."""
+        return self.network if self.model is None else self.model
+
+    @property
+    def msi_options(self) -> fusion.MsiOptions:
+        return fusion.MsiOptions(self.msi, self.response, self.msi_key, self.msi_axes, self.msi_peak)
 
     def options(self) -> "TrainOptions":
         from lkcanet.training import TrainOptions
@@ -128,21 +162,55 @@ def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def network_for(given: Given, scene: "Scene", scale: int) -> "Network":
+def check_network(given: Given) -> "Preset":
+    """The network that the options name; raises where they contradict each other."""
+    from lkcanet.models import PRESETS
+
+    if given.name not in PRESETS:
+        raise ValueError(f"--model must be one of {', '.join(PRESETS)}; got {given.name!r}")
+    preset = PRESETS[given.name]
+    if preset.kind != "lkcanet":
+        own = {field.name: field.default for field in fields(given)}
+        for name in ("channels", "blocks", "groups", "drop_path"):
+            if getattr(given, name) != own[name]:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} is of LKCA-Nets; arguments of {given.name} are given by --set NAME=VALUE")
+    given.msi_options.check()
+    if preset.fuses and given.msi is None and given.response is None:
+        raise ValueError(f"{given.name} fuses an MSI with the scene: give --msi FILE or --response NAME")
+    if not preset.fuses:
+        for name in ("msi", "response", "msi_snr"):
+            if getattr(given, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} goes with a fusion network, which {given.name} is not")
+    return preset
+
+
+def network_for(given: Given, scene: "Scene", scale: int, msi_bands: int = 0) -> "Network":
     """A fresh network of these options."""
     import torch
 
-    from lkcanet import models
-
+    preset, settings = check_network(given), fusion.parse_settings(given.set, "--set")
+    if preset.kind == "lkcanet":
+        own = {"channels": given.channels, "blocks": given.blocks, "drop_path": given.drop_path}
+        settings = {**own, **({} if given.groups is None else {"upsample_groups": given.groups}), **settings}
     torch.manual_seed(given.seed)
-    return getattr(models, given.network)(
-        scene.bands,
-        scale,
-        channels=given.channels,
-        blocks=given.blocks,
-        drop_path=given.drop_path,
-        **({} if given.groups is None else {"upsample_groups": given.groups}),
-    )
+    try:
+        return preset.make(scene.bands, scale, msi_bands, **settings)
+    except TypeError as error:  # of Python's: an argument that there is not
+        raise ValueError(f"{given.name} can't be made: {error}") from error
+
+
+def objective_for(given: Given, model: "Network", options: "TrainOptions") -> "Objective":
+    """What these options train it on."""
+    import torch
+
+    from lkcanet import objectives
+
+    if given.objective == ["h"]:
+        return objectives.HObjective(options.sam_weight, options.gradient_weight)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(given.seed + 1)  # a teacher that trains along starts from the seed, too
+        return objectives.objective_for(model, options, **fusion.parse_settings(given.objective, "--objective"))
 
 
 def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
@@ -172,7 +240,7 @@ def tell_what_trains(given: Given, model: "Network", split: "Split") -> None:
     side, counts = split.patch // model.scale, split.counts
     validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation
     shared.note(
-        f"note: {given.network}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
+        f"note: {given.name}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
         f"GMAC for {side} x {side}; {counts['train']} training patches of {split.patch} x {split.patch} pixels, "
         f"validation {validation}, test {split.test}"
     )

@@ -8,8 +8,10 @@ import typer
 
 from . import _prepared as prepared
 from . import _shared as shared
+from ._fusion import refuse_fusion
 from ._training import (
     Given,
+    check_network,
     network_for,
     report,
     split_for,
@@ -64,8 +66,13 @@ def distill(
         sam_weight=kd_sam_weight,
         gradient_weight=kd_gradient_weight,
     )
+    preset = check_network(given)
+    if preset.fuses or given.objective is not None:
+        what = "--objective" if given.objective is not None else f"--model {given.name}, which fuses an MSI,"
+        raise ValueError(f"{what} does not go with lkca distill: lkca train trains it, with a teacher of its own")
     options = given.options()
     tutor, extra = shared.load_checkpoint(teacher)
+    refuse_fusion(tutor, teacher, "distill")
     if given.scale not in (None, tutor.scale):
         raise ValueError(f"--scale is {given.scale}, but the teacher {teacher} is of scale {tutor.scale}")
     if is_prepared(scene):

@@ -1,11 +1,14 @@
 """`lkca evaluate`."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
+from . import _fusion as fusion
 from . import _prepared as prepared
+from . import _robustness as robustness
 from . import _shared as shared
 
 
@@ -34,6 +37,20 @@ def evaluate(
     peak: shared.Peak = None,
     nodata: shared.Nodata = None,
     drop_bad_bands: shared.DropBadBands = False,
+    msi: fusion.Msi = None,
+    response: fusion.Response = None,
+    msi_key: fusion.MsiKey = None,
+    msi_axes: fusion.MsiAxes = None,
+    msi_peak: fusion.MsiPeak = None,
+    psf_sigma: fusion.PsfSigma = None,
+    snr: Annotated[
+        str | None,
+        typer.Option(metavar="DB,DB,...", help="Score under white noise of these signal-to-noise ratios, and without."),
+    ] = None,
+    noise_on: Annotated[
+        Literal["both", "lowres"], typer.Option(help="What --snr adds noise to: LR image and MSI, or the former alone.")
+    ] = "both",
+    seed: Annotated[int, typer.Option(help="Of that noise.")] = 0,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -47,21 +64,41 @@ def evaluate(
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
     A folder of `lkca prepare` is scored on its test images, each degraded on its own; the table shows their mean.
+    Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
+    of the training if left out.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
+
+    Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
     from lkcanet.data import bicubic_upsample, is_prepared
+    from lkcanet.data.multispectral import noisy_scene
     from lkcanet.inference import super_resolve
     from lkcanet.scoring import score_scene as score
     from lkcanet.tables import metrics_table
 
     shared.set_threads(threads)
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
+    options = fusion.MsiOptions(msi, response, msi_key, msi_axes, msi_peak)
+    options.check()
+    levels = [*([] if snr is None else fusion.parse_snrs(snr)), None]
+    if snr is not None and prediction:
+        raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     if is_prepared(scene):
-        other_options = {"--region": region, "--key": key, "--axes": axes, "--size": size, "--peak": peak}
+        for path, model, _ in networks:
+            fusion.refuse_fusion(model, path, "evaluate of a prepared folder")
+        fixed = {"--msi": msi, "--response": response, "--psf-sigma": psf_sigma, "--snr": snr}
+        prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
+        other_options: dict[str, Any] = {
+            "--region": region,
+            "--key": key,
+            "--axes": axes,
+            "--size": size,
+            "--peak": peak,
+        }
         other_options |= {"--nodata": nodata, "--drop-bad-bands": drop_bad_bands or None}
-        options: dict[str, Any] = {**other_options, "--prediction": prediction[0] if prediction else None}
-        prepared.refuse(scene, {name: (value, None) for name, value in options.items()})
+        other_options["--prediction"] = prediction[0] if prediction else None
+        prepared.refuse(scene, {name: (value, None) for name, value in other_options.items()})
         prepared.score(scene, networks, scale, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
@@ -72,32 +109,51 @@ def evaluate(
         _, first, extra = networks[0]
         if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
             raise ValueError(f"{path} is of other bands, scale or peak than {networks[0][0]}: score it on its own")
+        if psf_sigma is None and fusion.psf_of(other) != fusion.psf_of(extra):
+            raise ValueError(
+                f"{path} was trained with another point spread function than {networks[0][0]}: give --psf-sigma"
+            )
         if scale not in (None, model.scale):
             raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
     if networks:
         name, model, extra = networks[0]
-        scale = model.scale
+        scale, psf_sigma = model.scale, fusion.psf_of(extra) if psf_sigma is None else psf_sigma
         whole = shared.load_for(scene, key, axes, size, peak, None, model, extra, **reading)
         region = choose_region(region, name, extra, whole)
     else:
         scale = 4 if scale is None else scale
         whole = shared.load_scene(scene, key, axes, size, peak, **reading)
-    target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale)
-    rows: dict[str, Any] = {
-        f"bicubic x{scale}": score(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale)
-    }
-    for path, model, _ in networks:
-        rows[str(path)] = score(super_resolve(model, lowres).pixels, target, scale)
+    target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale, psf_sigma)
+    msis = [fusion.msi_of_part(options, *network, whole, target, region, nodata) for network in networks]
+    for sharp in msis:
+        if sharp is not None and sharp.valid is not None:  # score where all have seen something
+            target = replace(target, valid=sharp.valid if target.valid is None else target.valid & sharp.valid)
+    scores: dict[float | None, dict[str, Any]] = {}
+    for level in levels:
+        small = noisy_scene(lowres, level, 2 * seed)
+        rows = {"bicubic": score(bicubic_upsample(small.tensor(), scale)[0].numpy(), target, scale)}
+        for (path, model, _), sharp in zip(networks, msis, strict=True):
+            seen = noisy_scene(sharp, level, 2 * seed + 1) if sharp is not None and noise_on == "both" else sharp
+            rows[str(path)] = score(super_resolve(model, small, msi=seen).pixels, target, scale)
+        scores[level] = rows
     for path in prediction or ():
         rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale)
     part = "whole scene" if region is None else f"region {region}"
+    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"
     if json:
-        methods = ["bicubic", *list(rows)[1:]]
-        scores = [{"method": method, **row} for method, row in zip(methods, rows.values(), strict=True)]
-        facts = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
-        shared.print_json({**facts, "scale": scale, "scores": scores})
+        facts: dict[str, Any] = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
+        facts |= {"scale": scale} if psf_sigma is None else {"scale": scale, "psf_sigma": psf_sigma}
+        if snr is not None:
+            facts |= {"noise_on": noise_on, "seed": seed}
+            shared.print_json({**facts, "scores": robustness.noise_facts(scores)})
+        else:
+            shared.print_json({**facts, "scores": [{"method": name, **row} for name, row in scores[None].items()]})
         return
-    shared.print_table(metrics_table(rows, title=f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"))
+    if snr is not None:
+        shared.print_table(robustness.noise_table(scores, f"{title}, noise on {noise_on}"))
+        return
+    shown = {f"bicubic x{scale}" if name == "bicubic" else name: row for name, row in scores[None].items()}
+    shared.print_table(metrics_table(shown, title=title))
 
 
 def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:
@@ -134,9 +190,9 @@ def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], s
     return region
 
 
-def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
+def degraded(scene: Any, scale: int, psf_sigma: float | None = None) -> tuple[Any, Any]:
     """The scene and its LR image."""
-    from lkcanet.data import bicubic_downsample
+    from lkcanet.data.multispectral import degraded as shrink
 
     if scale < 1:
         raise ValueError(f"--scale must be 1 or more, got {scale}")
@@ -145,4 +201,4 @@ def degraded(scene: Any, scale: int) -> tuple[Any, Any]:
         raise ValueError(
             f"the scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
         )
-    return scene, scene.shrunk(bicubic_downsample(scene.tensor(), scale)[0].numpy(), scale)
+    return scene, scene.shrunk(shrink(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)

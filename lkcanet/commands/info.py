@@ -106,10 +106,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return {
         "kind": "checkpoint",
         "path": str(path),
+        "network": model.kind,
         "parameters": model.parameter_count(),
         "macs_16x16": model.macs(16, 16),
         "config": model.config,
         **{name: extra.get(name) for name in ("peak", "step", "scene", "split", "validation", "options")},
+        **{name: extra[name] for name in ("msi", "objective") if name in extra},
     }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import _shared as shared
+from ._fusion import refuse_fusion
 from .evaluate import choose_region, degraded
 
 
@@ -47,6 +48,7 @@ def show(
     shared.set_threads(threads)
     pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
     model, extra = shared.load_checkpoint(checkpoint)
+    refuse_fusion(model, checkpoint, "show")
     loaded = shared.load_for(
         scene, key, axes, size, peak, None, model, extra, nodata=nodata, drop_bad_bands=drop_bad_bands
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _fusion as fusion
 from . import _shared as shared
 from ._progress import bar
 
@@ -27,6 +28,17 @@ def super_resolve(
         shared.Network | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
+    msi: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="The multispectral scene that a fusion network takes, of the result's size; one for each SCENE, in "
+            "their order.",
+        ),
+    ] = None,
+    msi_key: fusion.MsiKey = None,
+    msi_axes: fusion.MsiAxes = None,
+    msi_peak: fusion.MsiPeak = None,
     out_dir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
     ] = None,
@@ -66,6 +78,8 @@ def super_resolve(
     With --out-dir a scene that fails is reported and the others go on; the exit code is 1 then.
 
     Example: lkca super-resolve lr.npy sr.npy -c run/best.safetensors
+
+    Example: lkca super-resolve lr.hdr sr.hdr -c fused/best.safetensors --msi msi.hdr
     """
     if (checkpoint is None) == (fresh is None):
         raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
@@ -74,12 +88,18 @@ def super_resolve(
     sides = None if tile is None else shared.parse_pair(tile, "--tile")
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
+    for option, value in (("--msi-key", msi_key), ("--msi-axes", msi_axes), ("--msi-peak", msi_peak)):
+        if value is not None and not msi:
+            raise ValueError(f"{option} goes with --msi")
     reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
     jobs = _jobs(paths, out_dir, suffix)
     shared.set_threads(threads)
     model, extra = (None, {}) if checkpoint is None else shared.load_checkpoint(checkpoint)
     if model is not None:
+        _check_msis(model, msi or [], len(jobs), region)
         model = model.fold().eval()  # once for all scenes
+    elif msi:
+        raise ValueError("--msi goes with a fusion network, which --fresh has not")
     if sides is not None:
         rows, columns = sides
         shared.note(
@@ -87,7 +107,7 @@ def super_resolve(
             "the result is another one than that of the whole"
         )
     results, failed, skipped = [], [], []
-    for scene, out in jobs:
+    for index, (scene, out) in enumerate(jobs):
         try:
             data = out.with_suffix(".img")  # an image's data may have their header under another name
             if out.suffix.lower() == ".hdr" and data.exists() and not out.exists():
@@ -104,7 +124,11 @@ def super_resolve(
                 model = shared.fresh_network(fresh, loaded.bands, scale)
             else:
                 loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra, **reading)
-            facts = {"out": out, **_run(model, loaded, out, sides, overlap, force)}
+            sharp = None
+            if msi:
+                options = fusion.MsiOptions(msi[index], None, msi_key, msi_axes, msi_peak)
+                sharp = options.read(extra, nodata=nodata)
+            facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:
                 raise
@@ -124,6 +148,21 @@ def super_resolve(
     if failed:
         shared.note(f"error: {len(failed)} of {len(jobs)} scenes failed")
         raise typer.Exit(1)
+
+
+def _check_msis(model: "Network", msis: list[Path], scenes: int, region: str | None) -> None:
+    """Raise where --msi is not what the network takes."""
+    if not model.msi_bands:
+        if msis:
+            raise ValueError(f"--msi goes with a fusion network, which the checkpoint's ({model.kind}) is not")
+        return
+    if len(msis) != scenes:
+        raise ValueError(
+            f"the network fuses an MSI of {model.msi_bands} bands with each scene: give --msi for each of {scenes}, "
+            f"got {len(msis)}"
+        )
+    if region is not None:
+        raise ValueError("--region does not go with a fusion network: crop scene and MSI by lkca degrade first")
 
 
 def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[tuple[Path, Path]]:
@@ -152,7 +191,7 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[t
 
 
 def _run(
-    model: "Network", scene: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
+    model: "Network", scene: Any, msi: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
@@ -166,7 +205,7 @@ def _run(
     start = time.perf_counter()
     with bar(out.name) as progress:
         result = inference.super_resolve(
-            model, scene, out=out if mapped else None, tile=tile, overlap=overlap, progress=progress
+            model, scene, msi=msi, out=out if mapped else None, tile=tile, overlap=overlap, progress=progress
         )
     seconds = time.perf_counter() - start
     if not mapped:

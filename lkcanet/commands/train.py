@@ -5,7 +5,9 @@ from . import _shared as shared
 from ._training import (
     Given,
     Test,
+    check_network,
     network_for,
+    objective_for,
     report,
     split_for,
     takes_training_options,
@@ -21,11 +23,16 @@ def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
     Ctrl-C or SIGTERM ends it cleanly: last.safetensors holds the last step (exit code 130). The same command with
     --resume goes on after that, or after a kill, as if there had been no interruption.
 
+    A network that fuses takes a multispectral image too, from --msi or made of the scene by --response.
+
     Example: lkca train paintings/ --peak 65535 --test 0:512,320:576 --max-minutes 45 --out run
+
+    Example: lkca train scene.hdr --model csakd-student --response landsat-tm-4 --psf-sigma 3 --test :,320: --out fused
     """
     from lkcanet import training
     from lkcanet.data import is_prepared
 
+    check_network(given)
     options = given.options()
     if is_prepared(scene):
         loaded, split, scale = prepared.training_input(scene, given, test)
@@ -35,7 +42,22 @@ def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
         scale = 4 if given.scale is None else given.scale
         loaded = shared.load_scene(scene, given.key, given.axes, given.size, given.peak, **given.reading)
         split = split_for(given, loaded, test, scale)
-    model = network_for(given, loaded, scale)
+    msi = given.msi_options.read({}, nodata=given.nodata)
+    model = network_for(given, loaded, scale, 0 if msi is None else msi.bands)
+    objective = objective_for(given, model, options)
     tell_what_trains(given, model, split)
-    result = training.train(model, loaded, split, options, given.out, overwrite=given.overwrite, resume=given.resume)
-    report(given, result, scene, training.describe(loaded, split, options), model.config)
+    result = training.train(
+        model,
+        loaded,
+        split,
+        options,
+        given.out,
+        msi=msi,
+        objective=objective,
+        overwrite=given.overwrite,
+        resume=given.resume,
+    )
+    facts = training.describe(loaded, split, options)
+    if given.model is not None:
+        facts |= {"network": given.model, **objective.facts()}
+    report(given, result, scene, facts, model.config)
