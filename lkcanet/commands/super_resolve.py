@@ -96,7 +96,7 @@ def super_resolve(
     shared.set_threads(threads)
     model, extra = (None, {}) if checkpoint is None else shared.load_checkpoint(checkpoint)
     if model is not None:
-        _check_msis(model, msi or [], len(jobs), region)
+        _check_msis(model, msi or [], jobs)
         model = model.fold().eval()  # once for all scenes
     elif msi:
         raise ValueError("--msi goes with a fusion network, which --fresh has not")
@@ -127,7 +127,7 @@ def super_resolve(
             sharp = None
             if msi:
                 options = fusion.MsiOptions(msi[index], None, msi_key, msi_axes, msi_peak)
-                sharp = options.read(extra, nodata=nodata)
+                sharp = _cropped(options.read(extra, nodata=nodata), region, model.scale)
             facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:
@@ -150,19 +150,29 @@ def super_resolve(
         raise typer.Exit(1)
 
 
-def _check_msis(model: "Network", msis: list[Path], scenes: int, region: str | None) -> None:
-    """Raise where --msi is not what the network takes."""
+def _check_msis(model: "Network", msis: list[Path], jobs: list[tuple[Path, Path]]) -> None:
+    """Raise where --msi is not what the network takes, or a result would replace it."""
+    for _, out in jobs:
+        shared.check_spared(msis, out)
     if not model.msi_bands:
         if msis:
             raise ValueError(f"--msi goes with a fusion network, which the checkpoint's ({model.kind}) is not")
         return
-    if len(msis) != scenes:
+    if len(msis) != len(jobs):
         raise ValueError(
-            f"the network fuses an MSI of {model.msi_bands} bands with each scene: give --msi for each of {scenes}, "
+            f"the network fuses an MSI of {model.msi_bands} bands with each scene: give --msi for each of {len(jobs)}, "
             f"got {len(msis)}"
         )
-    if region is not None:
-        raise ValueError("--region does not go with a fusion network: crop scene and MSI by lkca degrade first")
+
+
+def _cropped(msi: Any, region: str | None, scale: int) -> Any:
+    """The MSI of a region of the low-resolution scene."""
+    from lkcanet.data import Rect, parse_rect
+
+    if region is None:
+        return msi
+    rect = parse_rect(region, [length // scale for length in msi.size])
+    return msi.cropped(Rect(*(scale * bound for bound in rect)))
 
 
 def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[tuple[Path, Path]]:

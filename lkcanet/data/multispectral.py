@@ -130,11 +130,14 @@ def simulate_msi(scene: Scene, response: SpectralResponse) -> Scene:
     Raises:
         ValueError: the response needs wavelengths that the scene has not, or none of its bands lies in a range.
     """
-    weights = response.weights(scene.bands, scene.wavelengths, scene.name or "the scene").astype(np.float32)
+    weights = response.weights(scene.bands, scene.wavelengths, scene.name or "the scene")
     pixels = np.empty((len(weights), *scene.size), np.float32)
-    for row in range(0, scene.size[0], 256):  # in pieces: the scene may be a map of a file
-        rows = slice(row, row + 256)
-        pixels[:, rows] = np.tensordot(weights, scene.pixels[:, rows], axes=1)
+    # band by band, which a map of a file asks for; not a matrix product, whose bits follow from the image's size
+    for band, row in zip(pixels, weights, strict=True):
+        total = np.zeros(scene.size)
+        for index in np.flatnonzero(row):
+            total += row[index] * scene.pixels[index]
+        band[:] = total
     return replace(
         scene,
         pixels=pixels,

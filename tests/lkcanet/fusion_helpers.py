@@ -107,7 +107,7 @@ def run_toy(
     resume: bool = False,
     **options: Any,
 ) -> TrainResult:
-    given = options_of(**{"psf_sigma": 1.0, "snr": 35.0, "msi_snr": 40.0, **options})
+    given = options_of(**{"psf_sigma": 1.0, "snr": 35.0, "msi_snr": 40.0, "monitor": "mpsnr", **options})
     split = split_of(scene)
     model, objective = model or toy(), objective or toy_objective()
     return train(model, scene, split, given, out, msi=msi_of(scene), objective=objective, resume=resume)

@@ -134,7 +134,7 @@ def test_another_run_is_refused(scene: Scene, straight: Path, tmp_path: Path) ->
             run_toy(scene, tmp_path, resume=True, **given)
     other, msi = small_scene(), msi_of(scene)
     brighter = dataclasses.replace(msi, pixels=msi.pixels * 1.5)
-    options = options_of(psf_sigma=1.0, snr=35.0, msi_snr=40.0)
+    options = options_of(psf_sigma=1.0, snr=35.0, msi_snr=40.0, monitor="mpsnr")
     with pytest.raises(ValueError, match="not the run to resume: pixels is"):
         train(toy(), other, split_of(other), options, tmp_path, msi=brighter, objective=toy_objective(), resume=True)
     state = _state.read(tmp_path / _state.STATE)
