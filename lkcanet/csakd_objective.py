@@ -55,7 +55,7 @@ class OnlineDistillation(Objective):
         return {"loss": student.total + teacher.total, **dict(zip(self.terms, values, strict=True))}
 
     def companions(self) -> dict[str, Network]:
-        return {"teacher": self.teacher}  # type: ignore[dict-item]
+        return {"teacher": self.teacher}
 
     def facts(self) -> dict[str, Any]:
         told = {"name": type(self).__name__, "weights": asdict(self.weights), "teacher": self.teacher.config}

@@ -14,6 +14,7 @@ import lkops
 from lkops import _checks
 
 from ._csakd_blocks import SLOPE, CrossSelfAttention, Stream, convolve
+from .registry import Network
 
 __all__ = [
     "CSAKD",
@@ -28,7 +29,7 @@ __all__ = [
 LARGEST_COUNT = 64  # of CLRAs in a stream; the paper's largest network has 8
 
 
-class CSAKD(nn.Module):
+class CSAKD(Network):
     """A low-resolution hyperspectral image and a multispectral one, `scale` times larger, in; the image with the bands
     of the first and the pixels of the second out.
 
@@ -180,10 +181,6 @@ class CSAKD(nn.Module):
     def fold(self) -> "CSAKD":
         """A copy in eval mode, for inference. There is nothing to fold: the outputs are the same, bit for bit."""
         return copy.deepcopy(self).eval()
-
-    def parameter_count(self) -> int:
-        """The number of trainable values."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, counted as thop does for the paper's table: convs

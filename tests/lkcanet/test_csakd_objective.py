@@ -5,12 +5,12 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from lkcanet.objectives import Batch, objective_for
 from torch import nn
 
 from lkcanet.csakd_losses import CSAKDWeights, feature_loss, fusion_loss, student_loss
 from lkcanet.csakd_objective import OnlineDistillation
 from lkcanet.models.csakd import CSAKD
+from lkcanet.objectives import Batch, objective_for
 
 SIZES = {"features": 8, "growth": 4, "heads": 2, "head_width": 4}
 
@@ -112,11 +112,11 @@ def test_the_teacher_is_kept() -> None:
 
 def test_the_objective_of_a_csakd_network_is_this_one() -> None:
     student, teacher = pair()
-    objective = objective_for(student)  # type: ignore[arg-type]
+    objective = objective_for(student)
     assert isinstance(objective, OnlineDistillation)
     assert objective.teacher.config["counts"] == [6, 6, 4, 4]
     assert (objective.teacher.features, objective.teacher.msi_bands) == (8, 3)
-    chosen = objective_for(student, teacher=teacher, weights=CSAKDWeights(sam_weight=0))  # type: ignore[arg-type]
+    chosen = objective_for(student, teacher=teacher, sam_weight=0)
     assert isinstance(chosen, OnlineDistillation)
     assert chosen.teacher is teacher
     assert chosen.weights.sam_weight == 0
