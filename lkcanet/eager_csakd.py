@@ -1,14 +1,16 @@
 """CSAKD as an engineer would write it in eager PyTorch: what `lkcanet.models.CSAKD` is measured and tested against."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import eager
 from .models._csakd_blocks import CLRA, CLRB, Stream
-from .models.csakd import CSAKD
+from .models.csakd import CSAKD, csakd_student
 
-__all__ = ["Network"]
+__all__ = ["Network", "benchmark_row"]
 
 
 class Network(nn.Module):
@@ -77,3 +79,18 @@ class Network(nn.Module):
 
     def forward(self, lowres: Tensor, msi: Tensor) -> Tensor:
         return self.fused(lowres, msi)[0]
+
+
+def benchmark_row(
+    bands: int = 172, msi_bands: int = 4, scale: int = 4, side: int = 16, batch: int = 1, **sizes: Any
+) -> tuple[str, CSAKD, tuple[Tensor, ...], Network]:
+    """Name, network, inputs and the eager network of a benchmark: a student, with one set of parameters for both.
+
+    Args:
+        bands, msi_bands, scale, sizes: of `csakd_student`, whose defaults are the paper's; it measures at a side of 64.
+        side, batch: of the low-resolution image of random numbers.
+    """
+    model = csakd_student(bands, msi_bands, scale, **sizes).eval()
+    lowres, msi = torch.rand(batch, bands, side, side), torch.rand(batch, msi_bands, scale * side, scale * side)
+    name = f"CSAKD student x{scale}, {batch}x{bands}x{side}x{side} + {msi_bands} bands"
+    return name, model, (lowres, msi), Network(model)

@@ -125,6 +125,16 @@ def test_the_network_is_its_formula_with_gradients(option: dict[str, object]) ->
             assert a.abs().max() > 1e-9, name
 
 
+def test_the_benchmark_compares_one_network() -> None:
+    name, model, given, eager = eager_csakd.benchmark_row(6, 3, 2, 5, 2, features=8, growth=4)
+    assert name == "CSAKD student x2, 2x6x5x5 + 3 bands"
+    assert [parameter.data_ptr() for parameter in model.parameters()] == [p.data_ptr() for p in eager.parameters()]
+    with torch.no_grad():
+        torch.testing.assert_close(eager(*given), model(*given), rtol=1e-4, atol=1e-5)
+    assert model(*given).std() > 1e-3
+    assert (model.config["counts"], model.config["h_groups"]) == ([0, 4, 4, 1], 4)
+
+
 @pytest.mark.parametrize("option", OPTIONS[1:-1], ids=str)
 def test_options_change_the_image(option: dict[str, object]) -> None:
     plain, other = small(), small(**option)
