@@ -1,4 +1,4 @@
-"""CSAKD through the trainer: both networks learn and are kept, a killed run ends with the same bits, images come out."""
+"""CSAKD through the trainer: both networks learn and are kept, killed runs end with the same bits, scenes are fused."""
 
 import csv
 import signal
