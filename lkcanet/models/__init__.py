@@ -1,15 +1,31 @@
 """The networks, and the files they live in."""
 
 from .checkpoints import load_model, load_model_and_extra, save_model
+from .csakd import (
+    CSAKD,
+    csakd_student,
+    csakd_student_as_described,
+    csakd_student_l,
+    csakd_student_l_as_described,
+    csakd_teacher,
+    csakd_teacher_l,
+)
 from .lkcanet import LKCANet, lkca_lr, lkca_net
 from .registry import KINDS, PRESETS, Network, Preset, register
 
 __all__ = [
+    "CSAKD",
     "KINDS",
     "PRESETS",
     "LKCANet",
     "Network",
     "Preset",
+    "csakd_student",
+    "csakd_student_as_described",
+    "csakd_student_l",
+    "csakd_student_l_as_described",
+    "csakd_teacher",
+    "csakd_teacher_l",
     "lkca_lr",
     "lkca_net",
     "load_model",
