@@ -25,7 +25,7 @@ class LGFS(nn.Module):
 
     `scaled_dot_product_attention` computes it: in its flash and memory-efficient kernels, which it chooses for this
     layout on CPUs and GPUs, the map of H W x H W is never stored, neither at inference nor in training. Time grows
-    with (H W)^2 all the same.
+    with (H W)^2 all the same. K's bias has no effect, since softmax ignores what all keys share; the counts have it.
 
     Args:
         channels: C.

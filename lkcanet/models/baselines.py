@@ -120,6 +120,8 @@ class VDSRLR(_Baseline):
         widths = [bands, *[channels] * (depth + 1), bands * scale**2]
         for inputs, outputs in itertools.pairwise(widths):
             self.convs.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
+            # He's, as in VDSR: torch's own would let the signal fade to 1e-8 on its way through twenty layers
+            nn.init.kaiming_normal_(self.convs[-1].get_parameter("weight"), nonlinearity="relu")
         self._start_at_bicubic()
 
     def kernels(self) -> list[tuple[Tensor, Tensor | None]]:
