@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .models.edlgfs import EDLGFS
+from .models.registry import Network
 from .objectives import Batch, Objective
 
 __all__ = ["EdgeDistillation", "sobel"]
@@ -110,6 +111,14 @@ class EdgeDistillation(Objective):
             raise ValueError(f"compared must be one of edges, image; got {compared!r}")
         self.pull, self.mutual, self.compared = pull, mutual, compared
         self.sobel: dict[str, Any] = {"magnitude": magnitude, "padding": padding}
+        self.options: dict[str, Any] = {
+            "edge_weight": edge_weight,
+            "learn": learn,
+            "pull": pull,
+            "mutual": mutual,
+            "compared": compared,
+            **self.sobel,
+        }
         sobel(torch.zeros(1, 1, 1, 1), **self.sobel)  # refuses what it does not know
         start = torch.tensor([1 - edge_weight, edge_weight]).log()
         self.register_buffer("start", start)
@@ -126,7 +135,7 @@ class EdgeDistillation(Objective):
         divergence = (weights * (self.logits.log_softmax(0) - self.start)).sum()
         return weights[0] * image + weights[1] * edges + self.pull * divergence
 
-    def forward(self, model: nn.Module, batch: Batch, passes: float) -> dict[str, Tensor]:
+    def forward(self, model: Network, batch: Batch, passes: float) -> dict[str, Tensor | float]:
         """The total as "loss", and `terms`, unweighted; "edge_weight" is w2. `passes` is not used."""
         if not isinstance(model, EDLGFS):
             raise TypeError(f"model must be an EDLGFS, got {type(model).__name__}")
@@ -151,6 +160,9 @@ class EdgeDistillation(Objective):
             "edge_branch": branch,
             "edge_weight": self.weights[1],
         }
+
+    def facts(self) -> dict[str, Any]:
+        return {"objective": {"name": type(self).__name__, **self.options}}
 
 
 def _l1(a: Tensor, b: Tensor) -> Tensor:

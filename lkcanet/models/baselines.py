@@ -11,14 +11,13 @@ from torch import Tensor, nn
 import lkops
 from lkops import _checks
 
+from .registry import Network
+
 __all__ = ["CNN3DLR", "VDSRLR"]
 
 
-class _Baseline(nn.Module):
+class _Baseline(Network):
     """What both have in common: convs with ReLU between them, the last one with PixelShuffle."""
-
-    kind: str
-    msi_bands = 0
 
     def __init__(self, bands: int, scale: int, bicubic: bool, cubic_a: float, border: str) -> None:
         super().__init__()
@@ -64,10 +63,6 @@ class _Baseline(nn.Module):
         for key, parameter in copied.named_parameters():
             parameter.requires_grad_(self.get_parameter(key).requires_grad)
         return copied.eval()
-
-    def parameter_count(self) -> int:
-        """The number of trainable values."""
-        return sum(parameter.numel() for parameter in self.parameters())
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, as fvcore counts them for the paper's tables: every

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from lkops import _checks
 
 from ._edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
+from .registry import Network
 
 __all__ = ["EDLGFS"]
 
 
-class EDLGFS(nn.Module):
+class EDLGFS(Network):
     """A low-resolution hyperspectral image in, the image `scale` times larger in both directions out.
 
         F_0 = conv3x3(I_LR),   F_n = stage_n(F_(n-1)),   I_SR = reconstruction(F_N + F_0, I_LR)
@@ -53,7 +54,6 @@ class EDLGFS(nn.Module):
     """
 
     kind = "edlgfs"
-    msi_bands = 0
 
     def __init__(
         self,

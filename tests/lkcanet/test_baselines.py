@@ -1,11 +1,14 @@
 """VDSR-LR and 3DFCNN-LR: the sizes of LKCA-Net's tables, exact, and the convs that they stand for."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 import lkops
 from lkcanet.data.reported import reported
+from lkcanet.models import load_model, save_model
 from lkcanet.models.baselines import CNN3DLR, VDSRLR
 
 SCENES = {128: "chikusei", 48: "houston2018", 102: "pavia_center"}
@@ -88,6 +91,26 @@ def test_folding_copies(network: type, row: str) -> None:
     with torch.no_grad():
         next(folded.parameters()).add_(1)
     assert torch.equal(model(x), before)
+
+
+@pytest.mark.parametrize(("network", "row"), NETWORKS)
+def test_checkpoints_round_trip(tmp_path, network: type, row: str) -> None:
+    model, x = network(4, 2, bicubic=False), torch.rand(1, 4, 5, 5)
+    save_model(model, tmp_path / "net.safetensors")
+    loaded = load_model(tmp_path / "net.safetensors")
+    assert type(loaded) is network
+    assert loaded.config == model.config
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_a_damaged_depth_costs_no_time(tmp_path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    model = VDSRLR(4, 2, 8, 1)
+    config = json.dumps({**model.config, "depth": 10**9})
+    metadata = {"format": "lkcanet-1", "kind": "vdsr_lr", "config": config}
+    safetensors.save_file(model.state_dict(), tmp_path / "net.safetensors", metadata)
+    with pytest.raises(ValueError, match="config names 1000000000 depth"):
+        load_model(tmp_path / "net.safetensors")
 
 
 def test_it_learns_and_the_outer_planes_do_not() -> None:

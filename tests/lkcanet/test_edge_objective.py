@@ -1,5 +1,6 @@
 """The loss of EDLGFS: Sobel edges, who learns from whom, and weights that can't run away."""
 
+import json
 import math
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import nn
 
 from lkcanet.edge_objective import EdgeDistillation, sobel
+from lkcanet.models.baselines import VDSRLR
 from lkcanet.models.edlgfs import EDLGFS
-from lkcanet.objectives import Batch
+from lkcanet.objectives import Batch, HObjective, objective_for
 
 
 def small(**options) -> EDLGFS:
@@ -154,7 +156,7 @@ def test_learning_the_weights_alone_lowers_plain_sums_for_ever_and_ours_to_a_bou
     free = EdgeDistillation(pull=1e-9)
     descend(free.logits, lambda: free.total(image, edges))
     if losses[0] != losses[1]:
-        assert float(free.weights.min()) < 1e-3
+        assert float(free.weights.detach().min()) < 1e-3
 
 
 def test_weights_are_kept_with_the_state_and_can_be_fixed() -> None:
@@ -167,6 +169,17 @@ def test_weights_are_kept_with_the_state_and_can_be_fixed() -> None:
     assert torch.equal(other.weights, objective.weights)
     assert not EdgeDistillation(learn=False).logits.requires_grad
     assert [p for p in EdgeDistillation().parameters() if p.requires_grad]
+
+
+def test_the_kind_names_its_objective_and_checkpoints_tell_of_it() -> None:
+    objective = objective_for(small(), edge_weight=0.1, compared="image")
+    assert isinstance(objective, EdgeDistillation)
+    facts = objective.facts()["objective"]
+    assert facts["name"] == "EdgeDistillation"
+    assert (facts["edge_weight"], facts["compared"], facts["padding"]) == (0.1, "image", "replicate")
+    assert facts == json.loads(json.dumps(facts))
+    assert objective.facts() != EdgeDistillation().facts()
+    assert isinstance(objective_for(VDSRLR(4, 2)), HObjective)
 
 
 @pytest.mark.parametrize(

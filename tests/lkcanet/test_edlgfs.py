@@ -6,11 +6,13 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 import lkops
 from lkcanet import eager_edlgfs
+from lkcanet.models import load_model, save_model
 from lkcanet.models._edlgfs_blocks import CSE, LGFS, LGFSLayer, cosines, primes
 from lkcanet.models.edlgfs import EDLGFS
 
@@ -63,6 +65,8 @@ def test_a_fresh_network_returns_the_bicubic_image_and_learns(sizes: dict) -> No
     model, x = small(**sizes), torch.rand(2, 6, 7, 5)
     torch.testing.assert_close(model(x), lkops.bicubic_upsample(x, scale=model.scale))
     torch.testing.assert_close(model.edge(x)[0], lkops.bicubic_upsample(x, scale=model.scale))
+    for stage in model.stages:
+        nn.init.ones_(stage.spectral.attention.reduce.bias)  # so that no gate can die of its ReLU
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(3):
         optimizer.zero_grad()
@@ -231,6 +235,16 @@ def test_folding_drops_the_edge_branch_and_changes_no_bit(dtype: torch.dtype) ->
     rebuilt = EDLGFS(**folded.config)
     rebuilt.to(dtype).load_state_dict(model.fold().state_dict())
     assert torch.equal(rebuilt(x), before)
+
+
+def test_checkpoints_round_trip_with_and_without_the_edge_branch(tmp_path) -> None:
+    model, x = woken(attention_scale=None).eval(), torch.rand(1, 6, 5, 5)
+    for network in (model, model.fold()):
+        save_model(network, tmp_path / "net.safetensors")
+        loaded = load_model(tmp_path / "net.safetensors")
+        assert isinstance(loaded, EDLGFS)
+        assert (loaded.config, list(loaded.state_dict())) == (network.config, list(network.state_dict()))
+        assert torch.equal(loaded(x), model(x))
 
 
 def test_it_compiles_in_one_graph_and_runs_under_autocast() -> None:
