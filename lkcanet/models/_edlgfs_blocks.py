@@ -79,7 +79,8 @@ class CSE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        reduced = self.reduce(F.pad(self.mix(x), (0, width % 2, 0, height % 2)))
+        # contiguous: norms along the pixels are slow where the channels are adjacent
+        reduced = self.reduce(F.pad(self.mix(x), (0, width % 2, 0, height % 2))).contiguous()
         # (N, heads, channels of a head, pixels)
         query, key, value = (
             part.flatten(2).unflatten(1, (self.heads, -1)) for part in (*reduced.chunk(2, 1), self.value(x))

@@ -149,6 +149,33 @@ def test_a_layer_is_as_the_paper_draws_it() -> None:
     torch.testing.assert_close(layer(x), expected)
 
 
+def test_levels_are_the_stages_outputs_and_the_image_is_made_of_the_last() -> None:
+    model, x = woken(), torch.rand(1, 6, 5, 4)
+    image, features = model.levels(x)
+    first = model.stages[0](model.head(x))
+    second = model.stages[1](first)
+    torch.testing.assert_close(features, [first, second])
+    torch.testing.assert_close(image, model.reconstruct(second + model.head(x), x))
+    assert (first - second).abs().max() > 0.01
+
+
+def test_the_edge_branch_is_convs_with_residuals() -> None:
+    model, edges = woken(), torch.rand(1, 6, 5, 4)
+    branch, levels = model.edge, []
+    features = branch.head(edges)
+    for first, _, second in branch.blocks:
+        features = features + second(first(features).clamp_min(0))
+        levels.append(features)
+    image, ours = branch(edges)
+    torch.testing.assert_close(ours, levels)
+    torch.testing.assert_close(image, branch.reconstruct(levels[-1] + branch.head(edges), edges))
+    large = lkops.bicubic_upsample(edges, scale=4)
+    z = branch.reconstruct.body(levels[-1] + branch.head(edges))
+    for up in branch.reconstruct.up:
+        z = F.pixel_shuffle(up.conv(z), 2)
+    torch.testing.assert_close(image, branch.reconstruct.tail(z + branch.reconstruct.skip(large)), rtol=1e-4, atol=1e-4)
+
+
 def test_backends_agree_forward_and_backward() -> None:
     model, x = woken(), torch.rand(2, 6, 9, 7)
     results = {}
