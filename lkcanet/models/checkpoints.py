@@ -17,7 +17,7 @@ from .registry import KINDS, Network
 _FORMAT = "lkcanet-1"
 _FIRST = "lkcanet"  # the kind of files that name none
 # entries of a config that say how many times a part with weights of its own is repeated
-_REPEATS = ("blocks", "counts", "stages", "layers")
+_REPEATS = ("blocks", "counts", "stages", "layers", "depth")
 
 
 def save_model(model: Network, path: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
