@@ -196,8 +196,9 @@ def markdown(found: dict[str, Any]) -> str:
         "",
         f"Written by `python -m bench.experiments.systems`, whose help has the commands. {settings.name}, {bands} "
         f"bands, x{settings.scale}; test {settings.test}, training inside {settings.train}; {settings.steps} steps of "
-        f"{settings.batch_size} patches of {settings.patch} LR pixels, the learning rate falling to a hundredth; scores "
-        f"of the last checkpoint on the held-out region. The networks are reduced as their names say; LKCA-Net's have 128 channels and 16 blocks. "
+        f"{settings.batch_size} patches of {settings.patch} LR pixels, the learning rate falling to a hundredth; "
+        "scores of the last checkpoint on the held-out region. The networks are reduced as their names say; "
+        "LKCA-Net's have 128 channels and 16 blocks. "
         f"CSAKD sees a multispectral image of 4 bands too ({RESPONSE}): its scores compare with nobody's here. "
         f"Parameters of the folded networks; MACs by each paper's convention and latency for {bands}x{IMAGE}x{IMAGE}, "
         f"lkops on {place['cpu']}, {place['threads']} threads, median; torch {place['torch']}.",
@@ -217,10 +218,11 @@ def markdown(found: dict[str, Any]) -> str:
             spread = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
             return f"{statistics.mean(values):.{decimals}f}{spread}"
 
-        lines.append(
-            f"| {labels[method]} | {runs[0]['parameters'] / 1e6:.3f} M | {runs[0]['macs'] / 1e9:.2f} | "
-            f"{milliseconds:.1f} | {len(runs)} | {runs[0].get('learning_rate', settings.learning_rate):g} | {mean('mpsnr', 3)} | {mean('mssim', 4)} | {mean('sam', 3)} | {mean('ergas', 3)} |"
-        )
+        rate = runs[0].get("learning_rate", settings.learning_rate)
+        cells = [labels[method], f"{runs[0]['parameters'] / 1e6:.3f} M", f"{runs[0]['macs'] / 1e9:.2f}"]
+        cells += [f"{milliseconds:.1f}", str(len(runs)), f"{rate:g}"]
+        cells += [mean(key, decimals) for key, decimals in (("mpsnr", 3), ("mssim", 4), ("sam", 3), ("ergas", 3))]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
