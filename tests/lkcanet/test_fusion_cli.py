@@ -196,7 +196,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         (["evaluate", scene, "-c", best, "--snr", "20,x"], "--snr must be numbers of dB such as 20,25,30"),
         (["evaluate", scene, "-c", best, "--snr", "20", "--prediction", scene], "does not go with --prediction"),
         (["evaluate", scene, "-c", best, "--msi", small], "the MSI must be of 48 x 24 pixels, 2 times the low-resol"),
-        (["evaluate", scene, "-c", best, "--response", "average-3"], "takes an MSI of 2 bands, 'scene MSI' has 3"),
+        (["evaluate", scene, "-c", best, "--response", "average-3"], "takes an MSI of 2 bands, 'demo MSI' has 3"),
         (["evaluate", scene, "-c", lkca_file, "-c", best], "was trained with another point spread function than "),
         (["super-resolve", lowres, tmp_path / "x.npz", "-c", best], "give --msi for each of 1, got 0"),
         (["super-resolve", lowres, tmp_path / "x.npz", "-c", lkca_file, "--msi", msi], "--msi goes with a fusion netw"),
