@@ -22,7 +22,7 @@ from ._log import check as check_log
 from ._module import Clock, Module
 from ._options import TrainOptions
 from ._prepare import Material
-from .models import Network
+from .models import LKCANet, Network
 from .objectives import Objective
 from .training import BEST, LAST, LOG, TrainResult
 
@@ -66,8 +66,7 @@ def fit(
         trainer = pl.Trainer(
             accelerator={"cuda": "gpu"}.get(options.device, options.device),
             devices=options.devices,
-            # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork
-            strategy=DDPStrategy(start_method="spawn") if options.devices > 1 else "auto",
+            strategy=_strategy(model) if options.devices > 1 else "auto",
             use_distributed_sampler=False,
             precision=options.precision,  # type: ignore[arg-type]
             logger=False,
@@ -98,6 +97,12 @@ def fit(
     if keeper.interrupted and state.ended_by is None:
         raise KeyboardInterrupt(f"{out / LAST} holds step {state.step}")
     return _result(state, out, start)
+
+
+def _strategy(model: Network) -> DDPStrategy:
+    # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork
+    # other networks may hold what a loss does not use, which DDP looks for at some cost
+    return DDPStrategy(start_method="spawn", find_unused_parameters=not isinstance(model, LKCANet))
 
 
 def _result(state: _state.State, out: Path, start: int) -> TrainResult:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .data.prepared import Prepared
+    from .data.responses import SpectralResponse
     from .data.scenes import Scene
 
 __all__ = ["mean_scores", "score_scene", "score_tests"]
@@ -23,7 +24,11 @@ def score_scene(prediction: "np.ndarray", target: "Scene", scale: int) -> Metric
 
 
 def score_tests(
-    prepared: "Prepared", networks: Mapping[str, Network], *, progress: Callable[[str], None] | None = None
+    prepared: "Prepared",
+    networks: Mapping[str, Network],
+    *,
+    responses: "Mapping[str, SpectralResponse] | None" = None,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image.
 
@@ -33,15 +38,18 @@ def score_tests(
     Args:
         prepared: from `load_prepared`.
         networks: name to network, of the folder's bands and scale.
+        responses: name to the response through which the MSI of a network that fuses is made of each image.
         progress: is called with a line for the user before each image.
 
     Returns:
         "bicubic" and the names, each with its scores image by image.
 
     Raises:
-        ValueError: a network of other bands or another scale, or one that is named "bicubic".
+        ValueError: a network of other bands or another scale, one that is named "bicubic", or one that fuses and has no
+            response, or one of other bands.
     """
     from .data.degrade import bicubic_downsample, bicubic_upsample
+    from .data.multispectral import simulate_msi
     from .inference import super_resolve
 
     scale, bands = prepared.scale, prepared.scene.bands
@@ -53,6 +61,8 @@ def score_tests(
                 f"{name} is of {model.bands} bands and scale {model.scale}, {prepared.folder} of {bands} bands and "
                 f"scale {scale}"
             )
+        if model.msi_bands and name not in (responses or {}):
+            raise ValueError(f"{name} fuses an MSI of {model.msi_bands} bands, and there is no response to make it by")
     scores: dict[str, list[Metrics]] = {"bicubic": [], **{name: [] for name in networks}}
     for number, rect in enumerate(prepared.tests, 1):
         if progress is not None:
@@ -61,7 +71,8 @@ def score_tests(
         lowres = target.shrunk(bicubic_downsample(target.tensor(), scale)[0].numpy(), scale)
         scores["bicubic"].append(score_scene(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale))
         for name, model in networks.items():
-            scores[name].append(score_scene(super_resolve(model, lowres).pixels, target, scale))
+            msi = simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
+            scores[name].append(score_scene(super_resolve(model, lowres, msi=msi).pixels, target, scale))
     return scores
 
 

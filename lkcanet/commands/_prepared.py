@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _shared as shared
+from ._fusion import psf_of, response_of
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, Split
+    from lkcanet.data import Scene, SpectralResponse, Split
     from lkcanet.models import Network
 
     from ._training import Given
@@ -25,6 +26,7 @@ def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
     fixed |= {"--key": given.key, "--axes": given.axes, "--size": given.size}
     fixed |= {"--nodata": given.nodata, "--drop-bad-bands": given.drop_bad_bands or None}
+    fixed |= {"--msi": given.msi, "--psf-sigma": given.psf_sigma}
     refuse(path, {name: (value, None) for name, value in fixed.items()})
     numbers = {
         "--scale": (given.scale, prepared.scale),
@@ -66,9 +68,15 @@ def score(
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
     for path, _, extra in networks:
         compare(path, extra, prepared.scene, prepared.split)
-    names = _names([path for path, _, _ in networks])
+    names = short_names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
-    scores = score_tests(prepared, models, progress=lambda line: shared.note(f"note: {line}"))
+    responses: dict[str, SpectralResponse] = {}
+    for name, (path, model, extra) in zip(names, networks, strict=True):
+        if psf_of(extra) is not None:
+            raise ValueError(f"{path} was trained with --psf-sigma, {folder} has test images of MATLAB's bicubic")
+        if model.msi_bands and (response := response_of(extra)) is not None:
+            responses[name] = response
+    scores = score_tests(prepared, models, responses=responses, progress=lambda line: shared.note(f"note: {line}"))
     means = {name: mean_scores(images) for name, images in scores.items()}
     sizes: dict[str, tuple[float | None, float | None]] = {
         name: (model.parameter_count(), model.macs(16, 16)) for name, model in models.items()
@@ -118,7 +126,7 @@ def compare(path: Path, extra: dict[str, Any], scene: "Scene", split: "Split") -
         shared.note(f"warning: {path} was trained with peak {extra['peak']:g}, here it is {scene.peak:g}")
 
 
-def _names(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """Short names of checkpoints: the run's folder for best.safetensors, else the file's; whole paths where these are
     the same."""
     short = [path.parent.name if path.stem == "best" and path.parent.name else path.stem for path in paths]

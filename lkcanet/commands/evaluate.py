@@ -85,8 +85,6 @@ def evaluate(
     if snr is not None and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     if is_prepared(scene):
-        for path, model, _ in networks:
-            fusion.refuse_fusion(model, path, "evaluate of a prepared folder")
         fixed = {"--msi": msi, "--response": response, "--psf-sigma": psf_sigma, "--snr": snr}
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
         other_options: dict[str, Any] = {
@@ -150,7 +148,11 @@ def evaluate(
             shared.print_json({**facts, "scores": [{"method": name, **row} for name, row in scores[None].items()]})
         return
     if snr is not None:
-        shared.print_table(robustness.noise_table(scores, f"{title}, noise on {noise_on}"))
+        paths = [path for path, _, _ in networks]
+        names = dict(zip(map(str, paths), prepared.short_names(paths), strict=True))
+        names["bicubic"] = f"bicubic x{scale}"
+        for table in robustness.noise_tables(scores, names, f"{title}, noise on {noise_on}"):
+            shared.print_table(table)
         return
     shown = {f"bicubic x{scale}" if name == "bicubic" else name: row for name, row in scores[None].items()}
     shared.print_table(metrics_table(shown, title=title))

@@ -113,6 +113,7 @@ PRESETS: dict[str, Preset] = {
     "csakd-student": Preset("csakd", "csakd:csakd_student", fuses=True),
     "csakd-student-as-described": Preset("csakd", "csakd:csakd_student_as_described", fuses=True),
     "csakd-student-l": Preset("csakd", "csakd:csakd_student_l", fuses=True),
+    "csakd-student-l-as-described": Preset("csakd", "csakd:csakd_student_l_as_described", fuses=True),
     "csakd-teacher": Preset("csakd", "csakd:csakd_teacher", fuses=True),
     "csakd-teacher-l": Preset("csakd", "csakd:csakd_teacher_l", fuses=True),
 }

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from lkcanet.data import Rect, demo_scene, read_scene, write_scene
+from lkcanet.data import PROTOCOLS, Rect, demo_scene, load_prepared, read_scene, write_scene
 from lkcanet.data.multispectral import gaussian_downsample, simulate_msi, simulate_pair
 from lkcanet.data.responses import named_response
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
+from lkcanet.scoring import score_tests
 
 from .test_cli import fails, lkca
+from .test_prepared_cli import SMALL
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("typer", reason="typer is not installed")
@@ -117,7 +119,7 @@ def test_scores_under_noise(folder: Path) -> None:
     lowres = scores(folder / "scene.npz", "-c", best, "--snr", "20", "--noise-on", "lowres", "--seed", 4)["scores"]
     assert lowres[0]["mpsnr"] == rows["bicubic", 20]["mpsnr"]
     assert abs(lowres[1]["mpsnr"] - rows[str(best), 20]["mpsnr"]) > 1e-6
-    table = lkca("evaluate", folder / "scene.npz", "-c", best, "--snr", "20,35").stdout
+    table = lkca("evaluate", folder / "scene.npz", "-c", best, "--snr", "20,35", "--seed", 4).stdout
     heads = [line for line in table.splitlines() if "20 dB" in line]
     assert [word for word in heads[0].split() if word in ("20", "35", "clean", "average")] == [
         "20",
@@ -125,10 +127,13 @@ def test_scores_under_noise(folder: Path) -> None:
         "clean",
         "average",
     ]
-    row = next(line for line in table.splitlines() if line.strip().startswith("bicubic"))
-    cells = [float(number) for number in row.replace("/", " ").split()[1:]]
-    assert cells[6] == pytest.approx(sum(cells[0:6:2]) / 3, abs=2e-3)
-    assert cells[7] == pytest.approx(sum(cells[1:6:2]) / 3, abs=2e-3)
+    for first, method in (("bicubic x2", "bicubic"), ("run", str(best))):
+        lines = [line.strip() for line in table.splitlines() if line.strip().startswith(first)]
+        assert len(lines) == 2
+        for line, key in zip(lines, ("mpsnr", "sam"), strict=True):
+            cells = [float(number) for number in line.removeprefix(first).split()]
+            expected = [rows[method, level][key] for level in (20, 35, None)]
+            assert cells == pytest.approx([*expected, sum(expected) / 3], abs=1e-3)
 
 
 def test_results(folder: Path, tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         (["evaluate", scene, "-c", best, "--snr", "20,x"], "--snr must be numbers of dB such as 20,25,30"),
         (["evaluate", scene, "-c", best, "--snr", "20", "--prediction", scene], "does not go with --prediction"),
         (["evaluate", scene, "-c", best, "--msi", small], "the MSI must be of 48 x 24 pixels, 2 times the low-resol"),
-        (["evaluate", scene, "-c", best, "--response", "average-3"], "takes an MSI of 2 bands, 'scene MSI' has 3"),
+        (["evaluate", scene, "-c", best, "--response", "average-3"], "takes an MSI of 2 bands, 'demo MSI' has 3"),
         (["evaluate", scene, "-c", lkca_file, "-c", best], "was trained with another point spread function than "),
         (["super-resolve", lowres, tmp_path / "x.npz", "-c", best], "give --msi for each of 1, got 0"),
         (["super-resolve", lowres, tmp_path / "x.npz", "-c", lkca_file, "--msi", msi], "--msi goes with a fusion netw"),
@@ -214,3 +219,27 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         line = fails(*arguments)
         assert message in line, (arguments, line)
         assert list(tmp_path.iterdir()) == [], arguments
+
+
+def test_a_prepared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MSI of its test images is made through the response of the training."""
+    monkeypatch.setitem(PROTOCOLS, "small", SMALL)
+    savemat = pytest.importorskip("scipy.io").savemat
+    savemat(tmp_path / "small.mat", {"scene": demo_scene((80, 64), 6, seed=2).pixels.transpose(1, 2, 0) * 4000})
+    folder, out = tmp_path / "prepared", tmp_path / "run"
+    made = lkca("prepare", "small", tmp_path / "small.mat", "--out", folder, "--scale", 2, "--validation", "block")
+    assert made.exit_code == 0, made.output
+    command = ["train", folder, *TRAIN[:4], *TRAIN[8:12], "--out", out, "--threads", 1]
+    assert "--psf-sigma 1.2 does not go with" in fails(*command, *WALD)
+    assert "--msi " in fails(*command, "--msi", tmp_path / "small.mat")
+    result = lkca(*command, "--response", "average-3")
+    assert result.exit_code == 0, result.output
+    told = scores(folder, "-c", out / "last.safetensors")["scores"][1]["images"]
+    prepared, model = load_prepared(folder), load_model(out / "last.safetensors")
+    for rect, image in zip(prepared.tests, told, strict=True):
+        target = prepared.scene.cropped(rect)
+        lowres, msi = simulate_pair(target, 2, named_response("average-3"), psf_sigma=None)
+        expected = evaluate(super_resolve(model, lowres, msi=msi).pixels, target.pixels, 2)
+        assert image["mpsnr"] == pytest.approx(expected["mpsnr"], abs=1e-4)
+    with pytest.raises(ValueError, match="fuses an MSI of 3 bands, and there is no response"):
+        score_tests(prepared, {"one": model})
