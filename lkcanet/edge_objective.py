@@ -58,8 +58,8 @@ class EdgeDistillation(Objective):
         branch     = |edges_SR - sobel(I_HR)|
 
     |.| is the mean absolute difference over batch, channels and pixels. E_n and edges_SR come from the edge branch,
-    which gets sobel(I_LR); in `features` and `image` they are constants, so that the main branch learns from the edge
-    branch and not the other way round. From `branch` the edge branch alone learns.
+    which gets sobel(I_LR). As printed, both branches follow each other in `features` and `image`; what the edge branch
+    knows of edges it has from `branch`, which it alone learns from.
 
     Weights. The paper learns w1 and w2 by gradient descent on L = w1 L_image + w2 L_edges itself. Unconstrained, they
     run away: dL/dw_i is the loss L_i, which is positive, so that both fall for ever, through zero, after which the
@@ -75,8 +75,8 @@ class EdgeDistillation(Objective):
         edge_weight: w2 at the start, in (0, 1); w1 is the rest. The paper's are 0.05 and 0.95.
         learn: whether the weights are learnt.
         pull: of the weights to their start, above 0; in units of the losses.
-        mutual: let the edge branch follow the main branch too: E_n and edges_SR get the gradients of `features` and
-            `image`.
+        mutual: whether the edge branch follows the main branch too. False makes E_n and edges_SR constants in
+            `features` and `image`, as a teacher's are elsewhere; in short courses the image came out worse.
         compared: "edges" as above; "image" puts I_SR itself in place of sobel(I_SR), as the paper has it, which draws
             intensities towards edge strengths.
         magnitude, padding: of `sobel`.
@@ -97,7 +97,7 @@ class EdgeDistillation(Objective):
         edge_weight: float = 0.05,
         learn: bool = True,
         pull: float = 1.0,
-        mutual: bool = False,
+        mutual: bool = True,
         compared: str = "edges",
         magnitude: str = "euclidean",
         padding: str = "replicate",
