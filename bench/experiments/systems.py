@@ -62,7 +62,7 @@ _CSAKD = {"features": 32, "growth": 16, "counts": (0, 2, 2, 1), "residual": True
 SYSTEMS = {
     "vdsr": System("VDSR-LR, with the bicubic image", "vdsr_lr", {"bicubic": True}, loss="H", learning_rate=2e-4),
     "cnn3d": System("3DFCNN-LR, with the bicubic image", "cnn3d_lr", {"bicubic": True}, loss="H", learning_rate=2e-4),
-    "edlgfs": System("EDLGFS, 48 channels, 2 stages of 2 layers", "edlgfs", _EDLGFS, learning_rate=2e-4),
+    "edlgfs": System("EDLGFS, 48 channels, 2 stages of 2 layers", "edlgfs", _EDLGFS, learning_rate=3e-4),
     "edlgfs_h": System(
         "EDLGFS, the same, H loss", "edlgfs", {**_EDLGFS, "edge_branch": False}, loss="H", learning_rate=3e-4
     ),
