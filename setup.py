@@ -2,7 +2,10 @@
 
 Environment:
     LKOPS_BUILD  1 (default), or 0 for a pure Python package on purpose.
-    LKOPS_CUDA   auto (default: where torch has CUDA and CUDA_HOME is set), 0, or 1 (raises where it can't be had).
+    LKOPS_CUDA   auto (default: CUDA kernels where torch has CUDA and nvcc is found), 0, or 1: with nvcc alone, whatever
+                 this torch is, since the extension needs only torch's stable ABI; raises where nvcc is missing.
+    TORCH_CUDA_ARCH_LIST  GPUs that CUDA kernels are compiled for, such as "8.9;9.0+PTX"; default CUDA_ARCHS below.
+    CUDA_HOME    the CUDA toolkit, else nvcc on the path.
     CXX          the C++ compiler; MAX_JOBS: how many run at once.
 """
 
@@ -11,9 +14,11 @@ import functools
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import __version__ as setuptools_version
@@ -32,6 +37,10 @@ if platform.machine() in ("x86_64", "AMD64"):
     ISA_FLAGS["Avx2"] = ["-mavx2", "-mfma", "-mf16c"]
     ISA_FLAGS["Avx512"] = [*ISA_FLAGS["Avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
     ISA_FLAGS["Avx512Bf16"] = [*ISA_FLAGS["Avx512"], "-mavx512bf16"]
+
+# for device code nvcc optimises (-O3) and contracts a * b + c by itself, which is what kernels want; no --use_fast_math
+CUDA_FLAGS = ["-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden"]
+CUDA_ARCHS = "8.0;9.0;10.0+PTX"  # A100, H100 and B200, which serve their whole generations, and what comes later
 
 
 def choice(variable, default, *allowed):
@@ -53,20 +62,66 @@ def import_torch():
     return torch
 
 
-def why_no_cuda(wanted, torch):
-    from torch.utils.cpp_extension import CUDA_HOME
+@functools.cache
+def nvcc():
+    """nvcc of CUDA_HOME or CUDA_PATH, else the one on the path, and its version; None where there is none."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    folders = [str(Path(home) / "bin") for home in homes] or [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    found = shutil.which("nvcc", path=os.pathsep.join(folders))
+    if found is None:
+        return None
+    try:
+        said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    version = re.search(r"release (\S+),", said)
+    return os.path.realpath(found), version[1] if version else "unknown"
 
+
+def why_no_cuda(wanted, torch):
+    """Why CUDA kernels are not built; empty if they are."""
     if wanted == "0":
         return "LKOPS_CUDA=0"
-    if torch.version.cuda is None:
-        reason = f"torch {torch.__version__} has no CUDA"
-    elif CUDA_HOME is None:
-        reason = "no CUDA toolkit found (CUDA_HOME)"
+    if nvcc() is None:
+        reason = "no CUDA toolkit found: no nvcc on the path or in CUDA_HOME"
+    elif wanted == "auto" and torch.version.cuda is None:
+        return f"torch {torch.__version__} has no CUDA (LKOPS_CUDA=1 builds them all the same)"
+    elif os.name != "posix":
+        reason = "CUDA kernels build on Linux only"
     else:
-        return "no CUDA sources in this version"
+        return ""
     if wanted == "1":
         raise SystemExit(f"LKOPS_CUDA=1, but CUDA kernels can't be built: {reason}")
     return reason
+
+
+def cuda_libraries():
+    """Folders of the toolkit's libraries, by what nvcc would do: it may be a script that runs another."""
+    command = [nvcc()[0], "--dryrun", "-x", "cu", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True).stderr
+    found = re.search(r"^#\$ LIBRARIES=(.*)$", said, re.MULTILINE)
+    folders = [word[2:] for word in shlex.split(found[1]) if word.startswith("-L")] if found else []
+    return [os.path.realpath(folder) for folder in folders if not folder.endswith("stubs")]
+
+
+def cuda_archs():
+    """What TORCH_CUDA_ARCH_LIST or CUDA_ARCHS names, as (compute capability such as "90", whether with PTX)."""
+    asked = os.environ.get("TORCH_CUDA_ARCH_LIST")
+    archs = []
+    for name in re.split(r"[;,\s]+", (asked or CUDA_ARCHS).strip()):
+        found = re.fullmatch(r"(\d+)\.(\d+[af]?)(\+PTX)?", name)
+        if found is None:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST must list numbers such as 8.0 or 9.0+PTX; it has {name!r}")
+        if int(found[1]) < 8:
+            raise SystemExit(f"TORCH_CUDA_ARCH_LIST names {name}; lkops' CUDA kernels need 8.0 or more")
+        archs.append((found[1] + found[2], bool(found[3])))
+    if asked:
+        return archs
+    done = subprocess.run([nvcc()[0], "--list-gpu-code"], capture_output=True, text=True)
+    known = [(arch, ptx) for arch, ptx in archs if f"sm_{arch}" in done.stdout.split()]
+    if not known:
+        raise SystemExit(f"this nvcc knows none of {CUDA_ARCHS}: set TORCH_CUDA_ARCH_LIST")
+    return [*known[:-1], (known[-1][0], True)]  # an older toolkit: PTX of the newest that it knows
 
 
 @functools.cache
@@ -105,7 +160,7 @@ def write_facts(facts, folder):
 
 def made_by(command):
     """What an object file depends on besides its inputs: the command, and which compiler that runs."""
-    return json.dumps([*command, compiler()[1]])
+    return json.dumps([*command, nvcc()[1] if nvcc() and command[0] == nvcc()[0] else compiler()[1]])
 
 
 def is_current(target, command):
@@ -129,6 +184,28 @@ def compile_object(command, target):
     target.with_suffix(".cmd").write_text(made_by(command))
 
 
+def compile_all(work):
+    """Runs these (command, object) pairs where an object is not current, several at once; returns the objects."""
+    with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
+        list(pool.map(compile_object, *zip(*work, strict=True)))  # list(): raises what a compiler raised
+    return [str(target) for _, target in work]
+
+
+def compile_cuda(folder):
+    """Every csrc/*/cuda.cu once, for all GPUs; returns the objects. Compiles only what changed."""
+    codes = []
+    for arch, ptx in cuda_archs():
+        codes += [f"-gencode=arch=compute_{arch},code=sm_{arch}"]
+        codes += [f"-gencode=arch=compute_{arch},code=compute_{arch}"] if ptx else []
+    work = []
+    for source in sorted(Path("csrc").glob("*/cuda.cu")):
+        target = Path(folder) / "kernels" / f"{source.parent.name}_cuda.o"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        command = [nvcc()[0], *CUDA_FLAGS, *codes, "-Icsrc", "-MMD", "-MF", str(target.with_suffix(".d"))]
+        work.append(([*command, "-c", str(source), "-o", str(target)], target))
+    return compile_all(work)
+
+
 def compile_kernels(folder):
     """Every csrc/*/cpu.cpp once per instruction set; returns the objects. Compiles only what changed."""
     work = []
@@ -138,26 +215,38 @@ def compile_kernels(folder):
             target.parent.mkdir(parents=True, exist_ok=True)
             command = [*compiler()[0], *KERNEL_FLAGS, *flags, f"-DLKOPS_ISA={isa}", "-Icsrc", "-MMD"]
             work.append(([*command, "-c", str(source), "-o", str(target)], target))
-    with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
-        list(pool.map(compile_object, *zip(*work, strict=True)))  # list(): raises what a compiler raised
-    return [str(target) for _, target in work]
+    return compile_all(work)
 
 
-def extension(torch):
+def extension(name, sources, torch, **more):
     from torch.utils.cpp_extension import CppExtension
 
-    sources = [*Path("csrc").glob("bindings/*.cpp"), *Path("csrc").glob("common/*.cpp")]
     return CppExtension(
-        "lkops._C_cpu",
+        name,
         sorted(map(str, sources)),
         depends=[*sorted(map(str, Path("csrc").rglob("*.h"))), "setup.py", torch.version.__file__],
         include_dirs=[str(ROOT / "csrc")],
-        define_macros=[(f"LKOPS_HAVE_{isa.upper()}", None) for isa in ISA_FLAGS],
         extra_compile_args={
             "cxx": ["-O2", "-fvisibility=hidden", "-Wall", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
         },
         py_limited_api=True,
+        **more,
     )
+
+
+def extensions(torch, cuda):
+    """_C_cpu and, where CUDA kernels are built, _C_cuda, whose bindings a C++ compiler compiles as well."""
+    csrc = Path("csrc")
+    sources = [*csrc.glob("bindings/*.cpp"), *csrc.glob("common/*.cpp")]
+    found = [
+        extension(
+            "lkops._C_cpu", sources, torch, define_macros=[(f"LKOPS_HAVE_{isa.upper()}", None) for isa in ISA_FLAGS]
+        )
+    ]
+    if cuda:
+        runtime = {"library_dirs": cuda_libraries(), "libraries": ["cudart_static", "dl", "rt", "pthread"]}
+        found.append(extension("lkops._C_cuda", csrc.glob("bindings/cuda/*.cpp"), torch, **runtime))
+    return found
 
 
 def commands(facts, base):
@@ -172,8 +261,8 @@ def commands(facts, base):
         def build_extensions(self):
             facts["compiler"] = compiler()[1]
             os.environ["MAX_JOBS"] = str(jobs())
-            objects = compile_kernels(self.build_temp)
             for ext in self.extensions:
+                objects = (compile_cuda if ext.name == "lkops._C_cuda" else compile_kernels)(self.build_temp)
                 ext.extra_objects = objects
                 ext.depends = [*ext.depends, *objects]  # links again when a kernel changed
             super().build_extensions()
@@ -200,6 +289,9 @@ if choice("LKOPS_BUILD", "1", "0", "1") == "0":
     setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}, build_ext))
 else:
     torch = import_torch()
+    reason = why_no_cuda(cuda, torch)
+    if reason:
+        print(f"lkops: no CUDA kernels: {reason}", file=sys.stderr)
     facts = {
         "built": True,
         "torch": torch.__version__,
@@ -207,13 +299,17 @@ else:
         "python": platform.python_version(),
         "kernel_flags": KERNEL_FLAGS,
         "isa_flags": ISA_FLAGS,
-        "cuda": False,
-        "why_no_cuda": why_no_cuda(cuda, torch),
+        "cuda": not reason,
+        "why_no_cuda": reason,
     }
+    if not reason:
+        facts["nvcc"] = nvcc()[1]
+        facts["cuda_archs"] = [f"sm_{arch}{' and PTX' if ptx else ''}" for arch, ptx in cuda_archs()]
+        facts["cuda_flags"] = CUDA_FLAGS
     from torch.utils.cpp_extension import BuildExtension
 
     setup(
-        ext_modules=[extension(torch)],
+        ext_modules=extensions(torch, cuda=not reason),
         cmdclass=commands(facts, BuildExtension),
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch  # noqa: F401  the extension links to torch's libraries, which must be in the process first
 
-Name = Literal["_C_cpu"]
+Name = Literal["_C_cpu", "_C_cuda"]
 
 _FACTS = Path(__file__).with_name("_build_facts.json")
 _HOW_TO_BUILD = "build it with `pip install --no-build-isolation .` (torch and a C++ compiler installed)"
@@ -34,6 +34,9 @@ def load(name: Name = "_C_cpu") -> BaseException | None:
     # An older build may still lie in the source tree: the facts of the last build decide.
     if not build_facts().get("built", True):
         return ImportError(f"lkops.{name}: {build_facts().get('reason', 'not built')}")
+    if name == "_C_cuda" and not build_facts().get("cuda", False):
+        reason = build_facts().get("why_no_cuda", "the extension was built before there were any")
+        return ImportError(f"built without CUDA kernels: {reason}")
     module = f"lkops.{name}"
     try:
         importlib.import_module(module)

@@ -28,11 +28,13 @@ def register(
     saves: Sequence[int] = (),
     outputs: int = 1,
     mixed: Sequence[str] = (),
+    parts: Mapping[str, str] | None = None,
 ) -> None:
     """Make an operator known, with the backends that have kernels for it.
 
     The C++ and CUDA kernels are added by the extensions. Those of Triton are the functions `forward` and `backward` of
-    `triton_kernels.py` beside the reference, imported at the first call.
+    `triton_kernels.py` beside the reference, imported at the first call. With `parts`, those of `cuda` are likewise in
+    `cuda_kernels.py`, and use Triton's kernels for what the extension has none for.
 
     Args:
         name: of the public function.
@@ -48,12 +50,16 @@ def register(
         saves: positions, among the tensors and then the results of forward, of what backward needs.
         outputs: how many results the public function returns.
         mixed: backends that also take tensors of several of their dtypes at once, as far as the public function does.
+        parts: private ops, by name and schema, that `cuda_kernels.py` is made of and the CUDA extension implements.
     """
     _references[name] = reference
     _saves[name], _outputs[name] = tuple(saves), outputs
     _masked[name] = "bool[] needs)" in backward
     _saving[name] = "bool saving)" in forward
     backends._operators.append(name)
+    for part, schema in (parts or {}).items():
+        _library.library.define(f"{part}{schema}")
+    room = reference.__module__.rpartition(".")[0]
     for backend, dtypes in (kernels or {}).items():
         assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
         assert fake_backward is not None, f"{name} has kernels and needs schemas and fake kernels"
@@ -62,9 +68,9 @@ def register(
         backends._kernels[name, backend] = tuple(dtypes)
         if backend in mixed:
             backends._mixed.add((name, backend))
-        if backend == "triton":
-            _triton.implement(name, f"{reference.__module__.rpartition('.')[0]}.triton_kernels")
-        backends._missing[name, backend] = _why_missing(name, backend)
+        if backend == "triton" or (backend == "cuda" and parts):
+            _triton.implement(name, backend, f"{room}.{backend}_kernels")
+        backends._missing[name, backend] = _why_missing(name, backend, tuple(parts or ()))
 
 
 def gradients_like(needs: Sequence[bool], *tensors: Tensor | None) -> list[Tensor]:
@@ -76,9 +82,16 @@ def gradients_like(needs: Sequence[bool], *tensors: Tensor | None) -> list[Tenso
     ]
 
 
-def _why_missing(name: str, backend: str) -> str:
+def _why_missing(name: str, backend: str, parts: Sequence[str] = ()) -> str:
     if backend == "triton" and not _triton.installed():
         return "triton is not installed: pip install triton"
+    if backend == "cuda":
+        if error := _extension.extension_error("_C_cuda"):
+            return error
+        if parts and not _triton.installed():
+            return "triton, which runs its other stages, is not installed: pip install triton"
+        if not all(_library.has_kernel(part, "CUDA") for part in parts):
+            return f"the cuda backend was built from another version and lacks {name}: reinstall lkops"
     if backend == "cpu" and (error := _extension.extension_error("_C_cpu")):
         if error.startswith("LKOPS_CPU_ISA"):  # asked for, so no silent fallback
             raise ImportError(error)

@@ -1,4 +1,5 @@
-"""Adds the Triton kernels to the library; nothing of Triton is imported before the first call."""
+"""Adds the kernels that Python launches to the library: those of Triton, and what the cuda backend composes of its own
+kernels and Triton's. Nothing of Triton is imported before the first call."""
 
 import importlib
 import importlib.util
@@ -19,11 +20,11 @@ def installed() -> bool:
         return False
 
 
-def implement(operator: str, module: str) -> None:
-    """Let `forward` and `backward` of `module` serve the operator's private triton ops."""
+def implement(operator: str, backend: str, module: str) -> None:
+    """Let `forward` and `backward` of `module` serve the operator's private ops of this backend."""
     for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
-        op = f"{operator}_triton_{suffix}"
-        for device in backends.DEVICES["triton"]:
+        op = f"{operator}_{backend}_{suffix}"
+        for device in backends.DEVICES[backend]:
             _library.library.impl(op, _launcher(module, direction, _library.fakes[op]), device.upper())
 
 

@@ -36,6 +36,7 @@ def report() -> str:
         *(f"  {key:16} {value}" for key, value in _extension.build_facts().items()),
         f"  {'cpu extension':16} {_extension.extension_error('_C_cpu') or 'loaded'}",
         *(f"  {key:16} {value}" for key, value in _extension.cpu_facts().items()),
+        f"  {'cuda extension':16} {_extension.extension_error('_C_cuda') or 'loaded'}",
         "",
         "operators (* = automatic choice for float32 on the CPU):",
         *(f"  {line}" for line in str(backends.status()).splitlines()),

@@ -16,6 +16,7 @@ _TENSORS = (
     "Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias, Tensor mix_weight, Tensor? mix_bias"
 )
 _OPTIONS = "int dilation1, int dilation2, bool interleave"
+_CASCADE = "Tensor u, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2"
 
 
 def _fake_forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
@@ -34,6 +35,7 @@ _operator.register(
     kernels={
         "cpu": (torch.float32, torch.bfloat16),
         "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cuda": (torch.float32, torch.bfloat16, torch.float16),
     },
     forward=f"({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     backward=f"(Tensor grad, {_TENSORS}, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, bool[] needs)"
@@ -41,6 +43,12 @@ _operator.register(
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
     saves=(*range(11), 12, 13, 14, 15),
+    parts={
+        "attention_cascade_cuda_fwd": f"({_CASCADE}, int dilation1, int dilation2) -> (Tensor, Tensor, Tensor)",
+        "attention_cascade_cuda_bwd": "(Tensor(a!) parts, Tensor(b!)? du, Tensor u, Tensor a1, Tensor w1, Tensor? b1, "
+        "Tensor w2, Tensor? b2, Tensor dmean, int dilation1, int dilation2, bool[] needs)"
+        " -> (Tensor, Tensor, Tensor, Tensor)",
+    },
 )
 
 

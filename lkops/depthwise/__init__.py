@@ -27,6 +27,7 @@ _operator.register(
     kernels={
         "cpu": (torch.float32, torch.bfloat16),
         "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cuda": (torch.float32, torch.bfloat16, torch.float16),
     },
     forward="(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor",
     backward="(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int dilation, bool[] needs)"

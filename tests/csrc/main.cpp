@@ -154,9 +154,7 @@ std::vector<Result> Run::results() const {
   std::vector<Result> all;
   for (const Output& output : outputs_) {
     Doubles values(output.count);
-    for (size_t i = 0; i < output.count; ++i)
-      values[i] = output.single ? to_float(static_cast<const float*>(output.memory)[i])
-                                : to_float(static_cast<const BFloat16*>(output.memory)[i]);
+    for (size_t i = 0; i < output.count; ++i) values[i] = output.read(output.memory, i);
     all.push_back({output.name, values});
   }
   return all;

@@ -119,7 +119,8 @@ class Run {
   template <class T>
   T* output(const char* name, size_t count) {
     T* memory = static_cast<T*>(memory_.take(bytes_of<T>(count), sizeof(T), sizeof(T), fill_));
-    outputs_.push_back({name, memory, count, sizeof(T) == sizeof(float)});
+    const auto read = [](const void* from, size_t i) { return to_float(static_cast<const T*>(from)[i]); };
+    outputs_.push_back({name, memory, count, read});
     return memory;
   }
 
@@ -139,7 +140,7 @@ class Run {
     const char* name;
     const void* memory;
     size_t count;
-    bool single;
+    float (*read)(const void* memory, size_t i);
   };
   template <class T>
   static int64_t bytes_of(size_t count) {

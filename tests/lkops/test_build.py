@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.utils.cpp_extension import CUDA_HOME
 
-from lkops import _extension
+from lkops import _extension, _library
 
 ROOT = Path(__file__).parents[2]
-SETTINGS = ("LKOPS_BUILD", "LKOPS_CUDA", "LKOPS_CPU_ISA")
+SETTINGS = ("LKOPS_BUILD", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
+
+NVCC = shutil.which("nvcc", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/cuda/bin")))
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None or shutil.which("nm") is None, reason="no g++ or nm")
 needs_extension = pytest.mark.skipif(
@@ -179,15 +180,55 @@ def test_a_broken_extension_is_reported(tree: Path) -> None:
     [
         ({"LKOPS_BUILD": "yes"}, "LKOPS_BUILD must be one of 0, 1; it is 'yes'"),
         ({"LKOPS_BUILD": "0", "LKOPS_CUDA": "on"}, "LKOPS_CUDA must be one of auto, 0, 1; it is 'on'"),
-        ({"LKOPS_CUDA": "1"}, "LKOPS_CUDA=1, but CUDA kernels can't be built: "),
+        (
+            {"LKOPS_CUDA": "1", "CUDA_HOME": "/nowhere"},
+            "LKOPS_CUDA=1, but CUDA kernels can't be built: no CUDA toolkit found",
+        ),
     ],
 )
 def test_settings_that_do_not_fit(variables: dict[str, str], message: str) -> None:
-    if variables == {"LKOPS_CUDA": "1"} and torch.version.cuda and CUDA_HOME:
-        pytest.skip("CUDA kernels can be built here")
     done = python("setup.py", "--version", **variables)
     assert done.returncode != 0
     assert message in done.stderr
+
+
+@needs_sources
+@pytest.mark.skipif(NVCC is None, reason="no nvcc on the path or in CUDA_HOME")
+@pytest.mark.parametrize(
+    ("archs", "message"),
+    [
+        ("7.5", "TORCH_CUDA_ARCH_LIST names 7.5; lkops' CUDA kernels need 8.0 or more"),
+        ("Hopper", "TORCH_CUDA_ARCH_LIST must list numbers such as 8.0 or 9.0+PTX; it has 'Hopper'"),
+    ],
+)
+def test_architectures_that_do_not_fit(archs: str, message: str) -> None:
+    done = python("setup.py", "--version", LKOPS_CUDA="1", TORCH_CUDA_ARCH_LIST=archs)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@needs_sources
+def test_no_cuda_kernels_is_said(tree: Path) -> None:
+    done = python("setup.py", "--version", cwd=tree, LKOPS_CUDA="0")
+    assert "lkops: no CUDA kernels: LKOPS_CUDA=0" in done.stderr
+    (tree / "lkops/_build_facts.json").write_text(
+        json.dumps({"built": True, "cuda": False, "why_no_cuda": "LKOPS_CUDA=0"})
+    )
+    code = "import lkops; print(lkops.backends._missing['depthwise_conv2d', 'cuda'])"
+    done = python("-c", code, cwd=tree, PYTHONPATH=str(tree))
+    assert done.stdout == "built without CUDA kernels: LKOPS_CUDA=0\n", done.stderr
+
+
+@pytest.mark.skipif(bool(_extension.extension_error("_C_cuda")), reason=_extension.extension_error("_C_cuda"))
+def test_cuda_extension_needs_only_the_stable_abi_of_torch() -> None:
+    """It loads beside a torch without CUDA, too."""
+    path = importlib.import_module("lkops._C_cuda").__file__
+    assert path is not None
+    assert path.endswith(".abi3.so")
+    undefined = run("nm", "-D", "--undefined-only", path).stdout.split()
+    assert "aoti_torch_create_device_guard" in undefined
+    assert not [name for name in undefined if re.match(r"_Z\w*(2at|3c10|5torch)", name) or name.startswith("cuda")]
+    assert _library.has_kernel("depthwise_conv2d_cuda_fwd", "CUDA")
 
 
 @needs_sources

@@ -1,0 +1,33 @@
+// depthwise_conv2d on the GPU.
+#include "common/cuda_launch.cuh"
+#include "depthwise/cuda.cuh"
+
+namespace lkops {
+
+template <class T>
+const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments, void* stream) {
+  DeviceLaunch launch(stream);
+  depthwise_forward(launch, problem, arguments);
+  return launch.error();
+}
+
+template <class T>
+const char* depthwise_backward_cuda(const DepthwiseProblem& problem, const DepthwiseBackward<T>& arguments,
+                                    float* workspace, void* stream) {
+  DeviceLaunch launch(stream);
+  depthwise_backward(launch, problem, arguments, workspace);
+  return launch.error();
+}
+
+int64_t depthwise_workspace_cuda(const DepthwiseProblem& problem) {
+  return parts_floats(problem.channels, problem.rows * problem.columns);
+}
+
+#define LKOPS_INSTANTIATE(T)                                                                                  \
+  template const char* depthwise_forward_cuda(const DepthwiseProblem&, const DepthwiseForward<T>&, void*);    \
+  template const char* depthwise_backward_cuda(const DepthwiseProblem&, const DepthwiseBackward<T>&, float*, void*);
+LKOPS_INSTANTIATE(float)
+LKOPS_INSTANTIATE(BFloat16)
+LKOPS_INSTANTIATE(Float16)
+
+}  // namespace lkops
