@@ -28,8 +28,7 @@ struct Cascade {
     plane = {0, 0, static_cast<int>(s.height), static_cast<int>(s.width)};
     by_columns = Divider(s.width), by_groups1 = Divider(taps1.groups(plane.rows));
     by_groups2 = Divider(taps2.groups(plane.rows));
-    each1 = static_cast<int>(round_up(taps1.columns() * taps1.stride(), 4));
-    each2 = static_cast<int>(round_up(taps2.columns() * taps2.stride(), 4));
+    each1 = static_cast<int>(weights_floats(taps1)), each2 = static_cast<int>(weights_floats(taps2));
     each = each1 + each2;
     weights1 = static_cast<int>(round_up(kZeros, 4)), weights2 = weights1 + each1;
   }
@@ -39,7 +38,15 @@ struct Cascade {
     return most < 1 ? 1 : most;
   }
 
-  // to(p, row, column, value) for the pixels of `count` planes whose values lie at x and kernels at w + p apart.
+  // Both kernels of `count` planes to shared memory, of which the first is of this channel.
+  template <class Block>
+  LKOPS_KERNEL void weights(const Block& block, float* shared, const T* weight1, const T* bias1, const T* weight2,
+                            const T* bias2, int count, int64_t channel, bool flip) const {
+    fill_weights(block, shared, weights1, each1, each, count, taps1, weight1, bias1, channel, channels, flip);
+    fill_weights(block, shared, weights2, each2, each, count, taps2, weight2, bias2, channel, channels, flip);
+  }
+
+  // to(p, pixel, value) for the pixels of `count` planes whose values lie at x and kernels at w + p apart.
   template <class Kernel, class Block, class To>
   LKOPS_KERNEL void convolve(const Block& block, const Kernel& taps, const Divider& by_groups, const float* shared,
                              int x, int w, int apart, int count, const To& to) const {
@@ -74,24 +81,18 @@ struct CascadeForwardBody {
   LKOPS_KERNEL void operator()(const Block& block, float* shared) const {
     const int64_t first = block.index() * s.together, left = s.batch * s.channels - first;
     const int count = s.together < left ? s.together : static_cast<int>(left), pixels = s.shape.pixels;
-    const auto channel = [&](int p) { return (first + p) % s.channels; };
     fill<T>(block, shared, at_u, a.u + first * pixels, nullptr, s.shape, count, pixels, NoShift{});
     fill_zeros(block, shared, 0, s.kZeros);
-    for (int p = 0; p < count; ++p) {
-      const int64_t c = channel(p);
-      const int at = s.weights1 + p * s.each;
-      fill_weights(block, shared, at, s.taps1, a.weight1 + c * s.taps1.rows() * s.taps1.columns(), false);
-      fill_weights(block, shared, at + s.each1, s.taps2, a.weight2 + c * s.taps2.rows() * s.taps2.columns(), false);
-    }
+    s.weights(block, shared, a.weight1, a.bias1, a.weight2, a.bias2, count, first % s.channels, false);
     block.sync();
     s.convolve(block, s.taps1, s.by_groups1, shared, at_u, s.weights1, s.each, count, [&](int p, int i, float value) {
-      shared[at_a1 + p * pixels + i] = value + (a.bias1 == nullptr ? 0 : widen(a.bias1[channel(p)]));
+      shared[at_a1 + p * pixels + i] = value + shared[s.weights1 + p * s.each + s.each1 - 4];
     });
     add_up(block, shared, at_u, 0, count);
     block.sync();
     drain<T>(block, shared, at_a1, a.a1 + first * pixels, s.shape, count, pixels);
     s.convolve(block, s.taps2, s.by_groups2, shared, at_a1, s.weights2, s.each, count, [&](int p, int i, float value) {
-      shared[at_u + p * pixels + i] = value + (a.bias2 == nullptr ? 0 : widen(a.bias2[channel(p)]));
+      shared[at_u + p * pixels + i] = value + shared[s.weights2 + p * s.each + s.each2 - 4];
     });
     add_up(block, shared, at_a1, 1, count);
     block.sync();
@@ -155,8 +156,8 @@ struct CascadeBackwardBody {
     const int64_t end = (split + 1) * samples < s.batch ? (split + 1) * samples : s.batch;
     fill_zeros(block, shared, 0, s.kZeros);
     fill_zeros(block, shared, at_slots1, at_da2 - at_slots1);
-    fill_weights(block, shared, s.weights1, s.taps1, a.weight1 + c * s.taps1.rows() * s.taps1.columns(), true);
-    fill_weights(block, shared, s.weights2, s.taps2, a.weight2 + c * s.taps2.rows() * s.taps2.columns(), true);
+    const T* none = nullptr;
+    s.weights(block, shared, a.weight1, none, a.weight2, none, 1, c, true);
     for (int64_t n = split * samples; n < end; n += s.together)
       planes(block, shared, c, n, s.together < end - n ? s.together : static_cast<int>(end - n));
     if (to1.is_wanted()) slots1.store(block, shared, at_slots1, to1, 0, c, s.channels, split, splits);
@@ -225,17 +226,15 @@ inline DepthwiseProblem second_conv(const CascadeProblem& s) {
   return {s.batch, s.channels, s.height, s.width, s.rows2, s.columns2, s.dilation2};
 }
 
-// Tiles of planes that do not fit, the same for both convs, whose sums lie tile by tile.
-template <class Kernel1, class Kernel2>
-Tiling stage_tiling(const CascadeProblem& s, const Kernel1& taps1, const Kernel2& taps2, int64_t limit) {
-  Convolve<float, Kernel1> first;
-  Convolve<float, Kernel2> second;
-  float some;
-  first.taps = taps1, second.taps = taps2, first.y_sum = second.y_sum = &some;
-  const int64_t beside = first.beside() > second.beside() ? first.beside() : second.beside();
-  const int64_t down = taps1.down() > taps2.down() ? taps1.down() : taps2.down();
-  const int64_t right = taps1.right() > taps2.right() ? taps1.right() : taps2.right();
-  return tiling_of(s.height, s.width, down, right, 0, limit - beside);
+// Tiles of planes that do not fit, the same for both convs, whose sums lie tile by tile; none with tiles == 0.
+inline Tiling stage_tiling(const CascadeProblem& s, int64_t limit) {
+  const General first = general_taps(s.rows1, s.columns1, s.dilation1, s.height, s.width);
+  const General second = general_taps(s.rows2, s.columns2, s.dilation2, s.height, s.width);
+  const auto larger = [](int64_t a, int64_t b) { return a > b ? a : b; };
+  const int64_t taps = larger(s.rows1 * s.columns1, s.rows2 * s.columns2);
+  constexpr int64_t kBeside = 1024;  // more than the sums of a Convolve and the zeros and padded weights of any Taps
+  return tiling_of(s.height, s.width, larger(first.down(), second.down()), larger(first.right(), second.right()), 0,
+                   limit - kBeside - taps);
 }
 
 template <class T, class Kernel1, class Kernel2>
@@ -249,9 +248,9 @@ inline int64_t cascade_parts(const CascadeProblem& s, int64_t limit) {
   with_both(s, [&](const auto& taps1, const auto& taps2) {
     using Body = ForwardBody<float, std::decay_t<decltype(taps1)>, std::decay_t<decltype(taps2)>>;
     if (Body{{}, {s, taps1, taps2}}.plan() <= limit) return;
-    Convolve<float, General> tiles;
+    Convolve<float, General> tiles{};
     tiles.tiling.height = static_cast<int>(s.height), tiles.tiling.width = static_cast<int>(s.width);
-    tiles.plan_for(stage_tiling(s, taps1, taps2, limit));
+    tiles.plan_for(stage_tiling(s, limit));
     parts = tiles.tiling.tiles;
   });
   return parts;
@@ -267,16 +266,13 @@ void cascade_forward(Launch& launch, const CascadeProblem& s, const CascadeForwa
     ForwardBody<T, std::decay_t<decltype(taps1)>, std::decay_t<decltype(taps2)>> body{a, {s, taps1, taps2}};
     const int64_t floats = body.plan();
     if (floats <= launch.limit()) return launch(body, body.blocks(), floats);
-    const Tiling tiles = stage_tiling(s, taps1, taps2, launch.limit());
-    auto first = convolve(first_conv(s), taps1, a.u, a.weight1, a.a1);
-    auto second = convolve(second_conv(s), taps2, static_cast<const T*>(a.a1), a.weight2, a.a2);
+    const Tiling tiles = stage_tiling(s, launch.limit());
     const int64_t map = s.channels * cascade_parts(s, launch.limit());
-    first.bias = a.bias1, second.bias = a.bias2, first.stride = second.stride = 3 * s.channels;
+    Conv<T> first{a.u, a.weight1, a.a1, a.bias1}, second{a.a1, a.weight2, a.a2, a.bias2};
+    first.stride = second.stride = 3 * s.channels;
     first.x_sum = a.sums, first.y_sum = a.sums + map, second.y_sum = a.sums + 2 * map;
-    first.tiling.height = second.tiling.height = static_cast<int>(s.height);
-    const int64_t floats1 = first.plan_for(tiles), floats2 = second.plan_for(tiles);
-    launch(first, first.blocks(), floats1);
-    launch(second, second.blocks(), floats2);
+    convolve(launch, first_conv(s), first, &tiles);
+    convolve(launch, second_conv(s), second, &tiles);
   });
 }
 
@@ -298,28 +294,16 @@ void cascade_backward(Launch& launch, const CascadeProblem& s, const CascadeBack
     const int64_t map = s.batch * s.channels * s.height * s.width, stride = 3 * s.channels;
     T* da1 = a.parts + map;
     const T* da2 = a.parts + 2 * map;
-    const auto run = [&](auto planned) {
-      const int64_t wanted = planned.plan(launch.limit());
-      launch(planned, planned.blocks(), wanted);
-      return planned;
-    };
-    const auto weights = [&](auto planned) {
-      if (!planned.to.is_wanted()) return;
-      planned = run(planned);
-      add_parts(launch, s.channels, planned.to, Gradient<T>{}, planned.splits);
-    };
-    auto gradient2 = weight_gradient(second_conv(s), second, da2, a.a1, to2);
-    gradient2.shift = a.dmean + 2 * s.channels, gradient2.stride = stride;
-    weights(gradient2);
-    auto back2 = convolve(second_conv(s), second, da2, a.weight2, da1);
-    back2.flip = true, back2.stride = stride, back2.first = da1;
-    back2.x_shift = a.dmean + 2 * s.channels, back2.y_shift = a.dmean + s.channels;
-    run(back2);
-    weights(weight_gradient(first_conv(s), first, static_cast<const T*>(da1), a.u, to1));
+    const float* dmean2 = a.dmean + 2 * s.channels;
+    weight_gradient(launch, second_conv(s), Slopes<T>{da2, a.a1, to2, dmean2, stride});
+    Conv<T> back2{da2, a.weight2, da1}, back1{da1, a.weight1, a.du};
+    back1.flip = back2.flip = true, back1.stride = back2.stride = stride;
+    back2.first = da1, back2.x_shift = dmean2, back2.y_shift = a.dmean + s.channels;
+    convolve(launch, second_conv(s), back2, nullptr);
+    weight_gradient(launch, first_conv(s), Slopes<T>{da1, a.u, to1});
     if (a.du == nullptr) return;
-    auto back1 = convolve(first_conv(s), first, static_cast<const T*>(da1), a.weight1, a.du);
-    back1.flip = true, back1.stride = stride, back1.first = a.parts, back1.second = a.du, back1.y_shift = a.dmean;
-    run(back1);
+    back1.first = a.parts, back1.second = a.du, back1.y_shift = a.dmean;
+    convolve(launch, first_conv(s), back1, nullptr);
   });
 }
 

@@ -4,8 +4,7 @@
 
 #include <cstdint>
 
-#include "common/half.h"
-#include "common/types.h"
+#include "common/cuda_types.h"
 
 namespace lkops {
 
@@ -35,13 +34,13 @@ struct CascadeBackward {
   T *parts, *du, *dweight1, *dbias1, *dweight2, *dbias2;
 };
 
-// On a stream of the current device. They return what went wrong, or null.
+// They return what went wrong, or null.
 template <class T>
-const char* cascade_forward_cuda(const CascadeProblem& problem, const CascadeForward<T>& arguments, void* stream);
+const char* cascade_forward_cuda(const CascadeProblem& problem, const CascadeForward<T>& arguments, CudaStream stream);
 template <class T>
 const char* cascade_backward_cuda(const CascadeProblem& problem, const CascadeBackward<T>& arguments, float* workspace,
-                                  void* stream);
-int64_t cascade_parts_cuda(const CascadeProblem& problem);      // of the sums, on the current device
-int64_t cascade_workspace_cuda(const CascadeProblem& problem);  // floats
+                                  CudaStream stream);
+int64_t cascade_parts_cuda(const CascadeProblem& problem, CudaStream stream);  // of the sums
+int64_t cascade_workspace_cuda(const CascadeProblem& problem);                     // floats
 
 }  // namespace lkops

@@ -11,8 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "common/half.h"
-#include "common/types.h"
+#include "common/cuda_types.h"
 
 #if defined(__CUDACC__)
 #define LKOPS_KERNEL __device__ __forceinline__

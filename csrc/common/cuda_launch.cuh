@@ -23,13 +23,13 @@ __global__ void __launch_bounds__(Body::kThreads, 1) run(const __grid_constant__
   body(DeviceBlock<Body::kThreads>{}, reinterpret_cast<float*>(memory));
 }
 
-// Launches on a stream of the current device; after the first error it does nothing.
+// Launches on a stream, whose device becomes the current one; after the first error it does nothing.
 class DeviceLaunch {
  public:
-  explicit DeviceLaunch(void* stream) : stream_(static_cast<cudaStream_t>(stream)) {
-    int device = 0, bytes = 0;
-    check(cudaGetDevice(&device));
-    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  explicit DeviceLaunch(CudaStream to) : stream_(static_cast<cudaStream_t>(to.stream)) {
+    int bytes = 0;
+    check(cudaSetDevice(to.device));  // torch may have set it in another copy of CUDA's runtime library
+    check(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, to.device));
     limit_ = bytes / static_cast<int>(sizeof(float));
   }
 

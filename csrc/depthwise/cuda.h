@@ -3,8 +3,7 @@
 
 #include <cstdint>
 
-#include "common/half.h"
-#include "common/types.h"
+#include "common/cuda_types.h"
 #include "depthwise/cpu.h"
 
 namespace lkops {
@@ -23,13 +22,13 @@ struct DepthwiseBackward {
   T *dx, *dweight, *dbias;
 };
 
-// On a stream of the current device. They return what went wrong, or null. `workspace` of the backward holds
+// They return what went wrong, or null. `workspace` of the backward holds
 // `depthwise_workspace_cuda(problem)` floats.
 template <class T>
-const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments, void* stream);
+const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments, CudaStream stream);
 template <class T>
 const char* depthwise_backward_cuda(const DepthwiseProblem& problem, const DepthwiseBackward<T>& arguments,
-                                    float* workspace, void* stream);
+                                    float* workspace, CudaStream stream);
 int64_t depthwise_workspace_cuda(const DepthwiseProblem& problem);
 
 }  // namespace lkops

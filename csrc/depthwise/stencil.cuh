@@ -184,15 +184,36 @@ struct General {
   }
 };
 
-// Weights of one channel's kernel to shared memory, column by column; turned by 180 degrees if `flip`.
+// Channel of the p-th plane after one of channel `first`; p is small, and a division takes long.
+LKOPS_KERNEL int64_t channel_after(int64_t first, int p, int64_t channels) {
+  int64_t c = first + p;
+  while (c >= channels) c -= channels;
+  return c;
+}
+
+// Floats of a kernel and its bias, which `fill_weights` puts at their end less four.
+template <class Kernel>
+int64_t weights_floats(const Kernel& taps) {
+  return round_up(taps.columns() * taps.stride(), 4) + 4;
+}
+
+// Kernels of `count` planes, of which the first is of channel `first`, and their biases (0 where there are none) to
+// shared memory, `floats` of weights_floats in all and `apart` from each other, column by column; turned by 180 degrees
+// if `flip`.
 template <class T, class Kernel, class Block>
-LKOPS_KERNEL void fill_weights(const Block& block, float* shared, int to, const Kernel& taps, const T* weight,
+LKOPS_KERNEL void fill_weights(const Block& block, float* shared, int to, int floats, int apart, int count,
+                               const Kernel& taps, const T* weight, const T* bias, int64_t first, int64_t channels,
                                bool flip) {
-  const int columns = taps.columns(), rows = taps.rows();
-  block.each(columns * taps.stride(), [&](int i) {
-    const int q = i / taps.stride(), p = i % taps.stride(), from = p * columns + q;
-    if (p < rows) shared[to + i] = widen(weight[flip ? rows * columns - 1 - from : from]);
-    if (p >= rows) shared[to + i] = 0;
+  const int columns = taps.columns(), rows = taps.rows(), each = columns * taps.stride() + 1;
+  block.each(count * each, [&](int i) {
+    const int plane = i / each, k = i % each, q = k / taps.stride(), p = k % taps.stride(), from = p * columns + q;
+    const int64_t c = channel_after(first, plane, channels);
+    float value = 0;
+    if (k + 1 == each)
+      value = bias == nullptr ? 0 : widen(bias[c]);
+    else if (p < rows)
+      value = widen(weight[c * rows * columns + (flip ? rows * columns - 1 - from : from)]);
+    shared[to + plane * apart + (k + 1 == each ? floats - 4 : k)] = value;
   });
 }
 

@@ -102,21 +102,28 @@ struct Slots {
   }
 };
 
-// Gradients of a channel's weight and bias from some of the samples and tiles:
-// sum of (dy + shift)[i, j] x[i + d (p - rows/2), j + d (q - columns/2)].
-template <class T, class Kernel>
-struct WeightGradient {
-  static constexpr int kThreads = 256;
+// The sum of (dy + shift)[i, j] x[i + d (p - rows/2), j + d (q - columns/2)] for every tap (p, q), and of dy + shift.
+template <class T>
+struct Slopes {
   const T *dy, *x;
   Gradient<T> to;
   const float* shift = nullptr;  // of sample n and channel c, at n stride + c; null: 0
-  int64_t stride = 0, batch = 0, channels = 0, splits = 1, part = 1;
+  int64_t stride = 0;
+};
+
+// That of a channel, from some of the samples and tiles.
+template <class T, class Kernel>
+struct WeightGradient {
+  static constexpr int kThreads = 256;
+  Slopes<T> a;
+  int64_t batch = 0, channels = 0;
   Kernel taps;
+  int64_t splits = 1, part = 1;
   bool direct = false;
-  Tiling tiling;
-  Slots<Kernel> slots;
+  Tiling tiling{};
+  Slots<Kernel> slots{};
   int at_slots = 0, at_dy = 0, at_x = 0;
-  Divider by_columns;
+  Divider by_columns{};
 
   int64_t plan(int64_t floats) {
     slots = Slots<Kernel>(taps, kThreads, floats / 2);
@@ -145,7 +152,7 @@ struct WeightGradient {
       fill_zeros(block, shared, 0, at_dy);
       gather(block, shared, c, split, first);
       block.sync();
-      slots.store(block, shared, at_slots, to, first, c, channels, split, splits);
+      slots.store(block, shared, at_slots, a.to, first, c, channels, split, splits);
       block.sync();
     }
   }
@@ -159,14 +166,14 @@ struct WeightGradient {
       const int64_t n = item / tiling.tiles, start = (n * channels + c) * pixels;
       const Tile out = tiling.tile(static_cast<int>(item % tiling.tiles));
       const Tile in = tiling.around(out, taps.down(), taps.right());
-      const float by = shift == nullptr ? 0 : shift[n * stride + c];
+      const float by = a.shift == nullptr ? 0 : a.shift[n * a.stride + c];
       if (direct) {
         block.sync();
-        from_global(block, shared, dy + start, x + start, by, out, first);
+        from_global(block, shared, a.dy + start, a.x + start, by, out, first);
         continue;
       }
-      fill_tile(block, shared, at_dy, dy + start, out, tiling.width, by);
-      fill_tile(block, shared, at_x, x + start, in, tiling.width, 0.0f);
+      fill_tile(block, shared, at_dy, a.dy + start, out, tiling.width, by);
+      fill_tile(block, shared, at_x, a.x + start, in, tiling.width, 0.0f);
       block.sync();
       slots.each(block, at_slots, [&](int at, int down, int q, int s) {
         taps.correlate(shared, at, down, at_dy, at_x, 0, in, out, by_columns, q, s, slots.count, first, slots.rows);
@@ -200,15 +207,5 @@ struct WeightGradient {
     }
   }
 };
-
-template <class T, class Kernel>
-WeightGradient<T, Kernel> weight_gradient(const DepthwiseProblem& s, const Kernel& taps, const T* dy, const T* x,
-                                          Gradient<T> to) {
-  WeightGradient<T, Kernel> body;
-  to.taps = static_cast<int>(s.rows * s.columns);
-  body.dy = dy, body.x = x, body.to = to, body.batch = s.batch, body.channels = s.channels, body.taps = taps;
-  body.tiling.height = static_cast<int>(s.height), body.tiling.width = static_cast<int>(s.width);
-  return body;
-}
 
 }  // namespace lkops

@@ -26,7 +26,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& u, const Tensor& w1, co
   const CascadeProblem problem = check(u, w1, b1, w2, b2, dilation1, dilation2);
   const OnDevice device(u);
   Tensor a1 = torch::stable::empty_like(u), a2 = torch::stable::empty_like(u);
-  Tensor sums = new_tensor(u, {problem.batch, 3 * problem.channels, cascade_parts_cuda(problem)}, ScalarType::Float);
+  Tensor sums = new_tensor(u, {problem.batch, 3 * problem.channels, cascade_parts_cuda(problem, device.stream)}, ScalarType::Float);
   with_type(u.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const CascadeForward<T> arguments{pointer<T>(u),  pointer<T>(w1),         pointer<T>(b1),         pointer<T>(w2),

@@ -11,8 +11,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
-#include "common/half.h"
-#include "common/types.h"
+#include "common/cuda_types.h"
 
 namespace lkops {
 
@@ -22,7 +21,7 @@ using torch::stable::Tensor;
 
 // torch's own `aoti_torch_get_current_cuda_stream`, of the stable ABI. It lies in libtorch_cuda, which a torch without
 // CUDA does not have: looked up at the first call, so that the extension builds and loads beside any torch.
-inline void* current_stream(int32_t device) {
+inline CudaStream current_stream(int32_t device) {
   using Get = AOTITorchError (*)(int32_t, void**);
   static const Get get = [] {
     void* symbol = dlsym(RTLD_DEFAULT, "aoti_torch_get_current_cuda_stream");
@@ -33,7 +32,7 @@ inline void* current_stream(int32_t device) {
   if (get == nullptr) fail("this torch has no CUDA: aoti_torch_get_current_cuda_stream is not there");
   void* stream = nullptr;
   STABLE_TORCH_ERROR_CODE_CHECK(get(device, &stream));
-  return stream;
+  return {device, stream};
 }
 
 // The device of an image is the current one as long as this lives.
@@ -45,7 +44,7 @@ class OnDevice {
   torch::stable::accelerator::DeviceGuard guard_;
 
  public:
-  void* const stream;
+  const CudaStream stream;
 };
 
 // Throws what a launcher says went wrong.
