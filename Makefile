@@ -47,9 +47,12 @@ sanitize:
 bench: $(READY)
 	$(PY) -m bench.run $(BENCH)
 
-# compiles new and changed Triton launches for four GPUs into bench/results/triton_ahead_of_time.*; needs none
+# compiles new and changed Triton launches, and CUDA kernels where nvcc is, for GPUs into
+# bench/results/*_ahead_of_time.*; needs none
 ahead-of-time: $(READY)
 	$(PY) -m bench.ahead_of_time
+	@if command -v nvcc >/dev/null || [ -n "$$CUDA_HOME" ]; then $(PY) -m bench.cuda_ahead_of_time; \
+	else echo "ahead-of-time: no nvcc, CUDA kernels are left as they are"; fi
 
 # not $(READY): it builds by itself, with CUDA, where no extension is there
 gpu: $(if $(VENV),$(VENV)/.dependencies)

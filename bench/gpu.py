@@ -31,7 +31,7 @@ from bench.work import Rates
 from lkcanet._files import atomic_path
 
 PIECES = ("tests", "sanitize", "bench")
-TEST_SECONDS, SANITIZE_SECONDS = 190, 75
+TEST_SECONDS, SANITIZE_SECONDS, CASCADE_SECONDS = 190, 75, 60
 ROW_SECONDS, NETWORK_SECONDS = 120, 240  # of silence; a network's training step may take minutes to compile
 
 
@@ -134,6 +134,7 @@ def gate(only: Sequence[str], results: Results, deadline: float, *, dry: bool, i
         if "sanitize" in only:
             results.put(sanitize=sanitize(results.path("sanitize.txt"), left(SANITIZE_SECONDS), dry=dry))
     if "bench" in only:
+        results.put(cascade=gpu_run.cascade(left(CASCADE_SECONDS), dry=dry))
         results.put(bench={"rows": []})
         if isolate:
             gpu_run.bench(units, results.hear, deadline, silence, dry=dry)

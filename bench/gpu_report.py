@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bench import gpu_cascade
 from bench.gpu_rows import Row
 from bench.work import Rates, Work
 
@@ -61,9 +62,14 @@ def _wrong(result: dict[str, Any]) -> str:
 
 
 def _elsewhere(results: dict[str, Any], result: dict[str, Any]) -> str:
-    """Why a row of a GPU does not count although its outputs are right; empty where it ran on Triton."""
+    """Why a row of a GPU does not count although its outputs are right; empty where it ran on Triton, or on CUDA
+    kernels that have beaten Triton's."""
     found = result.get("backends", ["triton"])
-    return "" if results["dry_run"] or found == ["triton"] else f"ran on {', '.join(found) or 'nothing'}, not on triton"
+    return (
+        ""
+        if results["dry_run"] or (found and {*found} <= {"triton", "cuda"})
+        else f"ran on {', '.join(found) or 'nothing'}, not on triton"
+    )
 
 
 def _no_graph(result: dict[str, Any]) -> str:
@@ -136,6 +142,8 @@ def markdown(results: dict[str, Any], rows: dict[str, Row]) -> str:
             kernels = ", ".join(f"{name} {count}" for name, count in bench["block"].items()) or "none"
             lines += [f"Triton launches of a block at batch 1 of 16x16, inference: {kernels}.", ""]
         lines += [*bench_table(rows, bench["rows"]), "", NOTE, ""]
+    if cascade := results.get("cascade"):
+        lines += [gpu_cascade.table(cascade), ""]
     lines += verdicts(results, rows)
     return "\n".join(lines) + "\n"
 
@@ -146,6 +154,9 @@ def failures(results: dict[str, Any]) -> list[str]:
     parts = {piece: results[piece] for piece in ("build", "tests") if piece in results}
     found = [f"{name}: {part['reason']}" for name, part in parts.items() if not part["ok"] and not part.get("late")]
     found += [f"{run['tool']}: {run['reason']}" for run in results.get("sanitize", []) if run["status"] == "failed"]
+    for row in results.get("cascade", {}).get("rows", []):
+        wrong = [f"{name}: {row[key]}" for name in ("cuda", "triton") if (key := f"{name}_wrong") in row]
+        found += [f"{row['what']}, {row['dtype']}, {row['shape']}: {'; '.join(wrong)}"] if wrong else []
     for result in results.get("bench", {}).get("rows", []):
         providers = result["providers"]
         triton = str(providers.get("lkops triton", {}).get("error", ""))
@@ -160,6 +171,7 @@ def failures(results: dict[str, Any]) -> list[str]:
 def unfinished(results: dict[str, Any]) -> list[str]:
     """What was begun or planned, and was not done to its end; what failed besides is in `failures`."""
     found = ["tests"] if results.get("tests", {}).get("late") else []
+    found += ["cuda against triton"] if results.get("cascade", {}).get("late") else []
     found += ["limits"] if "limits_error" in results.get("bench", {}) else []
     rows = results.get("bench", {}).get("rows", [])
     return found + [f"{result['row']}, {result['dtype']}" for result in rows if "incomplete" in result]

@@ -122,6 +122,26 @@ def tests(log: Path, seconds: float, *, dry: bool) -> dict[str, Any]:
     return {"ok": ok, "reason": last, "seconds": round(time.monotonic() - start, 1), **counts}
 
 
+def cascade(seconds: float, *, dry: bool) -> dict[str, Any]:
+    """The cuda backend against triton: what `bench.gpu_cascade` writes, or the reason why there is nothing."""
+    if dry:
+        return {"reason": "a dry run"}
+    with tempfile.TemporaryDirectory() as folder:
+        out, output = Path(folder) / "out.json", Path(folder) / "output"
+        with (
+            output.open("w") as file,
+            running([sys.executable, "-m", "bench.gpu_cascade", str(out)], file, dry=dry) as process,
+        ):
+            try:
+                process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return {"reason": f"not done within {seconds:.0f} s", "late": True}
+        if not out.exists():
+            return {"reason": _last(output.read_text())}
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found
+
+
 def _command(events: Path, units: list[str], *, dry: bool, limits: bool = False, prepare: bool = False) -> list[str]:
     flags = {"--dry-run": dry, "--limits": limits, "--prepare": prepare}
     worker = [sys.executable, "-m", "bench.gpu_worker", str(events), "--units", *units]

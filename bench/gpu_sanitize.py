@@ -1,4 +1,4 @@
-"""Compute-sanitizer on a few small cases that reach every Triton kernel: memcheck and racecheck, side by side.
+"""Compute-sanitizer on a few small cases that reach every Triton and every CUDA kernel: its four tools, side by side.
 
 `python -m bench.gpu_sanitize` runs the cases alone; `sanitize` starts that under the tools.
 """
@@ -20,9 +20,14 @@ import torch
 from bench.gpu_run import ROOT, running
 from lkops import backends
 
-# the options that both tools take, and each one's own
+# the options that all tools take, and each one's own
 OPTIONS = ("--target-processes", "application-only", "--print-limit", "20", "--show-backtrace", "no")
-TOOLS: dict[str, tuple[str, ...]] = {"memcheck": ("--report-api-errors", "no"), "racecheck": ()}
+TOOLS: dict[str, tuple[str, ...]] = {
+    "memcheck": ("--report-api-errors", "no"),
+    "racecheck": (),
+    "initcheck": (),
+    "synccheck": (),
+}
 STARTED, DONE = "the GPU is in use", "all cases ran"
 FOUND = 77  # exit status for errors that a tool found
 _REFUSED = ("not supported", "Unable to", "not compatible", "insufficient", "InitializationError")
@@ -43,7 +48,7 @@ def chosen(*, quick: bool = False) -> Iterator[tuple[str, torch.dtype, str]]:
 
 
 def cases(device: str) -> int:
-    """Forward and backward of the chosen cases, as far as Triton runs them here; returns how many ran."""
+    """Forward and backward of the chosen cases, as far as kernels of a GPU run them here; returns how many ran."""
     sys.path.insert(0, str(ROOT))
     from tests.lkops.harness import cast, run
     from tests.lkops.problems import arguments, case_named
@@ -53,10 +58,11 @@ def cases(device: str) -> int:
     print(STARTED, flush=True)
     ran = 0
     for operator, dtype, case in chosen(quick=device == "cpu"):
-        if not backends.why_not(operator, "triton", device, [dtype]):
-            tensors, options = arguments(operator, case_named(operator, case))
-            run(operator, cast(tensors, dtype, device), options, "triton")
-            ran += 1
+        for backend in ("triton", "cuda"):
+            if not backends.why_not(operator, backend, device, [dtype]):
+                tensors, options = arguments(operator, case_named(operator, case))
+                run(operator, cast(tensors, dtype, device), options, backend)
+                ran += 1
     if device == "cuda":
         torch.cuda.synchronize()
     return ran

@@ -6,7 +6,8 @@ The choice, from the strongest to the weakest:
 1. the `backend=` argument of a function: one name, or names in order of preference;
 2. `with lkops.backend("cpu", "reference"):`, for the current thread;
 3. the environment variable LKOPS_BACKEND, "cpu" or "cpu,reference", read when lkops is imported;
-4. automatic: the first of `AUTOMATIC[device]` that can run the arguments.
+4. automatic: the first of `AUTOMATIC[device]` that can run the arguments; on a GPU `cuda` before it for the shapes
+   where committed measurements show that it beats `triton` (`lkops._measured` has the rule).
 
 What is asked for runs or raises, with the reason; only the automatic choice falls back, and `status()` shows where.
 Backward runs on the backend that forward chose. What recomputes a forward in backward, as `torch.utils.checkpoint`
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from . import _measured
 
 NAMES = ("reference", "cpu", "triton", "cuda")
 # backend -> device types whose tensors it takes; Triton's interpreter takes CPU tensors, for tests
@@ -125,6 +128,8 @@ def choose(operator: str, requested: str | Sequence[str] | None, tensors: Sequen
     device, dtypes = given[0].device.type, [tensor.dtype for tensor in given]
     if names is None:
         names = AUTOMATIC.get(device, ("reference",))
+        if device == "cuda" and (operator, "cuda") in _kernels and _measured.wins(operator, given[0]):
+            names = ("cuda", *names)
     for name in names:
         if not why_not(operator, name, device, dtypes):
             return name
@@ -142,13 +147,14 @@ def is_plain_cpu(operator: str, requested: str | Sequence[str] | None) -> bool:
 @dataclass(frozen=True)
 class Status:
     """One operator on one backend: `reason` is why it can't run here ("" if it can), `automatic` whether it is chosen
-    when nobody asks for a backend."""
+    when nobody asks for a backend, `note` what decides that where two backends could be."""
 
     operator: str
     backend: str
     dtypes: tuple[torch.dtype, ...]
     reason: str
     automatic: bool
+    note: str = ""
 
     @property
     def available(self) -> bool:
@@ -175,6 +181,7 @@ class StatusTable(tuple[Status, ...]):
                     reasons.setdefault(row.reason, []).append(row.backend)
             lines.append(f"{operator:32}{', '.join(runs)}")
             lines += [f"    not {', '.join(names)}: {reason}" for reason, names in reasons.items()]
+            lines += [f"    {row.note}" for row in self if row.operator == operator and row.note]
         return "\n".join(lines)
 
 
@@ -188,7 +195,9 @@ def status(device: str = "cpu", dtype: torch.dtype = torch.float32) -> StatusTab
     for operator in _operators:
         reasons = {name: why_not(operator, name, device, [dtype]) for name in NAMES}
         automatic = next(name for name in AUTOMATIC.get(device, ("reference",)) if not reasons[name])
-        rows += [Status(operator, name, dtypes(operator, name), reasons[name], name == automatic) for name in NAMES]
+        for name in NAMES:
+            note = _measured.why(operator) if name == "cuda" and not reasons[name] else ""
+            rows.append(Status(operator, name, dtypes(operator, name), reasons[name], name == automatic, note))
     return StatusTable(rows)
 
 

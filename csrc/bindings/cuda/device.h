@@ -95,7 +95,8 @@ inline void check_depthwise(const std::string& name, const Tensor& weight, const
                             const Tensor& image) {
   if (weight.dim() != 4 || weight.size(2) % 2 == 0 || weight.size(3) % 2 == 0)
     fail(name, "weight must be (channels, 1, rows, columns) with an odd kernel, got ", shape_of(weight));
-  if (multiply(weight.size(2), weight.size(3)) > int64_t{1} << 20) fail(name, "weight must have at most 2^20 taps");
+  if (multiply(weight.size(2), weight.size(3)) > int64_t{1} << 20 || weight.size(3) > 1024)
+    fail(name, "weight must have at most 2^20 taps, 1024 in a row, got ", shape_of(weight));
   const int64_t channels = image.size(1);
   check_tensor((name + "weight").c_str(), weight, {channels, 1, weight.size(2), weight.size(3)}, image);
   check_tensor((name + "bias").c_str(), bias, {channels}, image);
