@@ -4,8 +4,8 @@
     python -m bench.cuda_ahead_of_time --check      write nothing; fail if the report is not that of this source
 
 A file's rows are kept as long as their key stands: a hash of the file, of all that it includes from csrc, of the flags
-and of nvcc's version. Nothing is run; nvcc is enough, and no GPU. Shared memory is what a kernel has of a fixed size:
-that of these kernels is chosen at launch, and fits what the GPU has (csrc/attention/cuda.cuh).
+and of nvcc's version. Nothing is run on a GPU, and none is needed. Shared memory of these kernels is chosen at launch:
+a C++ compiler runs the launchers' plans for LKCA-Net's convs.
 """
 
 import argparse
@@ -29,7 +29,27 @@ ROOT = Path(__file__).parents[1]
 REPORT = Path(__file__).with_name("results") / "cuda_ahead_of_time.json"
 TARGETS = (80, 90, 100)
 FLAGS = ("-std=c++17", "-Icsrc", "-Xptxas=-v", "-cubin")
-FACTS = ("registers", "stack", "spill_stores", "spill_loads", "shared")
+PLANS = r"""
+#include <cstdio>
+#include <initializer_list>
+#include "attention/cuda.cuh"
+using namespace lkops;
+int main() {
+  for (int64_t batch : {1, 32})
+    for (int64_t side : {16, 32, 64, 96, 128}) {
+      const CascadeProblem s{batch, 128, side, side, 5, 5, 5, 7, 7, 7};
+      with_both(s, [&](const auto& a, const auto& b) {
+        using A = std::decay_t<decltype(a)>;
+        using B = std::decay_t<decltype(b)>;
+        ForwardBody<float, A, B> forward{{}, {s, a, b}};
+        BackwardBody<float, A, B> backward{{}, {}, {}, {s, a, b}};
+        const long long first = forward.plan(), second = backward.plan();
+        std::printf("%d %d %lld %d %lld %d\n", int(batch), int(side), 4 * first, forward.s.together, 4 * second,
+                    backward.s.together);
+      });
+    }
+}
+"""
 
 Row = dict[str, Any]
 
@@ -129,6 +149,17 @@ def compile_all(files: Sequence[Path], processes: int) -> list[Row]:
     return rows
 
 
+def plans() -> list[dict[str, int]]:
+    """Bytes of shared memory that a block of the cascade takes, and planes of a block, by batch and side of planes."""
+    names = ("batch", "side", "forward", "forward_planes", "backward", "backward_planes")
+    with tempfile.TemporaryDirectory() as folder:
+        program = str(Path(folder) / "plans")
+        command = [*os.environ.get("CXX", "c++").split(), "-std=c++17", "-Icsrc", "-x", "c++", "-", "-o", program]
+        subprocess.run(command, cwd=ROOT, input=PLANS, text=True, check=True)
+        said = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+    return [dict(zip(names, map(int, line.split()), strict=True)) for line in said.splitlines()]
+
+
 def problems(row: Row) -> list[str]:
     """Why a kernel can't stay: registers that lie in memory."""
     return [
@@ -145,7 +176,7 @@ def as_text(report: dict[str, Any]) -> str:
     lines = [
         f"What nvcc {report['nvcc']} makes of the CUDA kernels in csrc/*/cuda.cu; nothing was run. "
         "`python -m bench.cuda_ahead_of_time` writes this. Taps<side, dilation, pixels of a thread, whole columns> are "
-        "kernels known when this is compiled, General is any other. Shared memory is chosen at launch, by the plane.",
+        "kernels known when this is compiled, General is any other.",
         "",
         f"| kernel | registers, sm_{archs} | spilled bytes | stack |",
         "|---|---:|---:|---:|",
@@ -155,18 +186,31 @@ def as_text(report: dict[str, Any]) -> str:
         numbers = " / ".join(str(facts["registers"]) for facts in got)
         spilled = max(facts["spill_stores"] + facts["spill_loads"] for facts in got)
         lines.append(f"| {row['kernel']} | {numbers} | {spilled} | {max(facts['stack'] for facts in got)} |")
+    lines += [
+        "",
+        "Shared memory of a block of the cascade (5x5 dilated by 5, 7x7 by 7, 128 channels, float32), as launched, "
+        "in bytes, and planes of a block. A GPU that has less (163 KiB on sm_80, 227 KiB on sm_90 and sm_100, 99 KiB "
+        "on sm_89 and sm_120) takes the convs one by one, in tiles:",
+        "",
+        "| batch | plane | forward | planes | backward | planes |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    for plan in report["shared"]:
+        side, numbers = plan["side"], [plan[k] for k in ("forward", "forward_planes", "backward", "backward_planes")]
+        lines.append(f"| {plan['batch']} | {side}x{side} | {' | '.join(map(str, numbers))} |")
     return "\n".join(lines) + "\n"
 
 
 def as_json(report: dict[str, Any]) -> str:
     """One line a kernel."""
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in report["rows"])
-    return f'{{"nvcc": "{report["nvcc"]}", "rows": [\n{lines}\n]}}\n'
+    shared = json.dumps(report["shared"], separators=(",", ":"))
+    return f'{{"nvcc": "{report["nvcc"]}", "shared": {shared}, "rows": [\n{lines}\n]}}\n'
 
 
 def read(path: Path = REPORT) -> dict[str, Any]:
     """A report; an empty one where there is none."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"nvcc": "", "rows": []}
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"nvcc": "", "shared": [], "rows": []}
     return found
 
 
@@ -192,7 +236,8 @@ def renewed(report: dict[str, Any], processes: int) -> dict[str, Any]:
     todo = changed(report) if report["nvcc"] == nvcc_version() else sources()
     kept = [row for row in report["rows"] if row["file"] in {str(s) for s in sources()} - {str(s) for s in todo}]
     rows = sorted([*kept, *compile_all(todo, processes)], key=lambda row: (row["file"], row["kernel"]))
-    return {"nvcc": nvcc_version(), "rows": rows}
+    shared = plans() if todo or not report.get("shared") else report["shared"]
+    return {"nvcc": nvcc_version(), "shared": shared, "rows": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
