@@ -196,8 +196,8 @@ def as_text(report: dict[str, Any]) -> str:
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for plan in report["shared"]:
-        side, numbers = plan["side"], [plan[k] for k in ("forward", "forward_planes", "backward", "backward_planes")]
-        lines.append(f"| {plan['batch']} | {side}x{side} | {' | '.join(map(str, numbers))} |")
+        side, last = plan["side"], [plan[k] for k in ("forward", "forward_planes", "backward", "backward_planes")]
+        lines.append(f"| {plan['batch']} | {side}x{side} | {' | '.join(map(str, last))} |")
     return "\n".join(lines) + "\n"
 
 
