@@ -50,7 +50,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& parts, const O
   if (du) check_tensor("du", *du, {n, c, h, w}, u);
   check_needs(needs, 4);
   const OnDevice device(u);
-  const Gradient dw1(w1, needs[0], u), db1(b1, needs[1], u), dw2(w2, needs[2], u), db2(b2, needs[3], u);
+  const NewGradient dw1(w1, needs[0], u), db1(b1, needs[1], u), dw2(w2, needs[2], u), db2(b2, needs[3], u);
   const bool any = needs[0] || needs[1] || needs[2] || needs[3];
   const Tensor partial = workspace(u, any ? cascade_workspace_cuda(problem) : 0);
   with_type(u.scalar_type(), [&](auto zero) {

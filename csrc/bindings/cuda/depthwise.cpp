@@ -36,7 +36,7 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& x,
   check_needs(needs, 3);
   const OnDevice device(x);
   const DepthwiseProblem problem = problem_of(x, weight, dilation);
-  const Gradient dx(x, needs[0], x), dweight(weight, needs[1], x), dbias(bias, needs[2], x);
+  const NewGradient dx(x, needs[0], x), dweight(weight, needs[1], x), dbias(bias, needs[2], x);
   const Tensor partial = workspace(x, needs[1] || needs[2] ? depthwise_workspace_cuda(problem) : 0);
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);

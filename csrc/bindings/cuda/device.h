@@ -132,11 +132,11 @@ inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> size
 inline Tensor workspace(const Tensor& like, int64_t floats) { return new_tensor(like, {floats}, ScalarType::Float); }
 
 // A gradient to be written, of a tensor that may not be there or need none: then it is empty, and `pointer` null.
-struct Gradient {
+struct NewGradient {
   Tensor tensor;
   bool is_wanted;
 
-  Gradient(const Optional& like, bool is_needed, const Tensor& some)
+  NewGradient(const Optional& like, bool is_needed, const Tensor& some)
       : tensor(like && is_needed ? torch::stable::empty_like(*like) : new_tensor(some, {0})),
         is_wanted(like && is_needed) {}
   template <class T>
