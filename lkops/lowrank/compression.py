@@ -240,7 +240,7 @@ def _copy(model: nn.Module) -> nn.Module:
             if isinstance(value, Tensor) and not value.is_leaf:
                 computed[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model, computed)  # type: ignore[arg-type]
+        return copy.deepcopy(model, computed)
     except Exception as error:
         raise TypeError(f"model can't be copied: {type(error).__name__}: {error}") from error
 
