@@ -56,7 +56,7 @@ class TestStatistics:
     def test_sizes_of_features_do_not_matter(self) -> None:
         """A feature that is 1e8 times smaller, and weighed as much more, gives the same approximation."""
         conv, x = nn.Conv2d(16, 32, 3, padding=1).double(), features().double()
-        sizes = 10 ** torch.linspace(-6, 2, 16, dtype=torch.float64)[:, None, None]
+        sizes = 10 ** torch.linspace(-6, 2, 16, dtype=torch.float64).view(4, 4).T.reshape(16, 1, 1)  # in each group
         scaled = copy.deepcopy(conv)
         with torch.no_grad():
             scaled.weight.div_(sizes)
