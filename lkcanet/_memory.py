@@ -108,6 +108,8 @@ def memory(
     output = element * batch * model.bands * scale**2  # for a pixel
     strip = output * columns * made
     around = 0 if made == rows else element * batch * (model.bands + channels) * columns * made
+    rank = model.config["upsample_rank"]  # channels between the convs of a factored upsampler
+    around += element * batch * (rank or 0) * columns * made
     copies = 0 if tile is None else seen
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Memory(

@@ -55,6 +55,7 @@ class System:
     objective: dict[str, Any] = field(default_factory=dict)
     loss: str = "own"
     learning_rate: float | None = None
+    steps: int | None = None  # other than the settings'
 
 
 _EDLGFS = {"channels": 48, "stages": 2, "layers": 2}
@@ -62,7 +63,7 @@ _CSAKD = {"features": 32, "growth": 16, "counts": (0, 2, 2, 1), "residual": True
 SYSTEMS = {
     "vdsr": System("VDSR-LR, with the bicubic image", "vdsr_lr", {"bicubic": True}, loss="H", learning_rate=2e-4),
     "cnn3d": System("3DFCNN-LR, with the bicubic image", "cnn3d_lr", {"bicubic": True}, loss="H", learning_rate=2e-4),
-    "edlgfs": System("EDLGFS, 48 channels, 2 stages of 2 layers", "edlgfs", _EDLGFS, learning_rate=3e-4),
+    "edlgfs": System("EDLGFS, 48 channels, 2 stages of 2 layers", "edlgfs", _EDLGFS, learning_rate=3e-4, steps=2400),
     "edlgfs_h": System(
         "EDLGFS, the same, H loss", "edlgfs", {**_EDLGFS, "edge_branch": False}, loss="H", learning_rate=3e-4
     ),
@@ -84,11 +85,11 @@ def run(out: Path, settings: Settings, name: str, seed: int) -> None:
     torch.manual_seed(seed)
     model = preset.make(scene.bands, settings.scale, response.bands if response else 0, **system.options)
     options = TrainOptions(
-        steps=settings.steps,
+        steps=system.steps or settings.steps,
         batch_size=settings.batch_size,
         learning_rate=system.learning_rate or settings.learning_rate,
         final_learning_rate=system.learning_rate / 100 if system.learning_rate else settings.final_learning_rate,
-        validate_every=max(1, settings.steps // 4),
+        validate_every=max(1, (system.steps or settings.steps) // 4),
         seed=seed,
         threads=1,
         device="cpu",
@@ -111,6 +112,7 @@ def run(out: Path, settings: Settings, name: str, seed: int) -> None:
                 "seed": seed,
                 "seconds": told.seconds,
                 "learning_rate": options.learning_rate,
+                "steps": options.steps,
                 "kind": network.kind,
                 "network": network.config,
                 "parameters": network.fold().parameter_count(),
@@ -195,7 +197,7 @@ def markdown(found: dict[str, Any]) -> str:
         "# Other systems in small, on the same operators",
         "",
         f"Written by `python -m bench.experiments.systems`, whose help has the commands. {settings.name}, {bands} "
-        f"bands, x{settings.scale}; test {settings.test}, training inside {settings.train}; {settings.steps} steps of "
+        f"bands, x{settings.scale}; test {settings.test}, training inside {settings.train}; steps of "
         f"{settings.batch_size} patches of {settings.patch} LR pixels, the learning rate falling to a hundredth; "
         "scores of the last checkpoint on the held-out region. The networks are reduced as their names say; "
         "LKCA-Net's have 128 channels and 16 blocks. "
@@ -203,9 +205,9 @@ def markdown(found: dict[str, Any]) -> str:
         f"Parameters of the folded networks; MACs by each paper's convention and latency for {bands}x{IMAGE}x{IMAGE}, "
         f"lkops on {place['cpu']}, {place['threads']} threads, median; torch {place['torch']}.",
         "",
-        "| | parameters | GMAC | ms | seeds | learning rate | MPSNR (dB) | MSSIM | SAM (°) | ERGAS |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        "| bicubic | - | - | - | - | - | {mpsnr:.3f} | {mssim:.4f} | {sam:.3f} | {ergas:.3f} |".format(
+        "| | parameters | GMAC | ms | seeds | steps | learning rate | MPSNR (dB) | MSSIM | SAM (°) | ERGAS |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| bicubic | - | - | - | - | - | - | {mpsnr:.3f} | {mssim:.4f} | {sam:.3f} | {ergas:.3f} |".format(
             **found["bicubic"]
         ),
     ]
@@ -218,9 +220,9 @@ def markdown(found: dict[str, Any]) -> str:
             spread = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
             return f"{statistics.mean(values):.{decimals}f}{spread}"
 
-        rate = runs[0].get("learning_rate", settings.learning_rate)
+        rate, steps = (runs[0].get(key, getattr(settings, key)) for key in ("learning_rate", "steps"))
         cells = [labels[method], f"{runs[0]['parameters'] / 1e6:.3f} M", f"{runs[0]['macs'] / 1e9:.2f}"]
-        cells += [f"{milliseconds:.1f}", str(len(runs)), f"{rate:g}"]
+        cells += [f"{milliseconds:.1f}", str(len(runs)), str(steps), f"{rate:g}"]
         cells += [mean(key, decimals) for key, decimals in (("mpsnr", 3), ("mssim", 4), ("sam", 3), ("ergas", 3))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])

@@ -166,7 +166,8 @@ def simulate_pair(
         response: of the multispectral sensor.
         psf_sigma: standard deviation of the Gaussian point spread function, in pixels of the scene; None takes the
             MATLAB-exact bicubic. CSAKD has "a variance of sigma = 3": we read a standard deviation of 3; a variance
-            of 3 is sqrt(3), 1.732.
+            of 3 is sqrt(3), 1.732. It does not say where the function is cut off, here at 4 sigma: a demo of CO-CNMF
+            cuts it to scale x scale pixels, which comes close to plain averages and blurs far less.
         snr, msi_snr: dB of noise in the LR-HSI and in the HR-MSI; None for none.
         seed: of the noise; the two images have draws of their own.
 

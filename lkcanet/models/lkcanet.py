@@ -147,14 +147,18 @@ class LKCANet(Network):
     def config(self) -> dict[str, Any]:  # type: ignore[override]
         """The constructor's arguments, JSON-serialisable; those of the upsampler are read off it, since
         `lkops.compress` may have changed it."""
-        first, conv = self.upsample.first, self.upsample.conv
+        first = self.upsample.first
         if not (first is None or isinstance(first, nn.Conv2d)):
             raise ValueError(
                 "the upsampler takes its features in another order: call lkcanet.compression.compress, which puts the "
                 "order into the other weights, instead of lkops.compress"
             )
-        rank = None if first is None else first.out_channels
-        return {**self._config, "upsample_groups": conv.groups, "upsample_rank": rank}
+        return {**self._config, **self._upsampler()}
+
+    def _upsampler(self) -> dict[str, Any]:
+        first, conv = self.upsample.first, self.upsample.conv
+        rank = first.out_channels if isinstance(first, nn.Conv2d) else None
+        return {"upsample_groups": conv.groups, "upsample_rank": rank}
 
     @torch.no_grad()
     def _start_at_bicubic(self) -> None:
@@ -184,7 +188,7 @@ class LKCANet(Network):
         autocast F_UP is rounded to the autocast dtype first)."""
         features = self.upsample(self.features(x))
         bicubic = lkops.bicubic_upsample(
-            x, scale=self.scale, cubic_a=self.config["cubic_a"], border=self.config["border"]
+            x, scale=self.scale, cubic_a=self._config["cubic_a"], border=self._config["border"]
         )
         return features, features + bicubic
 
@@ -208,17 +212,17 @@ class LKCANet(Network):
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, counted as fvcore does for the paper's tables:
         convs, and one for every element that the average pool of the channel attention reads."""
-        c, bands, kernels = self.config["channels"], self.bands, self.config["kernel_sizes"]
-        mix = 3 * c * c // self.config["attention_groups"]
+        c, bands, kernels = self._config["channels"], self.bands, self._config["kernel_sizes"]
+        mix = 3 * c * c // self._config["attention_groups"]
         per_pixel = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + mix + 3 * c
-        squeeze = 2 * (3 * c) * (3 * c // self.config["reduction"])
+        squeeze = 2 * (3 * c) * (3 * c // self._config["reduction"])
         up = (self.upsample.conv, self.upsample.first)
         upsampler = sum(conv.weight.numel() for conv in up if isinstance(conv, nn.Conv2d))
-        n = self.config["blocks"]
+        n = self._config["blocks"]
         return height * width * (9 * bands * c + n * per_pixel + upsampler) + n * squeeze
 
     def extra_repr(self) -> str:
-        return json.dumps(self.config)
+        return json.dumps(self._config | self._upsampler())  # also of a network that `config` refuses
 
 
 def lkca_net(bands: int, scale: int = 4, **options: Any) -> LKCANet:

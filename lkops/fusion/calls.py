@@ -60,6 +60,7 @@ def plain_conv(conv: Any) -> bool:
         isinstance(conv, nn.Conv2d)
         and kind.forward is nn.Conv2d.forward
         and kind._conv_forward is nn.Conv2d._conv_forward
+        and not {"forward", "_conv_forward"} & vars(conv).keys()  # put on the module itself, as accelerate does
         and not hooked(conv)
     )
 

@@ -66,8 +66,8 @@ def distill_upsampler(
         alpha, decay, frequency: weight of the distillation, the factor d by which it falls, and steps f from one fall
             to the next; None is a tenth of the course.
         cosine_weight, sam_weight, gradient_weight: of the terms.
-        train: "upsampler" trains the layers that the teacher has not, or with another shape or values; "all" trains
-            every parameter.
+        train: "upsampler" trains the layers that the teacher has not, or with another shape or other values; values in
+            another order are the same. "all" trains every parameter.
         progress: called as progress(step, terms) after each step, from 1.
 
     Returns:
@@ -76,13 +76,15 @@ def distill_upsampler(
     Raises:
         TypeError, ValueError: an argument that is not as above; a teacher that shares parameters with the student;
             images of several shapes; a loader that gives nothing.
-        FloatingPointError: the loss is not finite; the weights are those of before that step.
+        FloatingPointError: the loss or its gradient is not finite; the weights are those of before that step.
 
     Source: LKCA-Net (arXiv 2501.18664), section III-D, eq. 17 to 21; the paper trains its student from scratch.
     """
     for name, module in (("teacher", teacher), ("student", student)):
         if not isinstance(module, nn.Module):
             raise TypeError(f"{name} must be a torch.nn.Module, got {type(module).__name__}")
+    if not isinstance(loader, Iterable):
+        raise TypeError(f"loader must be an iterable of batches, got {type(loader).__name__}")
     _checks.positive("steps", steps)
     numbers = {"alpha": alpha, "cosine_weight": cosine_weight, "sam_weight": sam_weight}
     numbers |= {"gradient_weight": gradient_weight, "final_learning_rate": final_learning_rate}
@@ -113,11 +115,14 @@ def distill_upsampler(
                 fall = (1 + math.cos(math.pi * fraction)) / 2
                 group["lr"] = final_learning_rate + (learning_rate - final_learning_rate) * fall
             factor = float(decay ** math.floor(step / frequency))
-            total, terms = _losses(teacher, student, next(batches), alpha * factor, weights)
+            with torch.enable_grad():
+                total, terms = _losses(teacher, student, next(batches), alpha * factor, weights)
             if not math.isfinite(terms["loss"]):
                 raise FloatingPointError(f"the loss is {terms['loss']} at step {step + 1}: lower the learning rate")
             optimizer.zero_grad(set_to_none=True)
             total.backward()
+            if not all(p.grad is None or p.grad.isfinite().all() for p in trained.values()):
+                raise FloatingPointError(f"the gradient is not finite at step {step + 1}: lower the learning rate")
             optimizer.step()
             history.append({**terms, "decay": factor})
             if progress is not None:
@@ -135,15 +140,17 @@ def _trained(teacher: nn.Module, student: nn.Module, train: str) -> dict[str, nn
     """The student's parameters to train, by name."""
     if train not in ("upsampler", "all"):
         raise ValueError(f"train must be one of upsampler, all; got {train!r}")
-    theirs = dict(teacher.named_parameters())
+    theirs = {_unwrapped(name): p for name, p in teacher.named_parameters()}
     ours = {name: p for name, p in student.named_parameters() if p.requires_grad}
     shared = {id(parameter) for parameter in theirs.values()}
     for name, parameter in ours.items():
         if id(parameter) in shared:
             raise ValueError(f"teacher and student must not share parameters, and {name} is of both")
     if train == "upsampler":
-        changed = {_layer(name) for name, p in ours.items() if name not in theirs or not _same(p, theirs[name])}
+        changed = {_layer(name) for name, p in ours.items() if not _same(p, theirs.get(_unwrapped(name)))}
         ours = {name: p for name, p in ours.items() if _layer(name) in changed}
+    if any(p.dtype is torch.float16 for p in ours.values()):
+        raise TypeError("student must not be of float16, in which Adam divides by 0: call .float() on it before")
     if not ours:
         raise ValueError("student must have parameters to train that differ from the teacher's, and has none")
     return ours
@@ -154,8 +161,18 @@ def _layer(name: str) -> str:
     return name.rpartition(".")[0].partition(".parametrizations.")[0]
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+def _unwrapped(name: str) -> str:
+    """A parameter's name without the prefixes of torch.compile and of DataParallel."""
+    while name.startswith(("_orig_mod.", "module.")):
+        name = name.partition(".")[2]
+    return name
+
+
+def _same(one: Tensor, other: Tensor | None) -> bool:
+    """Also where a permutation of features went into the weights."""
+    if other is None or one.shape != other.shape:
+        return False
+    return torch.equal(one, other) or torch.equal(one.flatten().sort().values, other.flatten().sort().values)
 
 
 def _endless(loader: Iterable[Any]) -> Iterator[Any]:
@@ -177,6 +194,9 @@ def _losses(
     with torch.no_grad():
         example = teacher(image)
     made = student(image)
+    for name, output in (("teacher", example), ("student", made)):
+        if not isinstance(output, Tensor):
+            raise TypeError(f"{name} must return an image, a tensor, got {type(output).__name__}")
     for name, other in (("teacher", example), ("target", example if target is None else target)):
         if other.shape != made.shape:
             raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import _checks
 from .singular_values import checked_weight, rank_at
-from .statistics import InputStatistics
+from .statistics import InputStatistics, moments_and_mean, ridge_of, solve
 
 __all__ = ["SelectChannels", "approximation_error", "suggest_groups", "to_factored", "to_grouped"]
 
@@ -77,9 +77,11 @@ def to_grouped(
 
     Group k keeps the outputs k C_out / g to (k + 1) C_out / g, and of the inputs as many. Without statistics its weight
     is that part of the conv's weight, which is the best in the Frobenius norm. With the covariance S of what the conv
-    is fed with, it is what gives the least squared error there, I_k being the group's inputs:
+    is fed with, it is what gives the least squared error there, I_k being the group's inputs, J_k the others:
 
-        W'_k = W_k S[:, I_k] S[I_k, I_k]^-1,      bias' = bias + (W - W') mean
+        W'_k = W_k[:, I_k] + W_k[:, J_k] S[J_k, I_k] S[I_k, I_k]^-1,      bias' = bias + (W - W') mean
+
+    Inputs that never vary there keep their weights.
 
     Args:
         conv: with one group, or with fewer than `groups`.
@@ -107,16 +109,20 @@ def to_grouped(
     size, outputs = conv.in_channels // groups, conv.out_channels // groups
     values = weight[0, 0].numel()
     rows, shifts = [], []
+    if statistics is not None:
+        moments, mean = moments_and_mean(conv, statistics)
     for k in range(groups):
         part = weight[k * outputs : (k + 1) * outputs]
         inputs = order[k * size : (k + 1) * size].to(weight.device)
         if statistics is None:
             rows.append(part[:, inputs])
             continue
-        moments, mean = _moments(conv, statistics)
         places = (inputs[:, None] * values + torch.arange(values, device=weight.device)).flatten()
         flat = part.flatten(1)
-        near = _solve(moments[places][:, places], (flat @ moments[:, places]).T).T
+        others = flat.index_fill(1, places, 0)
+        scale = (moments.diagonal() + mean.square())[places].sqrt()
+        right = (others @ moments[:, places]).T
+        near = flat[:, places] + solve(moments[places][:, places], right, scale, ridge_of(conv)).T
         rows.append(near.unflatten(1, (size, *weight.shape[2:])))
         shifts.append(flat @ mean - near @ mean[places])
     new = _like(conv, conv.in_channels, conv.out_channels, conv.kernel_size, groups=groups, bias=conv.bias is not None)
@@ -159,8 +165,11 @@ def to_factored(conv: nn.Conv2d, rank: int, *, statistics: InputStatistics | Non
     if statistics is None:
         near = matrix
     else:
-        moments, mean = _moments(conv, statistics)
-        basis = torch.linalg.eigh(matrix @ moments @ matrix.T)[1][:, -rank:]
+        moments, mean = moments_and_mean(conv, statistics)
+        noise = ridge_of(conv) * (moments.diagonal() + mean.square())
+        if not noise.any():  # nothing is known of the inputs
+            noise += 1
+        basis = torch.linalg.eigh((matrix @ moments + matrix * noise) @ matrix.T)[1][:, -rank:]
         near = basis @ (basis.T @ matrix)
         shift = (matrix - near) @ mean
     u, s, vt = torch.linalg.svd(near, full_matrices=False)
@@ -258,26 +267,6 @@ def _best_order(weight: Tensor, groups: int) -> Tensor:
     return chosen.unflatten(0, (groups, -1)).sort(1).values.flatten()
 
 
-def _moments(conv: nn.Conv2d, statistics: InputStatistics) -> tuple[Tensor, Tensor]:
-    """What an error is weighed with, and the mean that a bias can make up for: none where there is no bias."""
-    length = conv.in_channels * conv.kernel_size[0] * conv.kernel_size[1]
-    if tuple(statistics.covariance.shape) != (length, length):
-        shape = tuple(statistics.covariance.shape)
-        raise ValueError(f"statistics must be of a conv with {length} values in a patch, got a covariance {shape}")
-    mean = statistics.mean
-    if conv.bias is None:
-        return statistics.covariance + torch.outer(mean, mean), torch.zeros_like(mean)
-    return statistics.covariance, mean
-
-
-def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """matrix^-1 right for a covariance, which may be singular: a channel may be constant, or there are few patches."""
-    ridge = 1e-10 * matrix.diagonal().mean()
-    if not ridge > 0:
-        return torch.zeros_like(right)
-    return torch.linalg.solve(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device), right)
-
-
 def _like(conv: nn.Conv2d, inputs: int, outputs: int, kernel: Any, *, groups: int = 1, bias: bool) -> nn.Conv2d:
     """A conv with the same geometry, yet without values."""
     names = ("stride", "padding", "dilation", "padding_mode")
@@ -288,7 +277,9 @@ def _like(conv: nn.Conv2d, inputs: int, outputs: int, kernel: Any, *, groups: in
 def _fill(new: nn.Conv2d, conv: nn.Conv2d, weight: Tensor, shift: Tensor | None) -> None:
     """Give a new conv this weight, and the old one's bias with the shift, dtype and mode."""
     dtype = conv.weight.dtype
-    trains = any(parameter.requires_grad for parameter in conv.parameters())  # a normalised weight is no parameter
+    # a normalised weight is no parameter, and under no_grad it seems frozen
+    own = [parameter for name, parameter in conv.named_parameters() if "bias" not in name]
+    trains = any(parameter.requires_grad for parameter in own)
     new.weight = nn.Parameter(weight.to(dtype).contiguous(), requires_grad=trains)
     if new.bias is not None:
         bias = _bias(conv) if shift is None else _bias(conv) + shift

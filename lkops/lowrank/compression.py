@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .. import _checks, backends
@@ -48,7 +49,8 @@ class CompressionReport:
         compressed, left: upsamplers that were replaced, and parts that look like one, with the reason.
         parameters: of the model, before and after.
         macs: of the model for the example input, before and after: convs and matrix products. None without an example.
-        output_error: |y - y'| / |y| for the example input (Frobenius norms, evaluation mode); None without one.
+        output_error: |y - y'| / |y| for the example input (Frobenius norms, evaluation mode), over all floating tensors
+            that the model returns; None without one.
     """
 
     compressed: list[CompressedUpsampler] = field(default_factory=list)
@@ -108,8 +110,8 @@ def compress(
 
     Raises:
         TypeError: `model` is no module; `example_input` neither tensor nor tuple; a number of another type.
-        ValueError: not one of share, groups and rank; a number out of range; `permute` without groups; the example
-            can't be run.
+        ValueError: not one of share, groups and rank; a number out of range; `permute` without groups, `energy` with
+            anything but a share; calibration or example can't be run; a lazy module that has not run yet.
         ModuleNotFoundError: `permute` without SciPy.
     """
     if not isinstance(model, nn.Module):
@@ -124,13 +126,21 @@ def compress(
             _checks.positive(name, value)
     if permute and groups is None:
         raise ValueError("permute goes with groups")
+    if energy and (groups is not None or rank is not None):
+        raise ValueError(f"energy goes with share, got {given[0]}")
+    for name, parameter in model.named_parameters():
+        if isinstance(parameter, nn.parameter.UninitializedParameter):
+            raise ValueError(f"model must be initialised, run it once: {name} has no shape yet")
     report = CompressionReport()
-    result = copy.deepcopy(model)
+    result = _copy(model)
     found, report.left = find(result)
     statistics: list[InputStatistics | None] = [None] * len(found)
     if calibration is not None and found:
         callers = [upsampler.inside or upsampler.conv for upsampler in found]
-        statistics = list(input_statistics(result, callers, calibration))
+        try:
+            statistics = list(input_statistics(result, callers, calibration))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"calibration: {error}") from error
     for upsampler, seen in zip(found, statistics, strict=True):
         wanted = rank
         if groups is None and rank is None:
@@ -148,7 +158,8 @@ def compress(
     report.parameters = _count(model), _count(result)
     if example_input is not None:
         example = (example_input,) if isinstance(example_input, Tensor) else example_input
-        (before, y), (after, z) = _measured(model, example), _measured(result, example)
+        before, y = _measured(model, example, "the model can't run example_input")
+        after, z = _measured(result, example, "example_input runs through the model, but not once it is compressed")
         report.macs = before, after
         report.output_error = float((y - z).norm() / y.norm()) if y.any() else float((y - z).norm())
     return result, report
@@ -200,6 +211,9 @@ def _put(model: nn.Module, upsampler: Upsampler, new: nn.Module) -> None:
     if axis is not None:
         for conv in [module for module in new.modules() if isinstance(module, nn.Conv2d)]:
             _normalise(conv, axis)
+            for name in ("original0", "original1"):  # gain or direction alone may be frozen
+                name = f"parametrizations.weight.{name}"
+                conv.get_parameter(name).requires_grad_(upsampler.conv.get_parameter(name).requires_grad)
     if upsampler.inside is not None:
         inside = upsampler.inside
         inside.first, inside.conv = (new[0], new[1]) if isinstance(new, nn.Sequential) else (None, new)  # type: ignore[assignment]
@@ -218,24 +232,36 @@ def _normalise(conv: nn.Conv2d, axis: int) -> None:
     direction[dead] = 1.0  # a direction of zeros would give NaN; the gain of 0 keeps the weight 0
 
 
+def _copy(model: nn.Module) -> nn.Module:
+    """A deep copy, of a model too that keeps what it computed, as the weight of an old weight norm or of pruning."""
+    computed = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                computed[id(value)] = value.detach().clone()
+    try:
+        return copy.deepcopy(model, computed)
+    except Exception as error:
+        raise TypeError(f"model can't be copied: {type(error).__name__}: {error}") from error
+
+
 def _count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _measured(model: nn.Module, example: tuple[Any, ...]) -> tuple[int, Tensor]:
-    """Multiply-adds, and the output, in evaluation mode."""
+def _measured(model: nn.Module, example: tuple[Any, ...], else_: str) -> tuple[int, Tensor]:
+    """Multiply-adds, and all outputs in a row, in evaluation mode."""
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
         with backends.backend("reference"), FlopCounterMode(display=False) as counter:
             y = model(*example)
     except Exception as error:
-        raise ValueError(f"the model can't run example_input: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{else_}: {type(error).__name__}: {error}") from error
     finally:
         for module, mode in modes.items():
             module.training = mode
-    if not isinstance(y, Tensor):
-        y = next((item for item in y if isinstance(item, Tensor)), None) if isinstance(y, (tuple, list)) else None
-        if y is None:
-            raise ValueError("the model must return a tensor, or a tuple with one, to be compared on example_input")
-    return counter.get_total_flops() // 2, y.double()
+    outputs = [item for item in tree_leaves(y) if isinstance(item, Tensor) and item.is_floating_point()]
+    if not outputs:
+        raise ValueError(f"the model must return tensors to be compared on example_input, got {type(y).__name__}")
+    return counter.get_total_flops() // 2, torch.cat([item.double().flatten() for item in outputs])

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -27,6 +28,10 @@ def find(model: nn.Module) -> tuple[list[Upsampler], list[Left]]:
     planned = plan(shared_copy(model))
     places = [part.place for part in planned.replaced.values() if part.operator == "upsample_add"]
     left = [part for part in planned.left.values() if "PixelShuffle" in part.what]
+    scripts = {name: part for name, part in model.named_modules() if isinstance(part, torch.jit.ScriptModule)}
+    for name, module in scripts.items():
+        if name.rpartition(".")[0] not in scripts or not name:
+            left.append(Left(name, type(module).__name__, "TorchScript: compress a model before it is compiled to it"))
     if planned.already:
         left.append(
             Left("", "fused modules", f"{planned.already} modules are fused: compress a model before it is fused")
@@ -41,7 +46,7 @@ def find(model: nn.Module) -> tuple[list[Upsampler], list[Left]]:
         conv, inside = modules[place], own.get(place)
         if inside is not None and inside.first is not None:
             left.append(Left(place, "upsampler", "compressed already"))
-        elif why := _why_not(model, conv):
+        elif why := _why_not(model, conv, inside):
             left.append(Left(place, "upsampler", why))
         else:
             assert isinstance(conv, nn.Conv2d)
@@ -58,7 +63,7 @@ def _is_own(module: nn.Module) -> bool:
     return isinstance(module, UpsampleAdd) and type(module).forward is UpsampleAdd.forward
 
 
-def _why_not(model: nn.Module, conv: nn.Module) -> str:
+def _why_not(model: nn.Module, conv: nn.Module, inside: UpsampleAdd | None) -> str:
     if not plain_conv(conv):
         return f"a {type(conv).__name__} with hooks or a forward of its own"
     assert isinstance(conv, nn.Conv2d)
@@ -74,11 +79,25 @@ def _why_not(model: nn.Module, conv: nn.Module) -> str:
         return "its weight is all zeros: there is nothing to approximate before it is trained"
     mine = {id(parameter) for parameter in conv.parameters()}
     for name, module in model.named_modules():
+        if _keeps(module, conv):
+            return f"{name or 'the model'} holds it in an attribute that is no submodule too"
+        if inside is not None and module is not inside and any(child is conv for child in module.children()):
+            return f"{name or 'the model'} holds it too"
         if module is not conv and not _within(conv, module):
             shared = mine & {id(parameter) for parameter in module.parameters(recurse=False)}
             if shared:
                 return f"its parameters belong to {name or 'the model'} too"
     return ""
+
+
+def _keeps(module: nn.Module, conv: nn.Module) -> bool:
+    """Whether a plain attribute refers to the conv, or a container there does: it would still be called."""
+    for value in vars(module).values():
+        kept = value.values() if isinstance(value, dict) and value is not module._modules else [value]
+        for item in value if isinstance(value, (list, tuple)) else kept:
+            if item is conv:
+                return True
+    return False
 
 
 def _within(conv: nn.Module, module: nn.Module) -> bool:

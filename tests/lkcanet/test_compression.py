@@ -14,7 +14,7 @@ from lkcanet import eager
 from lkcanet.cli import build_app
 from lkcanet.compression import PatchBatches, compress
 from lkcanet.data import SuperResolutionPatches, demo_scene, write_scene
-from lkcanet.inference import super_resolve
+from lkcanet.inference import memory, super_resolve
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
 from lkcanet.rank import rank_report
 
@@ -80,6 +80,23 @@ def test_order_is_refused_where_it_is_not_absorbed() -> None:
     assert isinstance(plain, LKCANet)
     with pytest.raises(ValueError, match=r"lkcanet\.compression\.compress"):
         plain.fold()
+    assert '"upsample_groups": 4' in repr(plain)
+    assert plain.macs(9, 11) == compress(trained(), groups=4)[0].macs(9, 11)
+    assert torch.allclose(plain.upsampled(image())[1], plain(image()), atol=1e-6)
+
+
+def test_only_the_upsampler_learns_where_the_order_is_absorbed() -> None:
+    for model in (trained(), trained(weight_norm=False)):
+        student, _ = compress(model, groups=4, permute=True)
+        assert not torch.equal(student.head.weight, model.head.weight)
+        told = lkops.distill_upsampler(model, student, [image()], steps=1)
+        assert all(name.startswith("upsample.conv.") for name in told.trained)
+
+
+def test_memory_counts_the_channels_between() -> None:
+    model = trained().fold()
+    few, many = (memory(compress(model, rank=rank)[0], 40, 24).upsampling for rank in (2, 12))
+    assert many - few == 4 * 10 * 40 * 24
 
 
 def test_factored_network_in_strips_and_tiles() -> None:
