@@ -1,6 +1,7 @@
 """`lkops.lowrank` where a result could be wrong in silence: odd models, features of many sizes, frozen parameters."""
 
 import copy
+import itertools
 from typing import Any
 
 import pytest
@@ -255,6 +256,41 @@ class TestAlignment:
         with torch.no_grad():
             lkops.distill_upsampler(teacher, student, [image()], steps=1)
         assert not torch.equal(student.up[0].weight, before)
+
+    def test_learning_rate_falls(self) -> None:
+        teacher, student = self.pair()
+        weights = [student.up[0].weight.detach().clone()]
+        lkops.distill_upsampler(
+            teacher,
+            student,
+            [image()],
+            steps=3,
+            learning_rate=1e-2,
+            final_learning_rate=1e-5,
+            progress=lambda step, terms: weights.append(student.up[0].weight.detach().clone()),
+        )
+        first, middle, last = [float((b - a).abs().max()) for a, b in itertools.pairwise(weights)]
+        assert first == pytest.approx(1e-2, rel=1e-2)  # the first step of Adam is its learning rate
+        assert 3e-3 < middle < 7e-3
+        assert 5e-6 < last < 2e-5
+
+    @pytest.mark.parametrize("train", ["upsampler", "all"])
+    def test_modes(self, train: str) -> None:
+        teacher, student = self.pair()
+        teacher.train()
+        student.eval()
+        seen: list[tuple[bool, bool]] = []
+        both = teacher, student
+        lkops.distill_upsampler(
+            *both,
+            [image()],
+            steps=2,
+            train=train,
+            progress=lambda *_: seen.append((teacher.training, student.training)),
+        )
+        assert seen == [(False, train == "all")] * 2
+        assert teacher.training
+        assert not student.training
 
     def test_gradient_not_finite(self) -> None:
         teacher, student = self.pair()
