@@ -9,6 +9,8 @@
 #pragma once
 
 #include <cmath>
+#include <initializer_list>
+#include <type_traits>
 
 #include "attention/cuda.cuh"
 #include "block/cuda.h"

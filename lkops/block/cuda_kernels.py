@@ -1,5 +1,5 @@
-"""The large-kernel block on the GPU: for inference of small images one launch, which csrc/block/cuda.cuh describes; else
-the cascade of depthwise convs by CUDA kernels and the other stages by Triton's.
+"""The large-kernel block on the GPU: for inference of small images one launch, which csrc/block/cuda.cuh describes;
+else the cascade of depthwise convs by CUDA kernels and the other stages by Triton's.
 
 `block_inference_cuda` is what csrc/bindings/cuda/block.cpp implements.
 """
