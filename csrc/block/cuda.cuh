@@ -63,12 +63,12 @@ struct BlockInferenceBody {
     cascade = {{a.u, p.dw1_weight, p.dw1_bias, p.dw2_weight, p.dw2_bias, a.a1, a.a2, a.sums}, {planes, first, second}};
   }
 
-  // The largest tiles of which every multiprocessor gets one, or else small ones.
+  // The largest tiles of which nearly every multiprocessor gets one, or else small ones.
   Product product(int64_t samples, int64_t groups, int64_t outputs, int64_t inner, int64_t processors,
                   int64_t limit) const {
     for (int shift = 6; shift > 4; --shift) {
       Product found(samples, groups, outputs, inner, pixels, shift);
-      if (found.tiles >= processors && outputs > found.side() / 2 && found.plan(0) + beside(shift) <= limit) return found;
+      if (4 * found.tiles >= 3 * processors && outputs > found.side() / 2 && found.plan(0) + beside(shift) <= limit) return found;
     }
     return {samples, groups, outputs, inner, pixels, 4};
   }
