@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench import cuda_report_notes
 from lkcanet._files import atomic_path
 
 ROOT = Path(__file__).parents[1]
@@ -120,7 +121,7 @@ def readable(names: Sequence[str]) -> list[str]:
     done = subprocess.run(["c++filt", *names], capture_output=True, text=True, check=True)
     found = []
     for line in done.stdout.splitlines():
-        match = re.match(r"void lkops::run<(.*)>\(", line)
+        match = re.match(r"void lkops::run(?:_phases)?<(.*)>\(", line)
         found.append((match[1] if match else line).replace("lkops::", "").replace(" >", ">").strip())
     return found
 
@@ -198,6 +199,7 @@ def as_text(report: dict[str, Any]) -> str:
     for plan in report["shared"]:
         side, last = plan["side"], [plan[k] for k in ("forward", "forward_planes", "backward", "backward_planes")]
         lines.append(f"| {plan['batch']} | {side}x{side} | {' | '.join(map(str, last))} |")
+    lines += ["", *cuda_report_notes.block_text(report["block"]), "", cuda_report_notes.LEFT_TO_TRITON.rstrip()]
     return "\n".join(lines) + "\n"
 
 
@@ -205,13 +207,14 @@ def as_json(report: dict[str, Any]) -> str:
     """One line a kernel."""
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in report["rows"])
     shared = json.dumps(report["shared"], separators=(",", ":"))
-    return f'{{"nvcc": "{report["nvcc"]}", "shared": {shared}, "rows": [\n{lines}\n]}}\n'
+    block = json.dumps(report["block"], separators=(",", ":"))
+    return f'{{"nvcc": "{report["nvcc"]}", "shared": {shared}, "block": {block}, "rows": [\n{lines}\n]}}\n'
 
 
 def read(path: Path = REPORT) -> dict[str, Any]:
     """A report; an empty one where there is none."""
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"nvcc": "", "shared": [], "rows": []}
-    return found
+    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"nvcc": "", "rows": []}
+    return {"shared": [], "block": []} | found
 
 
 def changed(report: dict[str, Any]) -> list[Path]:
@@ -237,7 +240,8 @@ def renewed(report: dict[str, Any], processes: int) -> dict[str, Any]:
     kept = [row for row in report["rows"] if row["file"] in {str(s) for s in sources()} - {str(s) for s in todo}]
     rows = sorted([*kept, *compile_all(todo, processes)], key=lambda row: (row["file"], row["kernel"]))
     shared = plans() if todo or not report.get("shared") else report["shared"]
-    return {"nvcc": nvcc_version(), "shared": shared, "rows": rows}
+    block = cuda_report_notes.block_plans() if todo or not report.get("block") else report["block"]
+    return {"nvcc": nvcc_version(), "shared": shared, "block": block, "rows": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

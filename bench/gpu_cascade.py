@@ -1,4 +1,4 @@
-"""The cuda backend against triton on the GPU here: the cascade of depthwise convs alone, and the operators.
+"""The cuda backend against triton on the GPU here: the cascade of depthwise convs alone, the operators, and LKCA-LR.
 
     python -m bench.gpu_cascade out.json                                 time, print, write
     python -m bench.gpu_cascade --choose bench/results/gpu-*.json        let the automatic choice follow results
@@ -29,7 +29,7 @@ SHAPES = ((32, 128, 16, 16), (1, 128, 16, 16), (32, 128, 32, 32), (1, 128, 64, 6
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 DILATIONS = (5, 7)
 TARGETS = {"bandwidth": 0.65, "ratio": 1.3}
-OPERATORS = ("large_kernel_channel_attention", "depthwise_conv2d")
+OPERATORS = ("large_kernel_channel_attention", "depthwise_conv2d", "lk_block")
 
 
 def graphed_ms(clock: Clock, calls: Sequence[Callable[[], Any]]) -> float:
@@ -85,7 +85,8 @@ def operator_rows(clock: Clock) -> Iterator[dict[str, Any]]:
     for operator in OPERATORS:
         for dtype in DTYPES:
             for n, c, h, w in SHAPES:
-                modules = (lkops.nn.LargeKernelChannelAttention(c), lkops.nn.DepthwiseConv2d(c, 7, dilation=7))
+                attention, block = lkops.nn.LargeKernelChannelAttention(c), lkops.nn.LKBlock(c)
+                modules = (attention, lkops.nn.DepthwiseConv2d(c, 7, dilation=7), block)
                 module = modules[OPERATORS.index(operator)].to("cuda", dtype)
                 count = input_sets(3 * n * c * h * w * dtype.itemsize)
                 inputs = [torch.randn(n, c, h, w, device="cuda").to(dtype).requires_grad_() for _ in range(count)]
@@ -107,11 +108,43 @@ def operator_rows(clock: Clock) -> Iterator[dict[str, Any]]:
                     yield row
 
 
+def network_rows(clock: Clock) -> Iterator[dict[str, Any]]:
+    """Inference of LKCA-LR at batch 1 of 16x16, its blocks in one launch, and in a launch for each phase."""
+    from lkcanet.models import lkca_lr
+    from lkops.block import cuda_kernels
+
+    for dtype in DTYPES:
+        network = lkca_lr(128).eval().to("cuda", dtype)
+        images = [torch.rand(1, 128, 16, 16, device="cuda").to(dtype) for _ in range(4)]
+
+        def call(image: Tensor, network: Any = network) -> Any:
+            with torch.no_grad():
+                return network(image)
+
+        calls = [partial(call, image) for image in images]
+        with lkops.backend("triton", "reference"):
+            triton = graphed_ms(clock, calls)
+        for cooperative, what in ((True, "LKCA-LR x4 forward"), (False, "LKCA-LR x4 forward, a launch a phase")):
+            before, cuda_kernels.COOPERATIVE = cuda_kernels.COOPERATIVE, cooperative
+            try:
+                with lkops.backend("cuda", "triton", "reference"):
+                    cuda = graphed_ms(clock, calls)
+            finally:
+                cuda_kernels.COOPERATIVE = before
+            yield {
+                "what": what,
+                "dtype": str(dtype)[6:],
+                "shape": [1, 128, 16, 16],
+                "cuda_ms": cuda,
+                "triton_ms": triton,
+            }
+
+
 def measure() -> dict[str, Any]:
     """All rows; the operators' results are checked by the contract tests, which `make gpu` runs as well."""
     clock = Clock("cuda", seconds=0.1)
     bandwidth = measured_limits(clock).bandwidth
-    rows = [*cascade_rows(clock, bandwidth), *operator_rows(clock)]
+    rows = [*cascade_rows(clock, bandwidth), *operator_rows(clock), *network_rows(clock)]
     for row in rows:
         if "cuda_ms" in row and "triton_ms" in row:
             row["ratio"] = row["triton_ms"] / row["cuda_ms"]

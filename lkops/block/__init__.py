@@ -42,6 +42,7 @@ _operator.register(
     kernels={
         "cpu": (torch.float32, torch.bfloat16),
         "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cuda": (torch.float32, torch.bfloat16, torch.float16),
     },
     forward=f"({_TENSORS}, {_OPTIONS}, bool saving) -> ({', '.join(['Tensor'] * 6)})",
     backward=f"(Tensor grad, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
@@ -49,6 +50,7 @@ _operator.register(
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
     saves=(*range(_COUNT), *range(_COUNT + 1, _COUNT + 6)),
+    parts={"block_inference_cuda": f"({_TENSORS}, {_OPTIONS}, bool cooperative) -> Tensor"},
 )
 
 

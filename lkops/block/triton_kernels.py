@@ -4,7 +4,7 @@ in one.
     w = (Wm (s c) + bm) u,    y = x + keep (Wo w + bo)          w is not written in forward
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -138,25 +138,29 @@ def forward(
     in_weight: Tensor,
     in_bias: Tensor | None,
     *rest: Any,
+    convs: Callable[..., tuple[Tensor, ...]] = cascade,
 ) -> tuple[Tensor, ...]:
     """y and, for backward, u, a1, a2, and the mean and scale (N, 3K) of the concat's channels; empty if not `saving`.
 
     `rest`: the depthwise convs' parameters, the gate's, mix's and the output conv's, keep, the options of `lk_block`
-    (dilation1, dilation2, interleave, eps), and `saving`.
+    (dilation1, dilation2, interleave, eps), and `saving`. `convs`: what computes the cascade of depthwise convs.
     """
     *parameters, keep, dilation1, dilation2, interleave, eps, saving = rest
     u = projection_forward(x, norm_weight, norm_bias, in_weight, in_bias, eps)
-    a1, a2, sums = cascade(u, parameters[:4], (dilation1, dilation2))
+    a1, a2, sums = convs(u, parameters[:4], (dilation1, dilation2))
     y, mean, scale = mix_out(x, (u, a1, a2), sums, parameters[4:8], parameters[8:], keep, interleave)
     if not saving:
         return y, *(x.new_empty(0) for _ in range(3)), *(mean.new_empty(0) for _ in range(2))
     return y, u, a1, a2, mean, scale
 
 
-def backward(grad: Tensor, *saved_and_options: Any) -> list[Tensor]:
+def backward(
+    grad: Tensor, *saved_and_options: Any, attention: Callable[..., list[Tensor]] = attention_backward
+) -> list[Tensor]:
     """Gradients of all tensors of `lk_block`, in its order.
 
-    The arguments are grad, these tensors, what forward returned for it, the options, and `needs`.
+    The arguments are grad, these tensors, what forward returned for it, the options, and `needs`. `attention`: the
+    backward of the large-kernel channel attention.
     """
     *saved, dilation1, dilation2, interleave, eps, needs = saved_and_options
     tensors, (u, a1, a2, mean, scale) = saved[:18], saved[18:]
@@ -170,7 +174,7 @@ def backward(grad: Tensor, *saved_and_options: Any) -> list[Tensor]:
     w = torch.empty_like(u) if need_w else None  # it comes out of the same kernel as du
     needs_inner = [need_x or need_w, *needs[5:15]]
     arguments = [dw, u, *inner, a1, a2, mean, scale, dilation1, dilation2, interleave, needs_inner]
-    du, *gradients[5:15] = attention_backward(*arguments, product=w)
+    du, *gradients[5:15] = attention(*arguments, product=w)
     if w is not None and any(needs[15:17]):
         dweight = gradients[15] if needs[15] else torch.empty_like(out_weight)
         weight_gradient(grad, w, keep, dweight, gradients[16] if needs[16] else None)

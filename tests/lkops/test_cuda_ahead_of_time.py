@@ -51,7 +51,7 @@ def test_a_change_of_any_included_file_makes_the_report_stale(tmp_path: Path, mo
     assert aot.changed(report) == []
     with (tmp_path / "csrc/attention/cuda.cuh").open("a") as file:
         file.write("// changed\n")
-    assert aot.changed(report) == [source]
+    assert aot.changed(report) == [source, Path("csrc/block/cuda.cu")]  # which includes the cascade
     assert "attention/cuda.cu has changed since" in aot.stale(report)[0]
 
 

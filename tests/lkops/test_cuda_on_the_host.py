@@ -14,9 +14,12 @@ import torch
 from torch import Tensor
 
 import lkops
+import lkops.nn
 from lkops import _library, _triton, backends
 from lkops._operator import gradients_like
-from tests.lkops.harness import cast, check_against_float64, run
+from lkops.block import cuda_kernels
+from lkops.block.cuda_kernels import is_small
+from tests.lkops.harness import assert_as_good_as_eager, cast, check_against_float64, run
 from tests.lkops.problems import PROBLEMS, Case, Draw, arguments, case_named
 
 ROOT = Path(__file__).parents[2]
@@ -91,23 +94,38 @@ def on_the_host(
         kernels.host_depthwise_backward(s, limit, *pointers(grad, x, weight, *gradients))
         return tuple(gradients)
 
+    def block_inference(x, *rest):
+        called.append("block_inference")
+        *parameters, keep, dilation1, dilation2, interleave, eps, cooperative = rest
+        assert (dilation1, dilation2, cooperative) == (5, 7, True)
+        (n, c, h, w), k, members = x.shape, len(parameters[2]), parameters[12].shape[1]
+        y, sums = torch.empty_like(x), x.new_empty(n, 3 * k)
+        maps = [x.new_empty(n, k, h, w) for _ in range(4)]
+        s = numbers(c, n, k, h, w, len(parameters[8]), 3 * k // members, interleave)
+        tensors = pointers(x, *parameters, keep, y, *maps, sums)
+        kernels.host_block_inference(s, limit, ctypes.c_float(eps), *tensors)
+        return y
+
     library = torch.library.Library("lkops", "IMPL")
+    library.impl("block_inference_cuda", block_inference, "CPU")
     library.impl("attention_cascade_cuda_fwd", cascade_forward, "CPU")
     library.impl("attention_cascade_cuda_bwd", cascade_backward, "CPU")
     library.impl("depthwise_conv2d_cuda_fwd", depthwise_forward, "CPU")
     library.impl("depthwise_conv2d_cuda_bwd", depthwise_backward, "CPU")
-    for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
-        op = f"large_kernel_channel_attention_cuda_{suffix}"
-        launcher = _triton._launcher("lkops.attention.cuda_kernels", direction, _library.fakes[op])
-        library.impl(op, launcher, "CPU")
+    for operator, room in (("large_kernel_channel_attention", "attention"), ("lk_block", "block")):
+        for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
+            op = f"{operator}_cuda_{suffix}"
+            launcher = _triton._launcher(f"lkops.{room}.cuda_kernels", direction, _library.fakes[op])
+            library.impl(op, launcher, "CPU")
     monkeypatch.setitem(backends.DEVICES, "cuda", ("cuda", "cpu"))
-    for operator in ("large_kernel_channel_attention", "depthwise_conv2d"):
+    for operator in ("large_kernel_channel_attention", "depthwise_conv2d", "lk_block"):
         monkeypatch.setitem(backends._missing, (operator, "cuda"), "")
     yield called
     library._destroy()
 
 
 CASES = [(op, case) for op in ("depthwise_conv2d", "large_kernel_channel_attention") for case in PROBLEMS[op][1]]
+CASES += [("lk_block", case_named("lk_block", "plain"))]  # for training it is made of the cascade
 
 
 @pytest.mark.parametrize(
@@ -132,3 +150,41 @@ def test_a_gradient_alone_has_the_bits_of_all(on_the_host, kept) -> None:
     assert torch.equal(y.detach(), everything["output 0"])
     y.backward(Draw()(*y.shape).float())
     assert torch.equal(leaves[kept].grad, everything[f"gradient of {kept}"])
+
+
+def inference(operator: str, tensors: dict, options: dict, backend: str) -> Tensor:
+    with torch.inference_mode():
+        y: Tensor = getattr(lkops, operator)(**tensors, **options, backend=backend)
+    return y
+
+
+@pytest.mark.parametrize("case", PROBLEMS["lk_block"][1], ids=lambda case: case.name)
+def test_inference_of_a_small_block(on_the_host, case) -> None:
+    """By the one launch, where the kernels are LKCA-Net's."""
+    tensors, options = arguments("lk_block", case)
+    exact, single = inference("lk_block", tensors, options, "reference"), cast(tensors, torch.float32)
+    eager, ours = (inference("lk_block", single, options, backend) for backend in ("reference", "cuda"))
+    assert_as_good_as_eager("y", ours, eager, exact)
+    launched = ["cascade_forward"] if "kernels" in case.options else ["block_inference"]
+    assert on_the_host == ([] if case.shape[0] == 0 else launched)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels", "channels"),
+    [((1, 33, 5), (5, 7), 4), ((9, 3, 3), (5, 7), 4), ((1, 3, 3), (7, 5), 4), ((1, 3, 3), (5, 7), 388)],
+    ids=["rows", "samples", "kernels", "channels"],
+)
+def test_what_the_one_launch_does_not_take(shape, kernels, channels) -> None:
+    n, h, w = shape
+    block = lkops.nn.LKBlock(channels, kernel_sizes=kernels, reduction=2)
+    x = torch.empty(n, channels, h, w)
+    assert not is_small(x, block.arguments()[2:], (5, 7))
+    fitting = lkops.nn.LKBlock(8, reduction=2)
+    assert is_small(torch.empty(8, 8, 32, 32), fitting.arguments()[2:], (5, 7))
+    assert not is_small(torch.empty(8, 8, 32, 32), fitting.arguments()[2:], (5, 5))
+
+
+def test_the_bounds_of_python_are_those_of_c() -> None:
+    text = (ROOT / "csrc/block/cuda.h").read_text()
+    for name in ("Batch", "Side", "Inner", "Hidden"):
+        assert f"kSmall{name} = {getattr(cuda_kernels, f'SMALL_{name.upper()}')}" in text
