@@ -4,7 +4,8 @@ Every operator is one function with a plain PyTorch reference that defines it an
 `print(lkops.backends.status())` shows what runs here. Tensors are (N, C, H, W). `lkops.nn` holds the modules.
 """
 
-from . import backends, lowrank, nn
+from . import nn  # isort: skip - operators are listed in the order in which they are imported
+from . import backends, lowrank
 from .attention import large_kernel_channel_attention
 from .backends import backend
 from .bicubic import bicubic_upsample

@@ -320,7 +320,7 @@ def test_ctrl_c_during_training(folder: Path, tmp_path: Path) -> None:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300  # other tests may keep every core busy
         while not last.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         time.sleep(0.5)
