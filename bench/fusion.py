@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 import lkops
 from bench.environment import RECYCLED, environment
+from bench.forward import Forward
 from lkcanet._files import atomic_path
 from lkcanet._providers import Runner
 from lkcanet.benchmark import interleave
@@ -42,15 +43,6 @@ CASES: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
 TARGET = dict.fromkeys(("VDSR", "VAN", "functional", "recursive", "untraceable"), 1.5)
 
 
-class _Inference(Runner):
-    def __init__(self, model: nn.Module, image: Tensor) -> None:
-        self.model, self.image = model.eval(), image
-
-    def run(self, state: Any) -> None:
-        with torch.no_grad():
-            self.model(self.image)
-
-
 class _Training(Runner):
     def __init__(self, model: nn.Module, image: Tensor) -> None:
         self.model, self.image = model.train(), image
@@ -72,7 +64,7 @@ def measure(name: str, seconds: float, *, tiny: bool = False) -> dict[str, Any]:
     last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     image_last = image.contiguous(memory_format=torch.channels_last)
     row: dict[str, Any] = {"network": name, "sizes": sizes, "image": [1, *shape], "target": TARGET.get(name, 1.0)}
-    kinds: tuple[tuple[str, Any], ...] = (("inference", _Inference), ("training", _Training))
+    kinds: tuple[tuple[str, Any], ...] = (("inference", Forward), ("training", _Training))
     for mode, make in kinds:
         runners: dict[str, Runner] = {
             "eager": make(model, image),

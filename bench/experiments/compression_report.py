@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from bench.environment import environment
 from bench.experiments.runs import Settings, bicubic_scores
+from bench.forward import Forward
 from bench.run import RESULTS
 from lkcanet._files import atomic_path
 from lkcanet._providers import Runner
@@ -32,15 +32,6 @@ IMAGE = 64  # side of the low-resolution image for the latency
 SECONDS = 6.0  # of timing
 
 
-class _Forward(Runner):
-    def __init__(self, model: nn.Module, image: Tensor) -> None:
-        self.model, self.image = model, image
-
-    def run(self, state: Any) -> None:
-        with torch.no_grad():
-            self.model(self.image)
-
-
 def label(method: str) -> str:
     """In words."""
     kind, _, how = method.partition("-")
@@ -56,7 +47,7 @@ def latencies(folder: Path, methods: list[str], bands: int) -> dict[str, float]:
     for method in methods:
         model = load_model(folder / f"{method}-0" / "last.safetensors")
         key[method] = json.dumps(model.config, sort_keys=True)
-        runners.setdefault(key[method], _Forward(model.fold().eval(), image))
+        runners.setdefault(key[method], Forward(model.fold().eval(), image))
     times = interleave(runners, SECONDS)
     return {method: 1e3 * statistics.median(times[key[method]]) for method in methods}
 

@@ -16,12 +16,12 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bench.experiments.report import markdown
-from bench.experiments.runs import METHODS, Settings, bicubic_scores, done, run
+from bench.experiments.runs import METHODS, Settings, add_settings, bicubic_scores, done, given_settings, run
 from bench.run import RESULTS
 from lkcanet._files import atomic_path
 
@@ -71,11 +71,7 @@ def write(scene: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", nargs="?", default=Settings.scene)
-    for field in fields(Settings):
-        if field.name != "scene":
-            kind = {"peak": float, "train": str}.get(field.name, type(field.default))
-            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default)
+    add_settings(parser)
     parser.add_argument("--methods", default=",".join(METHODS), help="some of them, without writing the report")
     parser.add_argument("--seeds", type=int, default=3, help="0 to this number, exclusive")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, of one thread each")
@@ -87,7 +83,7 @@ def main() -> None:
         job = json.loads(arguments["job"])
         run(Path(job["out"]), Settings(**job["settings"]), job["method"], job["seed"])
         return
-    settings = Settings(**{field.name: arguments[field.name] for field in fields(Settings)})
+    settings = given_settings(arguments)
     seeds = range(arguments["seeds"])
     methods = [name for name in METHODS if name in arguments["methods"].split(",")]
     if not arguments["report"]:

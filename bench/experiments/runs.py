@@ -4,8 +4,9 @@ LKCA-Net, arXiv 2501.18664, Tables II to V, in small: the same networks (128 cha
 scene each, trained for minutes instead of days.
 """
 
+import argparse
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,21 @@ class Settings:
     def name(self) -> str:
         """Of the scene."""
         return self.scene if self.scene == GENERATED else Path(self.scene).stem
+
+
+def add_settings(parser: argparse.ArgumentParser, **defaults: Any) -> None:
+    """An option for each of the settings, with these defaults; the scene is the first argument."""
+    parser.add_argument("scene", nargs="?", default=Settings.scene)
+    for field in fields(Settings):
+        if field.name != "scene":
+            kind = {"peak": float, "train": str}.get(field.name, type(field.default))
+            default = defaults.get(field.name, field.default)
+            parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=default)
+
+
+def given_settings(arguments: dict[str, Any]) -> Settings:
+    """Those of a parsed command line."""
+    return Settings(**{field.name: arguments[field.name] for field in fields(Settings)})
 
 
 def load(settings: Settings) -> tuple[Scene, Split]:

@@ -17,15 +17,15 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from bench.environment import environment
-from bench.experiments.runs import Settings, bicubic_scores, held_out, load
+from bench.experiments.runs import Settings, add_settings, bicubic_scores, given_settings, held_out, load
+from bench.forward import Forward
 from bench.run import RESULTS
 from lkcanet._files import atomic_path
 from lkcanet._providers import Runner
@@ -141,15 +141,6 @@ def run_all(out: Path, settings: Settings, seeds: range, jobs: int) -> None:
             future.result()
 
 
-class _Forward(Runner):
-    def __init__(self, model: nn.Module, *images: Tensor) -> None:
-        self.model, self.images = model, images
-
-    def run(self, state: Any) -> None:
-        with torch.no_grad():
-            self.model(*self.images)
-
-
 def collect(out: Path, settings: Settings, seeds: range, also: Path | None) -> dict[str, Any]:
     """Every result, and latencies of the networks of seed 0."""
     torch.set_num_threads(os.cpu_count() or 1)
@@ -178,7 +169,7 @@ def collect(out: Path, settings: Settings, seeds: range, also: Path | None) -> d
             images = [torch.rand(1, model.bands, IMAGE, IMAGE)]
             if model.msi_bands:
                 images.append(torch.rand(1, model.msi_bands, IMAGE * model.scale, IMAGE * model.scale))
-            runners[result["method"]] = _Forward(model, *images)
+            runners[result["method"]] = Forward(model, *images)
     times = interleave(runners, SECONDS)
     return {
         "settings": asdict(settings),
@@ -230,13 +221,7 @@ def markdown(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scene", nargs="?", default=Settings.scene)
-    defaults = {"steps": 800, "batch_size": 4}
-    for each in fields(Settings):
-        if each.name != "scene":
-            kind = {"peak": float, "train": str}.get(each.name, type(each.default))
-            default = defaults.get(each.name, each.default)
-            parser.add_argument(f"--{each.name.replace('_', '-')}", type=kind, default=default)
+    add_settings(parser, steps=800, batch_size=4)
     parser.add_argument("--seeds", type=int, default=3, help="0 to this number, exclusive")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at once, of one thread each")
     parser.add_argument("--out", type=Path, default=Path("systems"), help="folder of the runs")
@@ -248,7 +233,7 @@ def main() -> None:
         job = json.loads(arguments["job"])
         run(Path(job["out"]), Settings(**job["settings"]), job["name"], job["seed"])
         return
-    settings = Settings(**{each.name: arguments[each.name] for each in fields(Settings)})
+    settings = given_settings(arguments)
     seeds = range(arguments["seeds"])
     if not arguments["report"]:
         run_all(arguments["out"], settings, seeds, arguments["jobs"])
