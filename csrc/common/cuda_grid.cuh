@@ -45,8 +45,9 @@ class GridLaunch {
   template <class Body>
   void operator()(const Body& body, int64_t wanted, int64_t floats) {
     const int bytes = static_cast<int>(floats * static_cast<int64_t>(sizeof(float)));
-    if (bytes > (48 << 10))
-      check(cudaFuncSetAttribute(run_phases<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    if (bytes > (48 << 10))  // as in DeviceLaunch
+      check(cudaFuncSetAttribute(run_phases<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 limit_ * static_cast<int>(sizeof(float))));
     int resident = 0;
     check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, run_phases<Body>, Body::kThreads,
                                                         static_cast<size_t>(bytes)));
@@ -66,6 +67,7 @@ class GridLaunch {
 
  private:
   void check(cudaError_t error) {
+    if (error != cudaSuccess) cudaGetLastError();  // or the next launch, which may go well, would find it
     if (error_ == cudaSuccess) error_ = error;
   }
   cudaStream_t stream_;

@@ -41,7 +41,10 @@ class DeviceLaunch {
     if (blocks == 0 || error_ != cudaSuccess) return;
     if (blocks > INT32_MAX) return check(cudaErrorInvalidConfiguration);
     const int bytes = static_cast<int>(floats * static_cast<int64_t>(sizeof(float)));
-    if (bytes > (48 << 10)) check(cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    // always the same number, so that threads that launch with other sizes cannot lower it in between
+    if (bytes > (48 << 10))
+      check(cudaFuncSetAttribute(run<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                 limit_ * static_cast<int>(sizeof(float))));
     if (error_ != cudaSuccess) return;
     run<Body><<<static_cast<unsigned>(blocks), Body::kThreads, static_cast<size_t>(bytes), stream_>>>(body);
     check(cudaGetLastError());
@@ -49,6 +52,7 @@ class DeviceLaunch {
 
  private:
   void check(cudaError_t error) {
+    if (error != cudaSuccess) cudaGetLastError();  // or the next launch, which may go well, would find it
     if (error_ == cudaSuccess) error_ = error;
   }
   cudaStream_t stream_;
