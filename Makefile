@@ -1,5 +1,6 @@
 # `make demo` and `make test` set up everything on a fresh machine and do not repeat what is done.
 #
+#   make test-all                      all tests, also those that take long
 #   make test PYTHON=python3 VENV=     use an existing Python that has torch; installs with --no-deps
 #   make bench BENCH="-k attention"    a part of the benchmarks: printed, not written (BENCH=--list names the rows)
 #   make gpu PYTHON=python3 VENV=      the same; GPU="--only bench" for a piece, GPU=--dry-run without a GPU
@@ -23,16 +24,20 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-.PHONY: demo test check lint sanitize bench ahead-of-time gpu clean
+.PHONY: demo test test-all check lint sanitize bench ahead-of-time gpu clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
 
 test: $(READY) lint
+	$(PYTEST) -m "not exhaustive"
+
+# what CI runs: also random sweeps, other compilers, every instruction set
+test-all: $(READY) lint
 	$(PYTEST)
 
 check: $(READY)
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow and not exhaustive"
 
 lint: $(READY)
 	@if $(PY) -c "import ruff" 2>/dev/null; then $(PY) -m ruff check . && $(PY) -m ruff format --check . ; \

@@ -33,6 +33,15 @@ if "hypothesis" not in MISSING:
     settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+@pytest.fixture
+def two_threads() -> Generator[None, None, None]:
+    """Two threads for the kernels, also where OMP_NUM_THREADS is 1, as in the processes of `make test`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def why_skip(error: BaseException | None) -> str:
     """The optional package whose absence this error tells of, in words; empty for any other error."""
     while error is not None:
