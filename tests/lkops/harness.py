@@ -27,11 +27,13 @@ def invoke(operator: str, tensors: Arguments, options: dict[str, Any], backend: 
     return as_tuple(getattr(lkops, operator)(**tensors, **options, backend=backend))
 
 
-def run(operator: str, tensors: Arguments, options: dict[str, Any], backend: str | None) -> dict[str, Tensor]:
+def run(
+    operator: str, tensors: Arguments, options: dict[str, Any], backend: str | None, draw: Draw | None = None
+) -> dict[str, Tensor]:
     """Outputs, and the gradients of all tensors for fixed random gradients of the outputs, by name."""
     leaves = {name: None if t is None else t.detach().clone().requires_grad_() for name, t in tensors.items()}
     outputs = invoke(operator, leaves, options, backend)
-    draw = Draw()
+    draw = draw or Draw()
     grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
     torch.autograd.backward(outputs, grads)
     result = {f"output {i}": output.detach() for i, output in enumerate(outputs)}

@@ -236,11 +236,11 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
 _DRAWING = {"groups", "kernels", "outputs", "side", "bands", "mean", "empty_spectra"}
 
 
-def arguments(operator: str, case: Case) -> tuple[Arguments, dict[str, Any]]:
+def arguments(operator: str, case: Case, draw: Draw | None = None) -> tuple[Arguments, dict[str, Any]]:
     """The tensors, by name and in order, in float64, and the keyword options of one case."""
     drawing = {key: value for key, value in case.options.items() if key in _DRAWING}
     options = {key: value for key, value in case.options.items() if key not in _DRAWING}
-    tensors = PROBLEMS[operator][0](Draw(), case, **drawing)
+    tensors = PROBLEMS[operator][0](draw or Draw(), case, **drawing)
     return {name: None if name in case.without else tensor for name, tensor in tensors.items()}, options
 
 
