@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(__clang__)
 #define LKOPS_COMPILER "clang " __clang_version__
 #else
@@ -23,13 +27,23 @@ constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf
 #define LKOPS_FEATURE(name) {#name, false}
 #endif
 
+// By cpuid, since clang's builtin has no name for it before clang 17; the operating system's part is that of AVX.
+bool has_f16c() {
+#if defined(__x86_64__)
+  unsigned int eax, ebx, ecx, edx;
+  return __builtin_cpu_supports("avx") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+#else
+  return false;
+#endif
+}
+
 struct Feature {
   std::string name;
   bool supported;
 };
 
 const Feature* features() {
-  static const Feature all[] = {LKOPS_FEATURE(avx2),     LKOPS_FEATURE(fma),      LKOPS_FEATURE(f16c),
+  static const Feature all[] = {LKOPS_FEATURE(avx2),     LKOPS_FEATURE(fma),      {"f16c", has_f16c()},
                                 LKOPS_FEATURE(avx512f),  LKOPS_FEATURE(avx512bw), LKOPS_FEATURE(avx512dq),
                                 LKOPS_FEATURE(avx512vl), LKOPS_FEATURE(avx512bf16)};
   return all;

@@ -62,39 +62,47 @@ LKOPS_INLINE Floats permute(Floats v, Ints index) {
 #endif
 }
 
-// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves; and back: the lanes of even index, of a
-// and then of b, and those of odd index.
+// result[i] = v[kIndex[i]] of the lanes of a and then of b. The one place where compilers differ: clang has no
+// __builtin_shuffle, gcc before 12 no __builtin_shufflevector.
+template <int... kIndex>
+LKOPS_INLINE Floats shuffle(Floats a, Floats b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, kIndex...);
+#else
+  return __builtin_shuffle(a, b, Ints{kIndex...});
+#endif
+}
+
+// a0 b0 a1 b1 ... of the lower halves of two vectors, and of the upper halves; back: the lanes of even index, of a and
+// then of b, and those of odd index; and a1, a2, ..., b0.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
 LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  return shuffle<0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23>(a, b);
 }
 LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  return shuffle<8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31>(a, b);
 }
 LKOPS_INLINE Floats even_lanes(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return shuffle<0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30>(a, b);
 }
 LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  return shuffle<1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31>(a, b);
+}
+LKOPS_INLINE Floats one_lane_on(Floats a, Floats b) {
+  return shuffle<1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16>(a, b);
 }
 #elif defined(__AVX2__) && defined(__FMA__)
-LKOPS_INLINE Floats interleave_low(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-}
-LKOPS_INLINE Floats interleave_high(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-}
-LKOPS_INLINE Floats even_lanes(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14);
-}
-LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) {
-  return __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
-}
+LKOPS_INLINE Floats interleave_low(Floats a, Floats b) { return shuffle<0, 8, 1, 9, 2, 10, 3, 11>(a, b); }
+LKOPS_INLINE Floats interleave_high(Floats a, Floats b) { return shuffle<4, 12, 5, 13, 6, 14, 7, 15>(a, b); }
+LKOPS_INLINE Floats even_lanes(Floats a, Floats b) { return shuffle<0, 2, 4, 6, 8, 10, 12, 14>(a, b); }
+LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) { return shuffle<1, 3, 5, 7, 9, 11, 13, 15>(a, b); }
+LKOPS_INLINE Floats one_lane_on(Floats a, Floats b) { return shuffle<1, 2, 3, 4, 5, 6, 7, 8>(a, b); }
 #else
-LKOPS_INLINE Floats interleave_low(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 4, 1, 5); }
-LKOPS_INLINE Floats interleave_high(Floats a, Floats b) { return __builtin_shufflevector(a, b, 2, 6, 3, 7); }
-LKOPS_INLINE Floats even_lanes(Floats a, Floats b) { return __builtin_shufflevector(a, b, 0, 2, 4, 6); }
-LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) { return __builtin_shufflevector(a, b, 1, 3, 5, 7); }
+LKOPS_INLINE Floats interleave_low(Floats a, Floats b) { return shuffle<0, 4, 1, 5>(a, b); }
+LKOPS_INLINE Floats interleave_high(Floats a, Floats b) { return shuffle<2, 6, 3, 7>(a, b); }
+LKOPS_INLINE Floats even_lanes(Floats a, Floats b) { return shuffle<0, 2, 4, 6>(a, b); }
+LKOPS_INLINE Floats odd_lanes(Floats a, Floats b) { return shuffle<1, 3, 5, 7>(a, b); }
+LKOPS_INLINE Floats one_lane_on(Floats a, Floats b) { return shuffle<1, 2, 3, 4>(a, b); }
 #endif
 
 // The sum of all lanes, by halves.

@@ -82,13 +82,6 @@ inline void find_voxels(const LossesSize& size, int64_t first, int64_t top, int3
   for (int64_t i = pixels; i % kLanes != 0; ++i) voxel[i] = 0;
 }
 
-// x[1], x[2], ..., next[0]
-LKOPS_INLINE Floats one_lane_on(Floats x, Floats next) {
-  Ints lanes;
-  for (int i = 0; i < kLanes; ++i) lanes[i] = i + 1;
-  return __builtin_shuffle(x, next, lanes);
-}
-
 enum class Start {
   kCube,  // the first band has none before it, so no voxels
   kPart,  // the band before is another part's: nothing is pending
@@ -243,8 +236,14 @@ void gather_part(Cubes<P, T> cubes, const Part& part, const LossesSize& size, in
   if (begin > 0 && whole) gather_group<kBands, Start::kPart>(cubes, part, size, scratch);
   if (begin > 0 && !whole) gather_group<1, Start::kPart>(cubes, part, size, scratch);
   advance(whole ? kBands : 1);
-  for (; band + kBands <= end; advance(kBands)) gather_group<kBands, Start::kNone>(cubes, part, size, scratch);
-  for (; band < end; advance(1)) gather_group<1, Start::kNone>(cubes, part, size, scratch);
+  while (band + kBands <= end) {
+    gather_group<kBands, Start::kNone>(cubes, part, size, scratch);
+    advance(kBands);
+  }
+  while (band < end) {
+    gather_group<1, Start::kNone>(cubes, part, size, scratch);
+    advance(1);
+  }
 
   const bool has_next = end < size.channels;
   for (int64_t i = part.first; i < part.last; i += kLanes) {

@@ -31,7 +31,7 @@ inline CudaStream current_stream(int32_t device) {
   }();
   if (get == nullptr) fail("this torch has no CUDA: aoti_torch_get_current_cuda_stream is not there");
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(get(device, &stream));
+  if (get(device, &stream) != AOTI_TORCH_SUCCESS) fail("CUDA device ", device, " gives no current stream");
   return {device, stream};
 }
 
