@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _extension, _library, _triton, backends
+from . import _extension, _library, _memory, _triton, backends
 
 _references: dict[str, Callable[..., Any]] = {}
 _saves: dict[str, tuple[int, ...]] = {}
@@ -154,6 +154,10 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
+        return _memory.guarded(f"backward of {ctx.name}", grads, None, _Kernel._backward, ctx, *grads)
+
+    @staticmethod
+    def _backward(ctx: Any, *grads: Tensor) -> Any:
         given_grads = [_zeros(ctx, i) if grad is None else grad for i, grad in enumerate(grads[: ctx.outputs])]
         tensors = (*[grad.contiguous() for grad in given_grads], *ctx.saved_tensors)
         if _op_is_enough(tensors):
@@ -220,12 +224,18 @@ def unchecked(
 def call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any = ()) -> Any:
     """Run an operator on the backend that `backends.choose` names; outputs are contiguous.
 
+    Where memory is not there, the error is that of `_memory`.
+
     Args:
         name: of the operator.
         requested: the public function's `backend=`.
         tensors: in the order of the operator's schema; None for one that was left out.
         options: further arguments of the schema.
     """
+    return _memory.guarded(name, tensors, options, _call, name, requested, tensors, options)
+
+
+def _call(name: str, requested: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any) -> Any:
     chosen = backends.choose(name, requested, tensors)
     if chosen == "reference":
         with _autocast_off(tensors):

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 
 namespace lkops {
 
@@ -65,7 +66,7 @@ const T* pointer(const Optional& tensor) {
 
 // A gradient to be written: uninitialised like `tensor` where it is there and needed, else empty.
 inline torch::stable::Tensor gradient_like(const Optional& tensor, bool is_needed, const torch::stable::Tensor& some) {
-  if (tensor && is_needed) return torch::stable::empty_like(*tensor);
+  if (tensor && is_needed) return result_like(*tensor);
   const int64_t none[] = {0};
   return torch::stable::new_empty(some, {none, 1});
 }

@@ -19,7 +19,7 @@ T* mutable_pointer(const Tensor& tensor) {
 // Uninitialised, with the dtype of `like` or the one given.
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes,
                          std::optional<ScalarType> dtype = std::nullopt) {
-  return torch::stable::new_empty(like, {sizes.begin(), sizes.size()}, dtype);
+  return new_result(like, {sizes.begin(), sizes.size()}, dtype);
 }
 
 // The ten parameters in the order of the schema.

@@ -3,8 +3,9 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
-#include "bicubic/cpu.h"
+#include "bindings/bicubic.h"
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "common/isa.h"
 
 namespace lkops {
@@ -26,20 +27,19 @@ void check(const char* name, const Tensor& tensor, int64_t scale) {
 
 const BicubicKernels& kernels() { return LKOPS_CHOOSE(kBicubic); }
 
-// Runs `kernel` on all rows of all planes of the small image.
-template <class T, class Kernel>
-void run(Kernel kernel, int64_t scratch_bytes, const BicubicPlane& plane, double cubic_a, const Tensor& in,
+template <class Single, class Half>
+void run(Single single, Half half, int64_t bytes, const BicubicPlane& plane, double cubic_a, const Tensor& in,
          const Tensor& out) {
-  const Scratch plan = allocate_scratch(kernels().plan_bytes(plane.scale));
-  kernels().make_plan(plane.scale, cubic_a, plan.get());
-  const T* from = static_cast<const T*>(in.const_data_ptr());
-  T* to = static_cast<T*>(out.mutable_data_ptr());
-  const int64_t rows = in.size(0) * in.size(1) * plane.height;
-  const int64_t grain = grain_of(plane.width * plane.scale * plane.scale);
-  torch::stable::parallel_for(0, rows, grain, [&](int64_t first, int64_t last) {
-    const Scratch scratch = allocate_scratch(scratch_bytes);
-    kernel(plan.get(), plane, from, to, first, last, scratch.get());
-  });
+  const int64_t planes = in.size(0) * in.size(1);
+  const auto run_as = [&](auto kernel, auto zero) {
+    using T = decltype(zero);
+    run_bicubic(kernels(), kernel, bytes, plane, cubic_a, planes, static_cast<const T*>(in.const_data_ptr()),
+                static_cast<T*>(out.mutable_data_ptr()));
+  };
+  if (in.scalar_type() == ScalarType::Float)
+    run_as(single, float{});
+  else
+    run_as(half, BFloat16{});
 }
 
 Tensor forward(const Tensor& x, int64_t scale, double cubic_a, bool symmetric) {
@@ -47,13 +47,9 @@ Tensor forward(const Tensor& x, int64_t scale, double cubic_a, bool symmetric) {
   const BicubicPlane plane{x.size(2), x.size(3), scale, symmetric};
   const int64_t sizes[] = {x.size(0), x.size(1), multiply(plane.height, scale), multiply(plane.width, scale)};
   if (sizes[2] == 0 || sizes[3] == 0) fail("x must have at least one pixel, got ", shape_of(x));
-  Tensor y = torch::stable::new_empty(x, {sizes, 4});
+  Tensor y = new_result(x, {sizes, 4});
   if (y.numel() == 0) return y;
-  const int64_t scratch = kernels().forward_scratch(plane);
-  if (x.scalar_type() == ScalarType::Float)
-    run<float>(kernels().forward_f32, scratch, plane, cubic_a, x, y);
-  else
-    run<BFloat16>(kernels().forward_bf16, scratch, plane, cubic_a, x, y);
+  run(kernels().forward_f32, kernels().forward_bf16, kernels().forward_scratch(plane), plane, cubic_a, x, y);
   return y;
 }
 
@@ -64,13 +60,9 @@ Tensor backward(const Tensor& grad, int64_t scale, double cubic_a, bool symmetri
   const BicubicPlane plane{grad.size(2) / scale, grad.size(3) / scale, scale, symmetric};
   const int64_t sizes[] = {grad.size(0), grad.size(1), plane.height, plane.width};
   if (sizes[2] == 0 || sizes[3] == 0) fail("grad must have at least one pixel, got ", shape_of(grad));
-  Tensor dx = torch::stable::new_empty(grad, {sizes, 4});
+  Tensor dx = new_result(grad, {sizes, 4});
   if (dx.numel() == 0) return dx;
-  const int64_t scratch = kernels().backward_scratch(plane);
-  if (grad.scalar_type() == ScalarType::Float)
-    run<float>(kernels().backward_f32, scratch, plane, cubic_a, grad, dx);
-  else
-    run<BFloat16>(kernels().backward_bf16, scratch, plane, cubic_a, grad, dx);
+  run(kernels().backward_f32, kernels().backward_bf16, kernels().backward_scratch(plane), plane, cubic_a, grad, dx);
   return dx;
 }
 

@@ -1,12 +1,9 @@
-// Checks and memory that every binding needs.
+// Checks that every binding needs.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
 
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -32,19 +29,6 @@ inline int64_t multiply(int64_t a, int64_t b) {
   int64_t product;
   if (__builtin_mul_overflow(a, b, &product)) fail("a size overflows 64 bits: ", a, " * ", b);
   return product;
-}
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-using Scratch = std::unique_ptr<void, Free>;
-
-// Uninitialised memory, aligned to a cache line.
-inline Scratch allocate_scratch(int64_t bytes) {
-  constexpr int64_t kLine = 64;
-  void* p = std::aligned_alloc(kLine, static_cast<size_t>((bytes + kLine - 1) / kLine * kLine + kLine));
-  if (p == nullptr) throw std::bad_alloc();
-  return Scratch(p);
 }
 
 // Rows per thread, so that a thread gets work worth waking it for: about 32 thousand elements.

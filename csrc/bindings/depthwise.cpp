@@ -31,7 +31,8 @@ DepthwiseProblem check(const char* name, const Tensor& image, const Tensor& weig
 
 Tensor forward(const Tensor& x, const Tensor& weight, const Optional& bias, int64_t dilation) {
   const DepthwiseProblem problem = check("x", x, weight, bias, dilation);
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = result_like(x);
+  if (problem.batch == 0) return y;
   const Parallel parallel = torch_threads();
   const Scratch scratch = allocate_scratch(kernels().forward_bytes(problem, parallel.slots));
   const auto run = [&](auto kernel, auto* to) {
@@ -53,6 +54,10 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& x,
   Tensor dx = gradient_like(x, needs[0], x);
   Tensor dweight = gradient_like(weight, needs[1], x);
   Tensor dbias = gradient_like(bias, needs[2], x);
+  if (problem.batch == 0) {
+    set_to_zero(dweight), set_to_zero(dbias);
+    return {dx, dweight, dbias};
+  }
   const Parallel parallel = torch_threads();
   const Scratch scratch = allocate_scratch(kernels().backward_bytes(problem, parallel.slots));
   const auto run = [&](auto kernel, auto zero) {

@@ -48,9 +48,10 @@ std::tuple<Tensor, Tensor> forward(const Tensor& x, const Tensor& w1, const Opti
                                    const Optional& b2) {
   const Arguments arguments{x, w1, b1, w2, b2};
   const GatingProblem problem = arguments.check();
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = result_like(x);
   const int64_t sizes[] = {problem.batch, problem.channels};
-  Tensor mean = torch::stable::new_empty(x, {sizes, 2}, ScalarType::Float);
+  Tensor mean = new_result(x, {sizes, 2}, ScalarType::Float);
+  if (problem.batch == 0) return {y, mean};
   float* means = static_cast<float*>(mean.mutable_data_ptr());
   const Scratch scratch = allocate_scratch(kernels().forward_bytes(problem));
   if (x.scalar_type() == ScalarType::Float)
@@ -73,6 +74,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
   const Tensor dx = gradient_like(x, needs[0], x), dw1 = gradient_like(w1, needs[1], x);
   const Tensor db1 = gradient_like(b1, needs[2], x), dw2 = gradient_like(w2, needs[3], x);
   const Tensor db2 = gradient_like(b2, needs[4], x);
+  if (problem.batch == 0) {
+    for (const Tensor* gradient : {&dw1, &db1, &dw2, &db2}) set_to_zero(*gradient);
+    return {dx, dw1, db1, dw2, db2};
+  }
   const Scratch scratch = allocate_scratch(kernels().backward_bytes(problem));
   const auto run = [&](auto kernel, auto zero) {
     using T = decltype(zero);

@@ -1,7 +1,6 @@
 // Gradients that a backward kernel returns, of which only some are needed.
 #pragma once
 
-#include <cstring>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -21,9 +20,7 @@ class Gradients {
     const bool needed = needs_[tensors.size()];
     tensors.push_back(gradient_like(like, needed, some_));
     pointers_.push_back(like && needed ? tensors.back().mutable_data_ptr() : nullptr);
-    if (zeros_ && tensors.back().numel() > 0)
-      std::memset(tensors.back().mutable_data_ptr(), 0,
-                  static_cast<size_t>(tensors.back().numel() * tensors.back().element_size()));
+    if (zeros_) set_to_zero(tensors.back());
   }
 
   template <class T>

@@ -67,7 +67,7 @@ void dispatch(const Tensor& p, const Tensor& t, const Call& call) {
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& prediction, const Tensor& target) {
   const LossesSize size = check(prediction, target);
   const auto empty = [&](std::initializer_list<int64_t> sizes) {
-    return torch::stable::new_empty(prediction, {sizes.begin(), sizes.size()}, ScalarType::Float);
+    return new_result(prediction, {sizes.begin(), sizes.size()}, ScalarType::Float);
   };
   Tensor spectra = empty({size.batch, 3, size.height, size.width});
   Tensor losses[] = {empty({}), empty({}), empty({}), empty({})};
@@ -96,7 +96,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& l1, const Tensor& sam, const T
   const Scratch scratch = allocate_scratch(kernels().backward_bytes(size, threads.slots));
   const auto gradient_of = [&](const Tensor& cube, const Tensor& other, bool exchanged) {
     const int64_t sizes[] = {size.batch, size.channels, size.height, size.width};
-    Tensor result = torch::stable::new_empty(cube, {sizes, 4});
+    Tensor result = new_result(cube, {sizes, 4});
     prefer_huge_pages(result);
     dispatch(cube, other, [&](const auto& pair, auto p, auto t) {
       using P = decltype(p);

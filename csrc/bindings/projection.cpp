@@ -49,7 +49,8 @@ Tensor forward(const Tensor& x, const Tensor& gamma, const Tensor& beta, const T
                double eps) {
   const ProjectionProblem problem = check(x, gamma, beta, weight, bias, eps);
   const int64_t sizes[] = {x.size(0), problem.outputs, x.size(2), x.size(3)};
-  Tensor u = torch::stable::new_empty(x, {sizes, 4});
+  Tensor u = new_result(x, {sizes, 4});
+  if (problem.batch == 0) return u;
   const Parallel parallel = torch_threads();
   with_kernels(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);
@@ -72,6 +73,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
   Tensor dbeta = gradient_like(beta, needs[2], x);
   Tensor dweight = gradient_like(weight, needs[3], x);
   Tensor dbias = gradient_like(bias, needs[4], x);
+  if (problem.batch == 0) {
+    for (Tensor* gradient : {&dgamma, &dbeta, &dweight, &dbias}) set_to_zero(*gradient);
+    return {dx, dgamma, dbeta, dweight, dbias};
+  }
   const Parallel parallel = torch_threads();
   with_kernels(x, [&](const auto& kernels, auto zero) {
     using T = decltype(zero);

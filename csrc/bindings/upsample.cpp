@@ -7,8 +7,9 @@
 #include <tuple>
 #include <vector>
 
-#include "bicubic/cpu.h"
+#include "bindings/bicubic.h"
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 #include "upsample/cpu.h"
@@ -110,7 +111,7 @@ Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bia
   const UpsampleProblem problem = problem_of(features, weight, bias, lowres, scale, cubic_a, symmetric);
   const int64_t sizes[] = {problem.n, problem.bands, multiply(problem.height, scale), multiply(problem.width, scale)};
   const ScalarType type = result_type(features, lowres);
-  Tensor out = torch::stable::new_empty(features, {sizes, 4}, type);
+  Tensor out = new_result(features, {sizes, 4}, type);
   if (out.numel() == 0) return out;
   if (!is_bf16(features))
     run_forward(kernels().f32, problem, features, weight, bias, lowres, out);
@@ -135,16 +136,8 @@ template <class T, class Kernel>
 void run_bicubic(Kernel kernel, const UpsampleProblem& problem, const Tensor& grad, Tensor& dlowres) {
   const BicubicKernels& bicubic = LKOPS_CHOOSE(kBicubic);
   const BicubicPlane plane{problem.height, problem.width, problem.scale, problem.symmetric};
-  const Scratch plan = allocate_scratch(bicubic.plan_bytes(plane.scale));
-  bicubic.make_plan(plane.scale, problem.cubic_a, plan.get());
-  const T* from = pointer_to<T>(grad);
-  T* to = static_cast<T*>(dlowres.mutable_data_ptr());
-  const int64_t rows = problem.n * problem.bands * plane.height, bytes = bicubic.backward_scratch(plane);
-  const int64_t grain = grain_of(plane.width * plane.scale * plane.scale);
-  torch::stable::parallel_for(0, rows, grain, [&](int64_t first, int64_t last) {
-    const Scratch scratch = allocate_scratch(bytes);
-    kernel(plan.get(), plane, from, to, first, last, scratch.get());
-  });
+  run_bicubic(bicubic, kernel, bicubic.backward_scratch(plane), plane, problem.cubic_a, problem.n * problem.bands,
+              pointer_to<T>(grad), static_cast<T*>(dlowres.mutable_data_ptr()));
 }
 
 Tensor empty(const Tensor& like) {
@@ -165,10 +158,14 @@ Gradients backward(const Tensor& grad, const Tensor& features, const Tensor& wei
   if (needs.size() != 4) fail("needs must have 4 entries, got ", needs.size());
   const bool by_features = needs[0], by_weight = needs[1];
   const bool by_bias = needs[2] && bias.has_value(), by_lowres = needs[3] && lowres.has_value();
-  Tensor dfeatures = by_features ? torch::stable::empty_like(features) : empty(features);
-  Tensor dweight = by_weight ? torch::stable::empty_like(weight) : empty(features);
-  Tensor dbias = by_bias ? torch::stable::empty_like(*bias) : empty(features);
-  Tensor dlowres = by_lowres ? torch::stable::empty_like(*lowres) : empty(features);
+  Tensor dfeatures = by_features ? result_like(features) : empty(features);
+  Tensor dweight = by_weight ? result_like(weight) : empty(features);
+  Tensor dbias = by_bias ? result_like(*bias) : empty(features);
+  Tensor dlowres = by_lowres ? result_like(*lowres) : empty(features);
+  if (problem.n == 0) {
+    set_to_zero(dweight), set_to_zero(dbias);
+    return {dfeatures, dweight, dbias, dlowres};
+  }
   const auto run = [&](const auto& kernels, auto* of_type) {
     using T = std::remove_pointer_t<decltype(of_type)>;
     const auto target = [](bool wanted, Tensor& to) {
@@ -185,7 +182,7 @@ Gradients backward(const Tensor& grad, const Tensor& features, const Tensor& wei
     else
       run(kernels().mixed, static_cast<BFloat16*>(nullptr));
   }
-  if (by_lowres && grad.numel() > 0) {
+  if (by_lowres) {
     const BicubicKernels& bicubic = LKOPS_CHOOSE(kBicubic);
     if (type == ScalarType::BFloat16) {
       run_bicubic<BFloat16>(bicubic.backward_bf16, problem, grad, dlowres);
@@ -193,7 +190,7 @@ Gradients backward(const Tensor& grad, const Tensor& features, const Tensor& wei
       run_bicubic<float>(bicubic.backward_f32, problem, grad, dlowres);
     } else {
       const int64_t sizes[] = {problem.n, problem.bands, problem.height, problem.width};
-      Tensor wide = torch::stable::new_empty(grad, {sizes, 4});
+      Tensor wide = new_result(grad, {sizes, 4});
       run_bicubic<float>(bicubic.backward_f32, problem, grad, wide);
       torch::stable::copy_(dlowres, wide);
     }

@@ -8,7 +8,7 @@ namespace lkops {
 
 struct Parallel {
   // Calls body(context, slot, first, last) on ranges that cover [0, count) without overlap, at most `slots` of them, of
-  // about `grain` items or more; returns when all have returned. Ranges that run at the same time have different
+  // about `grain` items or more; returns when all have returned. `slots`, `count` and `grain` are 1 or more. Ranges that run at the same time have different
   // `slot`s, 0 <= slot < slots: whoever needs scratch memory takes it by slot. Which ranges there are depends on the
   // number of threads, so results must not depend on them.
   using Body = void (*)(const void* context, int64_t slot, int64_t first, int64_t last);
@@ -19,12 +19,13 @@ struct Parallel {
 namespace {
 
 // for_ranges(parallel, count, grain, [&](int64_t slot, int64_t first, int64_t last) { ... });
+// A count below 1 is nothing to do; a grain below 1, such as a share of no work may come out as, is 1.
 template <class F>
 inline void for_ranges(const Parallel& parallel, int64_t count, int64_t grain, const F& body) {
   if (count <= 0) return;
   if (parallel.slots == 1) return body(int64_t{0}, int64_t{0}, count);
   parallel.run(
-      parallel.slots, count, grain,
+      parallel.slots, count, grain < 1 ? 1 : grain,
       [](const void* context, int64_t slot, int64_t first, int64_t last) {
         (*static_cast<const F*>(context))(slot, first, last);
       },

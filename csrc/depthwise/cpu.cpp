@@ -1,9 +1,11 @@
-// Plane by plane: each is copied between zeros, convolved from there, and stays in cache meanwhile. A weight's gradient
-// is summed over each plane first and then, in the order of the samples, over the batch.
+// Plane by plane, a large one band by band: each is copied between zeros, convolved from there, and stays in cache
+// meanwhile. A weight's gradient is summed over each band first and then, in the order of bands and samples, over the
+// batch.
 #include "depthwise/cpu.h"
 
 #include "common/simd.h"
 #include "common/sums.h"
+#include "depthwise/bands.h"
 #include "depthwise/planes.h"
 
 namespace lkops {
@@ -16,18 +18,23 @@ Window window_of(const DepthwiseProblem& problem) {
   return {problem.rows, problem.columns, smaller(problem.dilation, larger(problem.height, problem.width))};
 }
 
+Bands bands_of(const DepthwiseProblem& problem) {
+  return Bands(size_of(problem), window_of(problem), problem.whole_floats);
+}
+
 int64_t taps_of(const DepthwiseProblem& problem) { return problem.rows * problem.columns; }
 
-// Planes that are worth waking a thread for: some microseconds of work.
-int64_t grain_of(const DepthwiseProblem& problem) {
+// Bands that are worth waking a thread for: some microseconds of work.
+int64_t grain_of(const DepthwiseProblem& problem, const Bands& bands) {
   constexpr int64_t kProducts = 1 << 19;
-  const double products = static_cast<double>(problem.height * problem.width) * static_cast<double>(taps_of(problem));
+  const double products =
+      static_cast<double>(bands.rows) * static_cast<double>(problem.width) * static_cast<double>(taps_of(problem));
   return products < kProducts ? static_cast<int64_t>(kProducts / products) : 1;
 }
 
 // What a thread needs; forward takes neither `gradient` nor `other`.
 struct Slot {
-  float *padded, *other;  // two padded planes
+  float *padded, *other;  // two padded bands
   float* plane;           // a dense one, for results that are not float
   float* taps;            // the weights of a channel as floats
   float* gradient;        // of weight_gradient
@@ -35,15 +42,17 @@ struct Slot {
 
 struct Layout {
   Layout(const DepthwiseProblem& problem, int64_t slots, bool is_backward, Workspace& workspace) {
-    const int64_t padded = padded_floats(size_of(problem), margin_of(size_of(problem), window_of(problem)));
+    const Bands bands = bands_of(problem);
+    const PlaneSize band{bands.most_inputs(), problem.width};
+    const int64_t padded = padded_floats(band, margin_of(size_of(problem), window_of(problem)));
     pieces[0] = round_up(padded);
     pieces[1] = is_backward ? round_up(padded) : 0;
-    pieces[2] = round_up(problem.height * problem.width);
+    pieces[2] = round_up(bands.rows * problem.width);
     pieces[3] = round_up(taps_of(problem));
     pieces[4] = is_backward ? round_up(gradient_floats(window_of(problem))) : 0;
     of_slots = workspace.take<float>(slots * per_slot());
     row = round_up_to_lanes(taps_of(problem) + 1);
-    partial = workspace.take<float>(is_backward ? problem.batch * problem.channels * row : 0);
+    partial = workspace.take<float>(is_backward ? problem.batch * bands.count * problem.channels * row : 0);
   }
 
   Slot slot(int64_t index) const {
@@ -58,8 +67,8 @@ struct Layout {
 
   int64_t pieces[5];
   float* of_slots;
-  float* partial;  // for each plane: the gradients of its taps, and then of the bias
-  int64_t row;     // floats of `partial` a plane
+  float* partial;  // for each band of each sample, channel by channel: the gradients of its taps, then of the bias
+  int64_t row;     // floats of `partial` a channel
 };
 
 template <bool kBackward>
@@ -75,15 +84,24 @@ const float* as_floats(const BFloat16* p, int64_t count, float* memory) {
   return memory;
 }
 
-// Runs a conv that writes a plane of y, by way of `plane` where y is not float.
+// Fills `band`, made for as many rows, with rows of the plane x.
+template <class T>
+PaddedPlane rows_of(PaddedPlane band, const Rows& rows, int64_t width, const T* x) {
+  fill(band, {rows.count(), width}, x + rows.first * width);
+  band.first_row = rows.first;
+  return band;
+}
+
+// Runs a conv that writes rows of the plane y, by way of `room` where y is not float.
 template <class F>
-LKOPS_INLINE void write_plane(const PlaneSize& size, float*, float* y, const F& run) {
-  run(view_of(y, size));
+LKOPS_INLINE void write_rows(const Rows& rows, int64_t width, float*, float* y, const F& run) {
+  run(PlaneView{y + rows.first * width, width, rows.first});
 }
 template <class F>
-LKOPS_INLINE void write_plane(const PlaneSize& size, float* plane, BFloat16* y, const F& run) {
-  run(view_of(plane, size));
-  copy_out(view_of(plane, size), size, y);
+LKOPS_INLINE void write_rows(const Rows& rows, int64_t width, float* room, BFloat16* y, const F& run) {
+  const PlaneView view{room, width, rows.first};
+  run(view);
+  copy_out(view, {rows.count(), width}, y + rows.first * width);
 }
 
 template <class T>
@@ -93,18 +111,20 @@ void forward(const DepthwiseProblem& problem, const T* x, const T* weight, const
   const Layout layout(problem, parallel.slots, false, workspace);
   const PlaneSize size = size_of(problem);
   const Window window = window_of(problem);
+  const Bands bands = bands_of(problem);
   const int64_t pixels = size.height * size.width, taps = taps_of(problem);
-  const int64_t planes = problem.batch * problem.channels;
-  for_ranges(parallel, planes, grain_of(problem), [&](int64_t s, int64_t first, int64_t last) {
+  const int64_t items = problem.batch * problem.channels * bands.count;
+  for_ranges(parallel, items, grain_of(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
     const Slot slot = layout.slot(s);
-    const PaddedPlane padded = make_padded(slot.padded, size, margin_of(size, window));
-    for (int64_t p = first; p < last; ++p) {
-      const int64_t c = p % problem.channels;
-      fill(padded, size, x + p * pixels);
+    const PaddedPlane padded = make_padded(slot.padded, {bands.most_inputs(), size.width}, margin_of(size, window));
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t p = item / bands.count, c = p % problem.channels;
+      const Rows outputs = bands.outputs(item % bands.count), inputs = bands.inputs(item % bands.count);
+      const PaddedPlane band = rows_of(padded, inputs, size.width, x + p * pixels);
       const float* w = as_floats(weight + c * taps, taps, slot.taps);
       const float b = bias == nullptr ? 0.0f : load_partial(bias + c, 1)[0];
-      write_plane(size, slot.plane, y + p * pixels, [&](const PlaneView& out) {
-        correlate(size, window, as_given(w, window), padded, b, nullptr, out);
+      write_rows(outputs, size.width, slot.plane, y + p * pixels, [&](const PlaneView& out) {
+        correlate(size, window, outputs, as_given(w, window), band, b, nullptr, out);
       });
     }
   });
@@ -117,35 +137,44 @@ void backward(const DepthwiseProblem& problem, const T* grad, const T* x, const 
   const Layout layout(problem, parallel.slots, true, workspace);
   const PlaneSize size = size_of(problem);
   const Window window = window_of(problem);
+  const Bands bands = bands_of(problem);
   const int64_t pixels = size.height * size.width, taps = taps_of(problem), channels = problem.channels;
-  for_ranges(parallel, problem.batch * channels, grain_of(problem), [&](int64_t s, int64_t first, int64_t last) {
+  const int64_t items = problem.batch * channels * bands.count;
+  for_ranges(parallel, items, grain_of(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
     const Slot slot = layout.slot(s);
-    const PaddedPlane dy = make_padded(slot.padded, size, margin_of(size, window));
-    const PaddedPlane padded = make_padded(slot.other, size, margin_of(size, window));
-    for (int64_t p = first; p < last; ++p) {
-      float* partial = layout.partial + p * layout.row;
-      fill(dy, size, grad + p * pixels);
+    const PlaneSize longest{bands.most_inputs(), size.width};
+    const PaddedPlane of_grad = make_padded(slot.padded, longest, margin_of(size, window));
+    const PaddedPlane of_x = make_padded(slot.other, longest, margin_of(size, window));
+    for (int64_t item = first; item < last; ++item) {
+      const int64_t p = item / bands.count, b = item % bands.count, c = p % channels;
+      const Rows outputs = bands.outputs(b), inputs = bands.inputs(b);
+      float* partial = layout.partial + ((p / channels * bands.count + b) * channels + c) * layout.row;
+      const PaddedPlane dy = rows_of(of_grad, inputs, size.width, grad + p * pixels);
       if (dx != nullptr) {
-        const float* w = as_floats(weight + p % channels * taps, taps, slot.taps);
-        write_plane(size, slot.plane, dx + p * pixels, [&](const PlaneView& out) {
-          correlate(size, window, flipped(w, window), dy, 0, nullptr, out);
+        const float* w = as_floats(weight + c * taps, taps, slot.taps);
+        write_rows(outputs, size.width, slot.plane, dx + p * pixels, [&](const PlaneView& out) {
+          correlate(size, window, outputs, flipped(w, window), dy, 0, nullptr, out);
         });
       }
       if (dweight != nullptr) {
-        fill(padded, size, x + p * pixels);
-        weight_gradient(size, window, padded, view_of(dy), slot.gradient, partial);
+        const PaddedPlane band = rows_of(of_x, inputs, size.width, x + p * pixels);
+        weight_gradient(size, window, outputs, band, view_of(dy), slot.gradient, partial);
       }
-      if (dbias != nullptr) partial[taps] = plane_sum(size, view_of(dy));
+      if (dbias != nullptr) {
+        const PlaneView inside{dy.pixels + (outputs.first - inputs.first) * dy.stride, dy.stride};
+        partial[taps] = plane_sum({outputs.count(), size.width}, inside);
+      }
     }
   });
   if (dweight == nullptr && dbias == nullptr) return;
-  const int64_t step = channels * layout.row, grain = 1 + 32768 / ((problem.batch + 1) * layout.row);
+  const int64_t count = problem.batch * bands.count, step = channels * layout.row;
+  const int64_t grain = 1 + 32768 / ((count + 1) * layout.row);
   for_ranges(parallel, channels, grain, [&](int64_t, int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       const float* partial = layout.partial + c * layout.row;
       for (int64_t k = 0; dweight != nullptr && k < taps; k += kLanes)
-        store_lanes(dweight + c * taps + k, sum_of_rows(partial + k, step, problem.batch, taps - k), taps - k);
-      if (dbias != nullptr) store_lanes(dbias + c, sum_of_rows(partial + taps, step, problem.batch, 1), 1);
+        store_lanes(dweight + c * taps + k, sum_of_rows(partial + k, step, count, taps - k), taps - k);
+      if (dbias != nullptr) store_lanes(dbias + c, sum_of_rows(partial + taps, step, count, 1), 1);
     }
   });
 }

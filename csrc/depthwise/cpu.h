@@ -11,6 +11,7 @@ namespace lkops {
 struct DepthwiseProblem {
   int64_t batch, channels, height, width;  // all but batch 1 or more
   int64_t rows, columns, dilation;         // of the kernel; rows and columns odd
+  int64_t whole_floats = 1 << 20;          // a plane of more, padded, goes in bands of rows
 };
 
 // Images are dense (batch, channels, height, width), weights (channels, rows, columns), biases (channels), null where

@@ -35,14 +35,14 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
 #pragma GCC unroll 16
       for (int i = 0; i < kSets * kTaps; ++i) sum[i / kTaps][i % kTaps] = Floats{};
       for (int64_t chain = 0; chain < strip.chains; ++chain) {
-        const float* from = dy.pixels + (strip.row + chain) * dy.stride + j;
+        const float* from = dy.pixels + (strip.row + chain - dy.first_row) * dy.stride + j;
         Floats grad[kRows];
         if (lanes == kLanes) {
           for (int o = 0; o < kRows; ++o, from += dy_step) grad[o] = load(from);
         } else {
           for (int o = 0; o < kRows; ++o, from += dy_step) grad[o] = load_partial(from, lanes);
         }
-        int64_t offset = (first_input + chain) * x.stride + j + (q - arms) * d;
+        int64_t offset = (first_input + chain - x.first_row) * x.stride + j + (q - arms) * d;
 #pragma GCC unroll 32
         for (int s = 0; s < kRows + kTaps - 1; ++s, offset += x_step) {
           if (!is_inside<kTaps, kRows, kWhole>(strip, s)) continue;
@@ -61,11 +61,12 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
   }
 }
 
-// dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)].
+// dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)], with i in
+// the rows that for_strips takes.
 // `scratch`: gradient_floats. Sums have three levels, lest errors grow with the plane: the rows of a strip in
 // registers, about 64 of those a lane in memory, and double.
-inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
-                            float* scratch, float* dw) {
+inline void weight_gradient(const PlaneSize& size, const Window& window, const Rows& outputs, const PaddedPlane& x,
+                            const PlaneView& dy, float* scratch, float* dw) {
   constexpr int64_t kLongest = 64;
   const int64_t count = window.rows * window.columns, vectors = (size.width + kLanes - 1) / kLanes;
   double* totals = reinterpret_cast<double*>(scratch);
@@ -83,7 +84,7 @@ inline void weight_gradient(const PlaneSize& size, const Window& window, const P
       }
   };
   int64_t length = 0;
-  for_strips(size, window, [&](const Strip& strip, int64_t taps, int64_t rows, bool is_whole, bool) {
+  for_strips(size, window, outputs, [&](const Strip& strip, int64_t taps, int64_t rows, bool is_whole, bool) {
     with_sizes(taps, rows, is_whole, [&](auto t, auto r, auto whole) {
       gradient_strip<decltype(t)::value, decltype(r)::value, decltype(whole)::value>(strip, x, dy, sums);
     });
@@ -92,6 +93,12 @@ inline void weight_gradient(const PlaneSize& size, const Window& window, const P
   });
   flush();
   for (int64_t i = 0; i < count; ++i) dw[i] = static_cast<float>(totals[i]);
+}
+
+// The same over all rows.
+inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
+                            float* scratch, float* dw) {
+  weight_gradient(size, window, Rows{0, size.height}, x, dy, scratch, dw);
 }
 
 }  // namespace

@@ -43,10 +43,11 @@ struct Taps {
   int64_t row, column;
 };
 
-// Rows of floats, `stride` apart; without margins.
+// Rows of floats, `stride` apart; without margins. `pixels` is row `first_row` of the image.
 struct PlaneView {
   float* pixels;
   int64_t stride;
+  int64_t first_row = 0;
 };
 
 // A plane between zeros: pixels[i * stride + j] is 0 for -margin <= j < 0 and width <= j < width + margin. Its vectors
@@ -54,9 +55,16 @@ struct PlaneView {
 struct PaddedPlane {
   float* pixels;
   int64_t stride;
+  int64_t first_row = 0;
 };
 
-inline PlaneView view_of(const PaddedPlane& plane) { return {plane.pixels, plane.stride}; }
+// Rows [first, last) of an image.
+struct Rows {
+  int64_t first, last;
+  int64_t count() const { return last - first; }
+};
+
+inline PlaneView view_of(const PaddedPlane& plane) { return {plane.pixels, plane.stride, plane.first_row}; }
 inline PlaneView view_of(float* dense, const PlaneSize& size) { return {dense, size.width}; }
 
 // The conv itself, and its transpose, which takes the output's gradient to the input's.
@@ -161,12 +169,14 @@ LKOPS_INLINE void narrow_columns(const Strip& strip, int64_t begin, int64_t end,
   while (last > 0 && begin + (last - 1 - arms) * d >= strip.size.width) --last;
 }
 
-// Calls run(strip, taps, rows, is_whole, is_first) for all strips. Kernel rows go in passes of 1, 3, 5 or 7, outermost,
+// Calls run(strip, taps, rows, is_whole, is_first) for all strips of these output rows, of which the first is a multiple
+// of the dilation, and the last too where it is not the image's end. Kernel rows go in passes of 1, 3, 5 or 7, outermost,
 // since a pass adds onto what the first wrote. A whole strip holds all rows of its chains and of the kernel, so that
 // its rows beyond the image are known at compile time.
 template <class F>
-LKOPS_INLINE void for_strips(const PlaneSize& size, const Window& window, const F& run) {
+LKOPS_INLINE void for_strips(const PlaneSize& size, const Window& window, const Rows& outputs, const F& run) {
   const int64_t arms = window.rows / 2, d = window.dilation;
+  const int64_t above = outputs.first / d;  // rows of each chain
   const int64_t shortest = size.height / d, longer = size.height % d;  // so many chains have a row more
   const int64_t longest = shortest + (longer > 0);
   const int64_t all = 2 * smaller(arms, longest - 1) + 1;  // rows of taps beyond never touch the image
@@ -176,16 +186,17 @@ LKOPS_INLINE void for_strips(const PlaneSize& size, const Window& window, const 
     for (int group = 0; group < 2; ++group) {
       const int64_t length = group == 0 ? shortest + 1 : shortest, chain = group == 0 ? 0 : longer;
       const int64_t chains = group == 0 ? longer : d - longer;
-      if (length == 0 || chains == 0) continue;
+      const int64_t here = outputs.last == size.height ? length - above : outputs.count() / d;
+      if (here <= 0 || chains == 0) continue;
       const bool is_single = most == all;  // one pass: short chains see fewer taps
       const int64_t taps = is_single ? 2 * smaller(arms, length - 1) + 1 : most;
       const int64_t tap = is_single ? arms - taps / 2 : arms - all / 2 + done;
-      const int64_t blocks = (length + kMostRows - 1) / kMostRows;
+      const int64_t blocks = (here + kMostRows - 1) / kMostRows;
       for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t begin = block * length / blocks, end = (block + 1) * length / blocks;
+        const int64_t begin = above + block * here / blocks, end = above + (block + 1) * here / blocks;
         const int64_t start = begin + tap - arms;  // where output row `begin` has its first tap
         run(Strip{size, window, chain + begin * d, chains, tap, -start, length - start}, taps, end - begin,
-            is_single && blocks == 1, done == 0);
+            is_single && blocks == 1 && here == length, done == 0);
       }
     }
     done += most;
@@ -250,7 +261,7 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
         Floats weight[kTaps];
 #pragma GCC unroll 8
         for (int t = 0; t < kTaps; ++t) weight[t] = broadcast(tap[t * weights.row]);
-        int64_t offset = (first_input + chain) * x.stride + j + (q - arms) * d;
+        int64_t offset = (first_input + chain - x.first_row) * x.stride + j + (q - arms) * d;
 #pragma GCC unroll 32
         for (int s = 0; s < kRows + kTaps - 1; ++s, offset += x_step) {
           if (!is_inside<kTaps, kRows, kWhole>(strip, s)) continue;
@@ -261,14 +272,14 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
         }
       }
       if (base != nullptr) {  // last: a pass's own sum is the more exact
-        const float* from = base->pixels + (strip.row + chain) * base->stride + j;
+        const float* from = base->pixels + (strip.row + chain - base->first_row) * base->stride + j;
         if (lanes == kLanes) {
           for (int o = 0; o < kRows; ++o, from += base_step) sum[o] += load(from);
         } else {
           for (int o = 0; o < kRows; ++o, from += base_step) sum[o] += load_partial(from, lanes);
         }
       }
-      float* to = out.pixels + (strip.row + chain) * out.stride + j;
+      float* to = out.pixels + (strip.row + chain - out.first_row) * out.stride + j;
       if (lanes == kLanes) {
         for (int o = 0; o < kRows; ++o, to += out_step) store(to, sum[o]);
       } else {
@@ -278,15 +289,22 @@ __attribute__((noinline)) void correlate_strip(const Strip strip, const Taps wei
   }
 }
 
-// out = conv(x) + bias, or *base + conv(x) + bias; `out` may be `*base`, but must not overlap x.
-inline void correlate(const PlaneSize& size, const Window& window, const Taps& weights, const PaddedPlane& x,
-                      float bias, const PlaneView* base, const PlaneView& out) {
-  for_strips(size, window, [&](const Strip& strip, int64_t taps, int64_t rows, bool is_whole, bool is_first) {
+// out = conv(x) + bias, or *base + conv(x) + bias, in the rows that for_strips takes; `out` may be `*base`, but must not
+// overlap x. The bits of a row do not depend on which others are computed with it.
+inline void correlate(const PlaneSize& size, const Window& window, const Rows& rows, const Taps& weights,
+                      const PaddedPlane& x, float bias, const PlaneView* base, const PlaneView& out) {
+  for_strips(size, window, rows, [&](const Strip& strip, int64_t taps, int64_t rows, bool is_whole, bool is_first) {
     with_sizes(taps, rows, is_whole, [&](auto t, auto r, auto whole) {
       correlate_strip<decltype(t)::value, decltype(r)::value, decltype(whole)::value>(
           strip, weights, x, is_first ? bias : 0.0f, is_first ? base : &out, out);
     });
   });
+}
+
+// The same for all rows.
+inline void correlate(const PlaneSize& size, const Window& window, const Taps& weights, const PaddedPlane& x,
+                      float bias, const PlaneView* base, const PlaneView& out) {
+  correlate(size, window, Rows{0, size.height}, weights, x, bias, base, out);
 }
 
 }  // namespace

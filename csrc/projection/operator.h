@@ -208,8 +208,8 @@ void projection_backward(const ProjectionProblem& problem, const ProjectionParam
     }
   };
 
-  const int64_t tiles_of_chunk = (items + chunks - 1) / chunks;
-  const int64_t grain = (projection_grain(problem) + tiles_of_chunk - 1) / (tiles_of_chunk < 1 ? 1 : tiles_of_chunk);
+  const int64_t tiles_of_chunk = items < 1 ? 1 : (items + chunks - 1) / chunks;
+  const int64_t grain = (projection_grain(problem) + tiles_of_chunk - 1) / tiles_of_chunk;
   for_ranges(parallel, chunks, grain, [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot(slots + slot * slot_bytes);
     const BackwardRoom<E> room(problem, of_slot);

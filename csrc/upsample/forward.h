@@ -32,7 +32,7 @@ struct ForwardPlan {
     if (slab <= (32 << 10)) block_tiles = 1;  // it stays in L1, and the weights of a group in L2
     blocks = ceil_div(tiles.count, block_tiles);
     const int64_t wanted =
-        aligned ? ceil_div(32, problem.n * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
+        aligned ? ceil_div(32, most(1, problem.n) * units * blocks) : ceil_div(unit_bands * phases, problem.outputs);
     split_bands = ceil_div(ceil_div(unit_bands, most(1, wanted)), chunk_bands) * chunk_bands;
     splits = ceil_div(unit_bands, split_bands);
   }

@@ -110,6 +110,7 @@ def large_kernel_channel_attention(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 9 to 14.
     """

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _checks, _operator
+from .. import _checks, _memory, _operator
 from . import reference
 
 __all__ = ["bicubic_upsample", "reference"]
@@ -69,6 +69,7 @@ def bicubic_upsample(
         ValueError: a shape, scale or border that is not as above.
         TypeError: `x` is not floating.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15;
     LKCA-Net (arXiv 2501.18664), eq. 5.
@@ -81,4 +82,6 @@ def bicubic_upsample(
         return y
     _checks.image("x", x)
     _checks.positive("scale", scale)
+    n, c, h, w = x.shape
+    _memory.check_output("bicubic_upsample", (n, c, h * scale, w * scale), x.dtype, x.device)
     return _operator.call("bicubic_upsample", backend, (x,), options())

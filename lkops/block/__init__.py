@@ -103,6 +103,7 @@ def lk_block(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 7 and fig. 3.
     """

@@ -85,6 +85,7 @@ def channel_attention(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: Zhang et al., RCAN (ECCV 2018), eq. 5 to 9; LKCA-Net (arXiv 2501.18664), eq. 12.
     """

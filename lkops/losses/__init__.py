@@ -74,6 +74,7 @@ def spectral_losses(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: the H loss of MSDformer (Chen et al., TGRS 2023) that LKCA-Net (arXiv 2501.18664) takes in eq. 17, and its
     eq. 18, whose printed cosine of a cosine is read as 1 - mean cosine.

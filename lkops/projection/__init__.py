@@ -86,6 +86,7 @@ def norm_conv1x1_gelu(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: LKCA-Net (arXiv 2501.18664), section III-B (LN - Conv1x1 - GELU) and fig. 3.
     """

@@ -91,6 +91,7 @@ def upsample_add(
     Raises:
         ValueError, TypeError: an argument that is not as above.
         RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 4 to 6; Shi et al., ESPCN (CVPR 2016), eq. 4 (PixelShuffle).
     """

@@ -40,13 +40,20 @@ void report(const std::string& text) {
 
 int64_t ranges_of(int64_t slots, int64_t count) { return count < slots ? count : slots; }
 
+// What for_ranges promises.
+void check_ranges(int64_t count, int64_t grain) {
+  if (count < 1 || grain < 1) report("ranges of" + sizes_of(count) + " items with a grain of" + sizes_of(grain));
+}
+
 // All ranges in the last slot, the last one first.
-void run_backwards(int64_t slots, int64_t count, int64_t, Parallel::Body body, const void* context) {
+void run_backwards(int64_t slots, int64_t count, int64_t grain, Parallel::Body body, const void* context) {
+  check_ranges(count, grain);
   const int64_t ranges = ranges_of(slots, count);
   for (int64_t i = ranges - 1; i >= 0; --i) body(context, slots - 1, count * i / ranges, count * (i + 1) / ranges);
 }
 
-void run_on_threads(int64_t slots, int64_t count, int64_t, Parallel::Body body, const void* context) {
+void run_on_threads(int64_t slots, int64_t count, int64_t grain, Parallel::Body body, const void* context) {
+  check_ranges(count, grain);
   const int64_t ranges = ranges_of(slots, count);
   std::vector<std::thread> threads;
   for (int64_t i = 0; i < ranges; ++i)

@@ -8,6 +8,7 @@ namespace {
 struct Shape {
   int64_t batch, channels, height, width, rows, columns, dilation;
   bool bias;
+  int64_t whole = 1 << 20;  // floats of a plane that is not cut into bands
 };
 
 const Shape kShapes[] = {
@@ -16,6 +17,10 @@ const Shape kShapes[] = {
     {2, 2, 16, 16, 7, 7, 3, true}, {1, 2, 19, 33, 5, 3, 7, true}, {1, 1, 9, 15, 31, 31, 1, true},
     {1, 1, 40, 49, 3, 5, 5, true}, {2, 1, 6, 11, 3, 3, 1000, true}, {1, 1, 5, 6, 3, 3, int64_t{1} << 40, true},
     {1, 2, 3, 130, 9, 9, 5, false}, {1, 1, 4, 301, 3, 3, 1, true},
+    // in bands: of one row, of a dilation's rows, with kernels that reach beyond the next band or take several passes
+    {2, 2, 37, 9, 1, 3, 1, true, 1}, {1, 1, 40, 49, 3, 5, 5, true, 1}, {2, 1, 53, 17, 7, 7, 3, true, 1},
+    {1, 2, 61, 5, 5, 5, 1, true, 1500}, {1, 1, 47, 6, 9, 3, 2, false, 1}, {1, 1, 29, 8, 31, 1, 1, true, 1},
+    {3, 1, 45, 7, 3, 3, 4, true, 2000}, {1, 1, 23, 6, 3, 3, 1000, true, 1}, {1, 1, 64, 20, 5, 5, 7, true, 4096},
 };
 
 template <class T>
@@ -34,11 +39,13 @@ void test_dtype(const Shape& s) {
                                        {"dx", tape.slopes(vx), tolerance},
                                        {"dweight", tape.slopes(vweight), tolerance},
                                        {"dbias", tape.slopes(vbias), tolerance}};
-  const DepthwiseProblem problem{s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation};
+  const DepthwiseProblem problem{s.batch,   s.channels, s.height,   s.width, s.rows,
+                                 s.columns, s.dilation, s.whole};
   for_tables<DepthwiseKernels>(LKOPS_TABLES(kDepthwise), [&](const std::string& isa, const DepthwiseKernels& kernels) {
     const std::string name = "depthwise " + isa + ' ' + dtype_name<T>() +
-                             " batch, channels, height, width, rows, columns, dilation, bias" +
-                             sizes_of(s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation, s.bias);
+                             " batch, channels, height, width, rows, columns, dilation, bias, whole" +
+                             sizes_of(s.batch, s.channels, s.height, s.width, s.rows, s.columns, s.dilation, s.bias,
+                                      s.whole);
     check_case(name, expected, 3, [&](Run& run) {
       const int64_t slots = run.parallel.slots;
       const T *px = run.input<T>(x), *pweight = run.input<T>(weight), *pbias = run.optional<T>(bias);

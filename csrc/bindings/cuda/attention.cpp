@@ -25,7 +25,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const Tensor& u, const Tensor& w1, co
                                            const Optional& b2, int64_t dilation1, int64_t dilation2) {
   const CascadeProblem problem = check(u, w1, b1, w2, b2, dilation1, dilation2);
   const OnDevice device(u);
-  Tensor a1 = torch::stable::empty_like(u), a2 = torch::stable::empty_like(u);
+  Tensor a1 = result_like(u), a2 = result_like(u);
   Tensor sums = new_tensor(u, {problem.batch, 3 * problem.channels, cascade_parts_cuda(problem, device.stream)}, ScalarType::Float);
   with_type(u.scalar_type(), [&](auto zero) {
     using T = decltype(zero);

@@ -51,7 +51,7 @@ Tensor inference(const Tensor& x, const Tensor& norm_weight, const Tensor& norm_
     fail("x must be at most (", kSmallBatch, ", ", kSmallInner, ", ", kSmallSide, ", ", kSmallSide,
          ") with depthwise kernels of 5 and 7 and these dilations, got ", shape_of(x));
   const OnDevice device(x);
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = result_like(x);
   if (n == 0) return y;
   // the four maps and the sums that phases leave for the next; torch frees memory in the order of the stream
   const Tensor maps = new_tensor(x, {4, n, k, h, w}), sums = workspace(x, n * 3 * k);

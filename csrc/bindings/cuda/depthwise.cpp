@@ -18,7 +18,7 @@ Tensor forward(const Tensor& x, const Tensor& weight, const Optional& bias, int6
   check_image("x", x);
   check_depthwise("", weight, bias, dilation, x);
   const OnDevice device(x);
-  Tensor y = torch::stable::empty_like(x);
+  Tensor y = result_like(x);
   with_type(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
     const DepthwiseForward<T> arguments{pointer<T>(x), pointer<T>(weight), pointer<T>(bias), mutable_pointer<T>(y)};

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/memory.h"
 #include "common/cuda_types.h"
 
 namespace lkops {
@@ -125,7 +126,7 @@ T* mutable_pointer(const Tensor& tensor) {
 // Uninitialised, with the dtype of `like` or the one given.
 inline Tensor new_tensor(const Tensor& like, std::initializer_list<int64_t> sizes,
                          std::optional<ScalarType> dtype = std::nullopt) {
-  return torch::stable::new_empty(like, {sizes.begin(), sizes.size()}, dtype);
+  return new_result(like, {sizes.begin(), sizes.size()}, dtype);
 }
 
 // Floats for partial sums. torch gives the memory to others in the order of the stream, so it may be freed at once.
@@ -137,7 +138,7 @@ struct NewGradient {
   bool is_wanted;
 
   NewGradient(const Optional& like, bool is_needed, const Tensor& some)
-      : tensor(like && is_needed ? torch::stable::empty_like(*like) : new_tensor(some, {0})),
+      : tensor(like && is_needed ? result_like(*like) : new_tensor(some, {0})),
         is_wanted(like && is_needed) {}
   template <class T>
   T* pointer() const {
