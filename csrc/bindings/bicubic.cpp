@@ -5,6 +5,7 @@
 
 #include "bicubic/cpu.h"
 #include "bindings/checks.h"
+#include "bindings/dense.h"
 #include "common/isa.h"
 
 namespace lkops {
@@ -46,7 +47,8 @@ Tensor forward(const Tensor& x, int64_t scale, double cubic_a, bool symmetric) {
   check("x", x, scale);
   const BicubicPlane plane{x.size(2), x.size(3), scale, symmetric};
   const int64_t sizes[] = {x.size(0), x.size(1), multiply(plane.height, scale), multiply(plane.width, scale)};
-  if (sizes[2] == 0 || sizes[3] == 0) fail("x must have at least one pixel, got ", shape_of(x));
+  if (sizes[1] == 0 || sizes[2] == 0 || sizes[3] == 0)
+    fail("x must have at least one channel, row and column, got ", shape_of(x));
   Tensor y = torch::stable::new_empty(x, {sizes, 4});
   if (y.numel() == 0) return y;
   const int64_t scratch = kernels().forward_scratch(plane);
@@ -78,6 +80,6 @@ Tensor backward(const Tensor& grad, int64_t scale, double cubic_a, bool symmetri
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("bicubic_upsample_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("bicubic_upsample_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("bicubic_upsample_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("bicubic_upsample_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

@@ -67,7 +67,7 @@ def bicubic_upsample(
 
     Raises:
         ValueError: a shape, scale or border that is not as above.
-        TypeError: `x` is not floating.
+        TypeError: `x` is not floating; a number of another type.
         RuntimeError: a backend was asked for that can't run these arguments.
 
     Source: R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15;
@@ -75,10 +75,10 @@ def bicubic_upsample(
     """
 
     def options() -> tuple[Any, ...]:
-        return scale, float(cubic_a), _checks.border("border", border)
+        positive = _checks.positive("scale", scale)
+        return positive, _checks.number("cubic_a", cubic_a), _checks.border("border", border)
 
     if (y := _operator.unchecked("bicubic_upsample", backend, (x,), options)) is not None:
         return y
     _checks.image("x", x)
-    _checks.positive("scale", scale)
     return _operator.call("bicubic_upsample", backend, (x,), options())
