@@ -108,16 +108,21 @@ def pair(name: str, value: Any) -> tuple[int, int]:
 def number(name: str, value: Any, expected: str = "a finite number") -> float:
     """`value` must be a finite real number, no bool, and comes back as a float."""
     try:
-        if type(value) is float or type(value) is int or isinstance(value, (torch.SymInt, torch.SymFloat)):
-            real = float(value)
-        elif isinstance(value, numbers.Real) and not _is_bool(value):
-            real = float(value)
-        else:
+        if type(value) not in (float, int) and not _is_real(value):  # nearly always one of them; the rest takes longer
             raise TypeError(f"{name} must be {expected}, got {_shown(value)}")
+        real = float(value)
     except OverflowError:
         real = math.inf
     if not -math.inf < real < math.inf:
         raise ValueError(f"{name} must be {expected}, got {_shown(value)}")
+    return real
+
+
+def at_least_zero(name: str, value: Any) -> float:
+    """`value` must be a finite number, 0 or more, and comes back as a float."""
+    real = number(name, value, "a finite number, 0 or more")
+    if not real >= 0:
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {_shown(value)}")
     return real
 
 
@@ -143,6 +148,11 @@ def border(name: str, value: Any) -> bool:
     if value not in ("symmetric", "replicate"):
         raise ValueError(f"{name} must be 'symmetric' or 'replicate', got {_shown(value)}")
     return value == "symmetric"
+
+
+def _is_real(value: Any) -> bool:
+    """Also what PyTorch traces, and NumPy's scalars."""
+    return isinstance(value, (torch.SymInt, torch.SymFloat, numbers.Real)) and not _is_bool(value)
 
 
 def _is_bool(value: Any) -> bool:

@@ -139,8 +139,7 @@ def choose(operator: str, requested: str | Sequence[str] | None, tensors: Sequen
 
 
 def is_plain_cpu(operator: str, requested: str | Sequence[str] | None) -> bool:
-    """Whether it is plain that `choose` takes the cpu backend for tensors on the CPU of dtypes that it has kernels for.
-    """
+    """Whether `choose` plainly takes the cpu backend for every tensor on the CPU whose dtype that has a kernel for."""
     if requested is None:
         if _choice.names is not None and _choice.names[0] != "cpu":
             return False

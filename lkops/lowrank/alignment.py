@@ -86,9 +86,10 @@ def distill_upsampler(
     if not isinstance(loader, Iterable):
         raise TypeError(f"loader must be an iterable of batches, got {type(loader).__name__}")
     steps = _checks.positive("steps", steps)
-    alpha, final_learning_rate = _number("alpha", alpha), _number("final_learning_rate", final_learning_rate)
-    cosine_weight, sam_weight = _number("cosine_weight", cosine_weight), _number("sam_weight", sam_weight)
-    gradient_weight = _number("gradient_weight", gradient_weight)
+    alpha, cosine_weight = _checks.at_least_zero("alpha", alpha), _checks.at_least_zero("cosine_weight", cosine_weight)
+    sam_weight = _checks.at_least_zero("sam_weight", sam_weight)
+    gradient_weight = _checks.at_least_zero("gradient_weight", gradient_weight)
+    final_learning_rate = _checks.at_least_zero("final_learning_rate", final_learning_rate)
     learning_rate, decay = _above_zero("learning_rate", learning_rate), _above_zero("decay", decay, most=1)
     frequency = _above_zero("frequency", steps / FALLS if frequency is None else frequency)
     trained = _trained(teacher, student, train)
@@ -203,14 +204,6 @@ def _losses(
     total = alpha * kd + l1 + weights[1] * sam + weights[2] * gradient
     names = {"loss": total, "l1": l1, "sam_loss": sam, "gradient": gradient, "kd": kd}
     return total, {name: float(value.detach()) for name, value in names.items()}
-
-
-def _number(name: str, value: Any) -> float:
-    expected = "a finite number, 0 or more"
-    real = _checks.number(name, value, expected)
-    if real < 0:
-        raise ValueError(f"{name} must be {expected}, got {value!r}")
-    return real
 
 
 def _above_zero(name: str, value: Any, most: float = math.inf) -> float:

@@ -48,7 +48,8 @@ class CompressionReport:
     Attributes:
         compressed, left: upsamplers that were replaced, and parts that look like one, with the reason.
         parameters: of the model, before and after.
-        macs: of the model for the example input, before and after: convs, matrix products and attention. None without an example.
+        macs: of the model for the example input, before and after: convs, matrix products and attention. None without
+            an example.
         output_error: |y - y'| / |y| for the example input (Frobenius norms, evaluation mode), over all floating tensors
             that the model returns; None without one.
     """
