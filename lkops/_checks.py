@@ -1,9 +1,15 @@
 """Argument checks: each error names the argument, what it is and what was expected."""
 
+import math
+import numbers
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+
+_LARGEST = 2**63 - 1  # that a schema's int takes
 
 
 def image(name: str, value: Tensor) -> None:
@@ -62,29 +68,98 @@ def groups_of(name: str, weight: Tensor, inputs: int) -> int:
     return inputs // per_group
 
 
-def positive(name: str, value: int) -> None:
-    """`value` must be a whole number, 1 or more."""
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)) or value < 1:
-        raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
+def positive(name: str, value: Any) -> int:
+    """`value` must be a whole number, 1 or more; comes back as an int, see `whole`."""
+    if type(value) is int and 0 < value <= _LARGEST:  # nearly always; the rest takes longer
+        return value
+    return whole(name, value, 1)
 
 
-def pair(name: str, value: Sequence[int]) -> tuple[int, int]:
-    """`value` must be two whole numbers, 1 or more."""
-    if not isinstance(value, Sequence) or len(value) != 2:
-        raise ValueError(f"{name} must be two whole numbers, got {value!r}")
-    for item in value:
-        positive(name, item)
-    return value[0], value[1]
+def whole(name: str, value: Any, least: int) -> int:
+    """`value` must be a whole number, `least` or more, and comes back as an int.
+
+    That is what `operator.index` takes (an int, one of NumPy's integers), no bool; a `torch.SymInt` stays what it is.
+    """
+    if isinstance(value, torch.SymInt):
+        number: Any = value
+    else:
+        try:
+            number = None if _is_bool(value) else operator.index(value)
+        except TypeError:
+            number = None
+        if number is None:
+            raise TypeError(f"{name} must be a whole number, {least} or more, got {_shown(value)}")
+    if number < least:
+        raise ValueError(f"{name} must be a whole number, {least} or more, got {_shown(value)}")
+    if number > _LARGEST:
+        raise ValueError(f"{name} must be a whole number below 2^63, got {_shown(value)}")
+    return number  # type: ignore[no-any-return]
 
 
-def above_zero(name: str, value: float) -> None:
-    """`value` must be a number above 0."""
-    if not isinstance(value, (int, float)) or not value > 0:
-        raise ValueError(f"{name} must be a number above 0, got {value!r}")
+def pair(name: str, value: Any) -> tuple[int, int]:
+    """`value` must be two whole numbers, 1 or more; they come back as ints, see `whole`."""
+    if type(value) is not tuple and (not isinstance(value, Sequence) or isinstance(value, (str, bytes))):
+        raise TypeError(f"{name} must be two whole numbers, got {_shown(value)}")
+    if len(value) != 2:
+        raise ValueError(f"{name} must be two whole numbers, got {_shown(value)}")
+    return positive(name, value[0]), positive(name, value[1])
 
 
-def border(name: str, value: str) -> bool:
+def number(name: str, value: Any, expected: str = "a finite number") -> float:
+    """`value` must be a finite real number, no bool, and comes back as a float."""
+    try:
+        if type(value) not in (float, int) and not _is_real(value):  # nearly always one of them; the rest takes longer
+            raise TypeError(f"{name} must be {expected}, got {_shown(value)}")
+        real = float(value)
+    except OverflowError:
+        real = math.inf
+    if not -math.inf < real < math.inf:
+        raise ValueError(f"{name} must be {expected}, got {_shown(value)}")
+    return real
+
+
+def at_least_zero(name: str, value: Any) -> float:
+    """`value` must be a finite number, 0 or more, and comes back as a float."""
+    real = number(name, value, "a finite number, 0 or more")
+    if not real >= 0:
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {_shown(value)}")
+    return real
+
+
+def above_zero(name: str, value: Any) -> float:
+    """`value` must be a finite number above 0, and comes back as a float."""
+    real = number(name, value, "a number above 0")
+    if not real > 0:
+        raise ValueError(f"{name} must be a number above 0, got {_shown(value)}")
+    return real
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` must be True or False: 1, "no" or one of NumPy's is a slip more often than not."""
+    if value is True or value is False:
+        return value
+    raise TypeError(f"{name} must be True or False, got {_shown(value)}")
+
+
+def border(name: str, value: Any) -> bool:
     """Whether the border is "symmetric"; the other one is "replicate"."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be 'symmetric' or 'replicate', got {_shown(value)}")
     if value not in ("symmetric", "replicate"):
-        raise ValueError(f"{name} must be 'symmetric' or 'replicate', got {value!r}")
+        raise ValueError(f"{name} must be 'symmetric' or 'replicate', got {_shown(value)}")
     return value == "symmetric"
+
+
+def _is_real(value: Any) -> bool:
+    """Also what PyTorch traces, and NumPy's scalars."""
+    return isinstance(value, (torch.SymInt, torch.SymFloat, numbers.Real)) and not _is_bool(value)
+
+
+def _is_bool(value: Any) -> bool:
+    """Also NumPy's and a tensor's, which `operator.index` may take."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")) in ("bool", "torch.bool")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

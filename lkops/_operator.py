@@ -46,7 +46,8 @@ def register(
             if it ends in `bool[] needs`, which tensors of `forward` need a gradient. It returns one gradient for every
             tensor of `forward`; what it returns for one that was left out or needs none (an empty tensor, since a
             schema can't return None) is dropped. `gradients_like` makes such tensors.
-        fake_forward, fake_backward: shapes and dtypes of what these return.
+        fake_forward, fake_backward: shapes and dtypes of what these return. All of it is dense, whatever the strides of
+            the arguments, which a compiler chooses.
         saves: positions, among the tensors and then the results of forward, of what backward needs.
         outputs: how many results the public function returns.
         mixed: backends that also take tensors of several of their dtypes at once, as far as the public function does.
@@ -74,10 +75,11 @@ def register(
 
 
 def gradients_like(needs: Sequence[bool], *tensors: Tensor | None) -> list[Tensor]:
-    """What a backward kernel returns, uninitialised: like each tensor that needs a gradient, empty for the others."""
+    """What a backward kernel returns, uninitialised: for each tensor that needs a gradient a dense one of its shape,
+    empty for the others."""
     some = next(tensor for tensor in tensors if tensor is not None)
     return [
-        torch.empty_like(tensor) if tensor is not None and needed else some.new_empty(0)
+        tensor.new_empty(tensor.shape) if tensor is not None and needed else some.new_empty(0)
         for tensor, needed in zip(tensors, needs, strict=True)
     ]
 
@@ -200,23 +202,25 @@ def unchecked(
 
     Args:
         name, requested, tensors: as `call` takes them.
-        options: gives the options; may raise.
+        options: gives the options, or raises TypeError or ValueError.
     """
-    if torch.compiler.is_dynamo_compiling():
+    if (
+        torch.compiler.is_dynamo_compiling()
+        or not backends.is_plain_cpu(name, requested)
+        or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.is_autocast_enabled("cpu")
+    ):
         return None
+    differentiable = torch.is_grad_enabled()
     try:
-        if (
-            not backends.is_plain_cpu(name, requested)
-            or _needs_gradient(tensors)
-            or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
-            or torch._C._functorch.peek_interpreter_stack() is not None
-            or torch.is_autocast_enabled("cpu")
-            or not all(t is None or t.is_cpu for t in tensors)  # a meta tensor among them would choose the fake kernel
-        ):
-            return None
-        op = getattr(torch.ops.lkops, f"{name}_cpu_fwd")
-        results = op(*tensors, *options(), *([False] * _saving[name]))
-    except Exception:
+        for tensor in tensors:
+            # a meta tensor among them would choose the fake kernel
+            if tensor is not None and (not tensor.is_cpu or (differentiable and tensor.requires_grad)):
+                return None
+        arguments = (*tensors, *options(), False) if _saving[name] else (*tensors, *options())
+        results = getattr(torch.ops.lkops, f"{name}_cpu_fwd")(*arguments)
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # no tensor, an option, or what the kernel refuses
         return None
     return results[0] if isinstance(results, (tuple, list)) else results
 

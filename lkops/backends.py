@@ -139,9 +139,13 @@ def choose(operator: str, requested: str | Sequence[str] | None, tensors: Sequen
 
 
 def is_plain_cpu(operator: str, requested: str | Sequence[str] | None) -> bool:
-    """Whether `choose` takes the cpu backend for every tensor on the CPU whose dtype that has a kernel for."""
-    names = requested or _choice.names or ("cpu",)
-    return (names == "cpu" or names[0] == "cpu") and _missing.get((operator, "cpu")) == ""
+    """Whether `choose` plainly takes the cpu backend for every tensor on the CPU whose dtype that has a kernel for."""
+    if requested is None:
+        if _choice.names is not None and _choice.names[0] != "cpu":
+            return False
+    elif not (isinstance(requested, str) and requested == "cpu"):  # other names, of which one may be none
+        return False
+    return _missing.get((operator, "cpu")) == ""
 
 
 @dataclass(frozen=True)

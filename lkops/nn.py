@@ -34,25 +34,26 @@ __all__ = [
 ]
 
 
-def _divides(name: str, value: int, what: str, total: int) -> None:
-    _checks.positive(name, value)
+def _divides(name: str, value: int, what: str, total: int) -> int:
+    value = _checks.positive(name, value)
     if total % value:
         raise ValueError(f"{name} must divide {what}, {total}; got {value}")
+    return value
 
 
-def _odd(name: str, value: int) -> None:
-    _checks.positive(name, value)
+def _odd(name: str, value: int) -> int:
+    value = _checks.positive(name, value)
     if value % 2 == 0:
         raise ValueError(f"{name} must be odd, got {value}")
+    return value
 
 
 class DepthwiseConv2d(nn.Conv2d):
     """`lkops.depthwise_conv2d` with its weight (C, 1, k, k) and bias (C,)."""
 
     def __init__(self, channels: int, kernel_size: int, *, dilation: int = 1, bias: bool = True) -> None:
-        _checks.positive("channels", channels)
-        _odd("kernel_size", kernel_size)
-        _checks.positive("dilation", dilation)
+        channels, kernel_size = _checks.positive("channels", channels), _odd("kernel_size", kernel_size)
+        dilation, bias = _checks.positive("dilation", dilation), _checks.flag("bias", bias)
         padding = dilation * (kernel_size // 2)
         super().__init__(
             channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels, bias=bias
@@ -67,9 +68,7 @@ class ChannelLayerNorm(nn.Module):
 
     def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
         super().__init__()
-        _checks.positive("channels", channels)
-        _checks.above_zero("eps", eps)
-        self.eps = eps
+        channels, self.eps = _checks.positive("channels", channels), _checks.above_zero("eps", eps)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -82,8 +81,8 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
         super().__init__()
-        _checks.positive("channels", channels)
-        _divides("reduction", reduction, "the channels", channels)
+        channels = _checks.positive("channels", channels)
+        reduction = _divides("reduction", reduction, "the channels", channels)
         self.reduce = nn.Conv2d(channels, channels // reduction, 1)
         self.expand = nn.Conv2d(channels // reduction, channels, 1)
 
@@ -113,10 +112,10 @@ class LargeKernelChannelAttention(nn.Module):
         interleave: bool = False,
     ) -> None:
         super().__init__()
-        _checks.positive("channels", channels)
-        _divides("groups", groups, "the channels", channels)
+        channels = _checks.positive("channels", channels)
+        groups = _divides("groups", groups, "the channels", channels)
         kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
-        self.dilations, self.interleave = dilations, interleave
+        self.dilations, self.interleave = dilations, _checks.flag("interleave", interleave)
         self.dw1 = DepthwiseConv2d(channels, kernel_sizes[0], dilation=dilations[0])
         self.dw2 = DepthwiseConv2d(channels, kernel_sizes[1], dilation=dilations[1])
         self.attention = ChannelAttention(3 * channels, reduction=reduction)
@@ -141,6 +140,8 @@ class NormConv1x1GELU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, eps: float = 1e-6) -> None:
         super().__init__()
+        in_channels = _checks.positive("in_channels", in_channels)
+        out_channels = _checks.positive("out_channels", out_channels)
         self.norm = ChannelLayerNorm(in_channels, eps=eps)
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
 
@@ -175,9 +176,10 @@ class LKBlock(nn.Module):
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        if not 0 <= drop_path < 1:
+        self.drop_path = _checks.number("drop_path", drop_path)
+        if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        self.drop_path = drop_path
+        channels = _checks.positive("channels", channels)
         self.projection = NormConv1x1GELU(channels, channels, eps=eps)
         self.attention = LargeKernelChannelAttention(
             channels,
@@ -213,9 +215,9 @@ class BicubicUpsample(nn.Module):
 
     def __init__(self, scale: int, *, cubic_a: float = -0.5, border: str = "symmetric") -> None:
         super().__init__()
-        _checks.positive("scale", scale)
         _checks.border("border", border)
-        self.scale, self.cubic_a, self.border = scale, cubic_a, border
+        self.scale, self.border = _checks.positive("scale", scale), border
+        self.cubic_a = _checks.number("cubic_a", cubic_a)
 
     def forward(self, x: Tensor) -> Tensor:
         return bicubic_upsample(x, scale=self.scale, cubic_a=self.cubic_a, border=self.border)
@@ -257,15 +259,16 @@ class UpsampleAdd(nn.Module):
         border: str = "symmetric",
     ) -> None:
         super().__init__()
-        _checks.positive("bands", bands)
-        _checks.positive("scale", scale)
-        _odd("kernel_size", kernel_size)
-        if rank is not None:
-            _checks.positive("rank", rank)
-        _divides("groups", groups, "the channels of the features" if rank is None else "rank", rank or in_channels)
+        in_channels = _checks.positive("in_channels", in_channels)
+        bands, scale = _checks.positive("bands", bands), _checks.positive("scale", scale)
+        kernel_size, bias = _odd("kernel_size", kernel_size), _checks.flag("bias", bias)
+        rank = None if rank is None else _checks.positive("rank", rank)
+        groups = _divides(
+            "groups", groups, "the channels of the features" if rank is None else "rank", rank or in_channels
+        )
         _divides("groups", groups, "bands * scale^2", bands * scale**2)
         _checks.border("border", border)
-        self.scale, self.cubic_a, self.border = scale, cubic_a, border
+        self.scale, self.border, self.cubic_a = scale, border, _checks.number("cubic_a", cubic_a)
         self.first = None
         if rank is not None:
             self.first = nn.Conv2d(in_channels, rank, kernel_size, padding=kernel_size // 2, bias=False)

@@ -5,6 +5,7 @@
 
 #include <tuple>
 
+#include "bindings/dense.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
@@ -52,5 +53,5 @@ Results attention_forward(const Tensor& u, const Tensor& dw1_weight, const Optio
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("large_kernel_channel_attention_cpu_fwd", TORCH_BOX(&lkops::attention_forward));
+  m.impl("large_kernel_channel_attention_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::attention_forward>::run));
 }

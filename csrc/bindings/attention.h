@@ -70,6 +70,7 @@ struct AttentionTensors {
     check_tensor("reduce_bias", reduce_bias, {result.hidden}, dtype);
     check_tensor("expand_weight", expand_weight, {across, result.hidden, 1, 1}, dtype);
     check_tensor("expand_bias", expand_bias, {across}, dtype);
+    if (result.hidden < 1) fail("reduce_weight must have at least one output, got ", shape_of(reduce_weight));
     if (result.groups < 1 || channels % result.groups != 0) fail("mix_weight's groups must divide the channels");
     check_tensor("mix_weight", mix_weight, {channels, across / result.groups, 1, 1}, dtype);
     check_tensor("mix_bias", mix_bias, {channels}, dtype);

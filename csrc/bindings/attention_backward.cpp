@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bindings/attention.h"
+#include "bindings/dense.h"
 #include "bindings/gradients.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
@@ -69,5 +70,5 @@ auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_w
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("large_kernel_channel_attention_cpu_bwd", TORCH_BOX(&lkops::attention_backward));
+  m.impl("large_kernel_channel_attention_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::attention_backward>::run));
 }

@@ -5,6 +5,7 @@
 
 #include "bindings/bicubic.h"
 #include "bindings/checks.h"
+#include "bindings/dense.h"
 #include "bindings/memory.h"
 #include "common/isa.h"
 
@@ -46,7 +47,8 @@ Tensor forward(const Tensor& x, int64_t scale, double cubic_a, bool symmetric) {
   check("x", x, scale);
   const BicubicPlane plane{x.size(2), x.size(3), scale, symmetric};
   const int64_t sizes[] = {x.size(0), x.size(1), multiply(plane.height, scale), multiply(plane.width, scale)};
-  if (sizes[2] == 0 || sizes[3] == 0) fail("x must have at least one pixel, got ", shape_of(x));
+  if (sizes[1] == 0 || sizes[2] == 0 || sizes[3] == 0)
+    fail("x must have at least one channel, row and column, got ", shape_of(x));
   Tensor y = new_result(x, {sizes, 4});
   if (y.numel() == 0) return y;
   run(kernels().forward_f32, kernels().forward_bf16, kernels().forward_scratch(plane), plane, cubic_a, x, y);
@@ -70,6 +72,6 @@ Tensor backward(const Tensor& grad, int64_t scale, double cubic_a, bool symmetri
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("bicubic_upsample_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("bicubic_upsample_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("bicubic_upsample_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("bicubic_upsample_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

@@ -5,6 +5,7 @@
 
 #include <tuple>
 
+#include "bindings/dense.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
@@ -66,4 +67,6 @@ Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& 
 }  // namespace
 }  // namespace lkops
 
-STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) { m.impl("lk_block_cpu_fwd", TORCH_BOX(&lkops::block_forward)); }
+STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
+  m.impl("lk_block_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::block_forward>::run));
+}

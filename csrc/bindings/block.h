@@ -26,6 +26,7 @@ struct BlockTensors {
     const int64_t batch = x.size(0), channels = x.size(1), width = in_weight.dim() == 4 ? in_weight.size(0) : 0;
     const ScalarType dtype = x.scalar_type();
     if (width == 0) fail("in_weight must be (K, C, 1, 1), got ", shape_of(in_weight));
+    if (!(eps > 0)) fail("eps must be above 0, got ", eps);
     check_tensor("norm_weight", norm_weight, {channels}, dtype);
     check_tensor("norm_bias", norm_bias, {channels}, dtype);
     check_tensor("in_weight", in_weight, {width, channels, 1, 1}, dtype);

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bindings/block.h"
+#include "bindings/dense.h"
 #include "bindings/gradients.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
@@ -84,4 +85,6 @@ auto block_backward(const Tensor& grad, const Tensor& x, const Tensor& norm_weig
 }  // namespace
 }  // namespace lkops
 
-STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) { m.impl("lk_block_cpu_bwd", TORCH_BOX(&lkops::block_backward)); }
+STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
+  m.impl("lk_block_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::block_backward>::run));
+}

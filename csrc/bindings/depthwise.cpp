@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "bindings/arguments.h"
+#include "bindings/dense.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
@@ -77,6 +78,6 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& x,
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("depthwise_conv2d_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("depthwise_conv2d_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("depthwise_conv2d_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("depthwise_conv2d_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

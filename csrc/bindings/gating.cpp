@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "bindings/arguments.h"
+#include "bindings/dense.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
@@ -98,6 +99,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("channel_attention_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("channel_attention_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("channel_attention_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("channel_attention_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

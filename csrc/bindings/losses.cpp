@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bindings/checks.h"
+#include "bindings/dense.h"
 #include "bindings/memory.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
@@ -117,6 +118,6 @@ std::tuple<Tensor, Tensor> backward(const Tensor& l1, const Tensor& sam, const T
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("spectral_losses_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("spectral_losses_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("spectral_losses_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("spectral_losses_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

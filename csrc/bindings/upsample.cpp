@@ -9,6 +9,7 @@
 
 #include "bindings/bicubic.h"
 #include "bindings/checks.h"
+#include "bindings/dense.h"
 #include "bindings/memory.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
@@ -202,6 +203,6 @@ Gradients backward(const Tensor& grad, const Tensor& features, const Tensor& wei
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("upsample_add_cpu_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("upsample_add_cpu_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("upsample_add_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("upsample_add_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }

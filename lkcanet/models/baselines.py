@@ -21,12 +21,8 @@ class _Baseline(Network):
 
     def __init__(self, bands: int, scale: int, bicubic: bool, cubic_a: float, border: str) -> None:
         super().__init__()
-        _checks.positive("bands", bands)
-        _checks.positive("scale", scale)
-        if not isinstance(bicubic, bool):
-            raise ValueError(f"bicubic must be True or False, got {bicubic!r}")
-        if isinstance(cubic_a, bool) or not isinstance(cubic_a, (int, float)) or not abs(cubic_a) < float("inf"):
-            raise ValueError(f"cubic_a must be a finite number, got {cubic_a!r}")
+        bands, scale = _checks.positive("bands", bands), _checks.positive("scale", scale)
+        bicubic, cubic_a = _checks.flag("bicubic", bicubic), _checks.number("cubic_a", cubic_a)
         _checks.border("border", border)
         self.bands, self.scale, self.bicubic = bands, scale, bicubic
         self.options: dict[str, Any] = {"cubic_a": cubic_a, "border": border}
@@ -88,7 +84,7 @@ class VDSRLR(_Baseline):
         cubic_a, border: of the bicubic image, see `lkops.bicubic_upsample`.
 
     Raises:
-        ValueError: a number that is out of range.
+        ValueError, TypeError: a number that is out of range, or none.
 
     Source: Kim et al., VDSR (CVPR 2016), reconstructed from parameters and MACs in LKCA-Net (arXiv 2501.18664), tables
     V to VII, which it gives to every printed digit; table VI has x4's in the row of 3DFCNN.
@@ -108,11 +104,9 @@ class VDSRLR(_Baseline):
         border: str = "symmetric",
     ) -> None:
         super().__init__(bands, scale, bicubic, cubic_a, border)
-        _checks.positive("channels", channels)
-        if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-            raise ValueError(f"depth must be a whole number, 0 or more, got {depth!r}")
+        channels, depth = _checks.positive("channels", channels), _checks.whole("depth", depth, 0)
         self.config |= {"channels": channels, "depth": depth}
-        widths = [bands, *[channels] * (depth + 1), bands * scale**2]
+        widths = [self.bands, *[channels] * (depth + 1), self.bands * self.scale**2]
         for inputs, outputs in itertools.pairwise(widths):
             self.convs.append(nn.Conv2d(inputs, outputs, 3, padding=1, bias=False))
             # He's, as in VDSR: torch's own would let the signal fade to 1e-8 on its way through twenty layers
@@ -140,7 +134,7 @@ class CNN3DLR(_Baseline):
         cubic_a, border: of the bicubic image, see `lkops.bicubic_upsample`.
 
     Raises:
-        ValueError: a number that is out of range.
+        ValueError, TypeError: a number that is out of range, or none.
 
     Source: Mei et al., 3D-FCNN (Remote Sensing 2017), reconstructed from parameters and MACs in LKCA-Net (arXiv
     2501.18664), tables V to VII, which it gives to every printed digit; table VI has x4's in the row of VDSR.
@@ -158,7 +152,8 @@ class CNN3DLR(_Baseline):
         border: str = "symmetric",
     ) -> None:
         super().__init__(bands, scale, bicubic, cubic_a, border)
-        widths, kernels = [bands, 64, 32, 9, bands * scale**2], [(3, 9, 9), (1, 1, 1), (1, 1, 1), (3, 5, 5)]
+        widths = [self.bands, 64, 32, 9, self.bands * self.scale**2]
+        kernels = [(3, 9, 9), (1, 1, 1), (1, 1, 1), (3, 5, 5)]
         for inputs, outputs, kernel in zip(widths, widths[1:], kernels, strict=False):
             padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
             self.convs.append(nn.Conv3d(inputs, outputs, kernel, padding=padding))

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -95,8 +94,8 @@ class CSAKD(Network):
             "heads": heads,
             "head_width": head_width,
         }
-        for name, value in numbers.items():
-            _checks.positive(name, value)
+        numbers = {name: _checks.positive(name, value) for name, value in numbers.items()}
+        bands, msi_bands, scale, h_groups, features, growth, heads, head_width = numbers.values()
         counts = _four_counts(counts)
         for name, value in (("features", features), ("growth", growth)):
             if value % h_groups:
@@ -108,12 +107,9 @@ class CSAKD(Network):
             if choice not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {choice!r}")
         if temperature is not None:
-            if isinstance(temperature, bool) or not isinstance(temperature, (int, float)) or temperature == math.inf:
-                raise ValueError(f"temperature must be a finite number above 0 or None, got {temperature!r}")
-            _checks.above_zero("temperature", temperature)
+            temperature = _checks.above_zero("temperature", temperature)
         for name, switch in (("legacy_sum", legacy_sum), ("residual", residual)):
-            if not isinstance(switch, bool):
-                raise ValueError(f"{name} must be True or False, got {switch!r}")
+            _checks.flag(name, switch)
         self.config: dict[str, Any] = {
             **numbers,
             "counts": list(counts),

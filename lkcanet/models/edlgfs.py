@@ -1,7 +1,6 @@
 """EDLGFS: edge distillation and local-global feature selection (Li et al., Remote Sensing 2025)."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,25 +82,22 @@ class EDLGFS(Network):
             "spectral_heads": spectral_heads,
             "reduction": reduction,
         }
-        for name, value in whole.items():
-            _checks.positive(name, value)
+        whole = {name: _checks.positive(name, value) for name, value in whole.items()}
+        bands, scale, channels, stages, layers, spectral_heads, reduction = whole.values()
         kernel_sizes = _checks.pair("kernel_sizes", kernel_sizes)
         if not all(size % 2 for size in kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, got {list(kernel_sizes)}")
         if channels % (2 * spectral_heads):
             raise ValueError(f"spectral_heads must divide half of the channels, {channels} / 2; got {spectral_heads}")
         numbers = {"mlp_ratio": mlp_ratio, "branch_scale": branch_scale, "cubic_a": cubic_a}
-        for name, number in {
-            **numbers,
-            **({} if attention_scale is None else {"attention_scale": attention_scale}),
-        }.items():
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number!r}")
+        numbers = {name: _checks.number(name, value) for name, value in numbers.items()}
+        mlp_ratio, branch_scale, cubic_a = numbers.values()
+        if attention_scale is not None:
+            attention_scale = _checks.number("attention_scale", attention_scale)
         hidden = int(mlp_ratio * channels)
         if hidden < 1:
             raise ValueError(f"mlp_ratio must give 1 hidden channel or more, {mlp_ratio} of {channels} is less")
-        if not isinstance(edge_branch, bool):
-            raise ValueError(f"edge_branch must be True or False, got {edge_branch!r}")
+        _checks.flag("edge_branch", edge_branch)
         _checks.border("border", border)
         self.config: dict[str, Any] = {
             **whole,

@@ -1,7 +1,6 @@
 """LKCA-Net and its low-rank version LKCA-LR (arXiv 2501.18664)."""
 
 import json
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -82,23 +81,19 @@ class LKCANet(Network):
             "attention_groups": attention_groups,
             "reduction": reduction,
         }
-        for name, value in numbers.items():
-            _checks.positive(name, value)
+        numbers = {name: _checks.positive(name, value) for name, value in numbers.items()}
+        bands, scale, channels, upsample_groups, attention_groups, reduction = numbers.values()
         if upsample_rank is not None:
-            _checks.positive("upsample_rank", upsample_rank)
+            upsample_rank = _checks.positive("upsample_rank", upsample_rank)
             if upsample_groups != 1:
                 raise ValueError(f"upsample_rank goes with upsample_groups 1, got {upsample_groups} groups")
-        if isinstance(blocks, bool) or not isinstance(blocks, int) or blocks < 0:
-            raise ValueError(f"blocks must be a whole number, 0 or more, got {blocks!r}")
-        for name, number in (("drop_path", drop_path), ("eps", eps), ("cubic_a", cubic_a)):
-            if isinstance(number, bool) or not isinstance(number, (int, float)) or not math.isfinite(number):
-                raise ValueError(f"{name} must be a finite number, got {number!r}")
+        blocks = _checks.whole("blocks", blocks, 0)
+        drop_path, cubic_a = _checks.number("drop_path", drop_path), _checks.number("cubic_a", cubic_a)
         for name, switch in (("interleave", interleave), ("weight_norm", weight_norm)):
-            if not isinstance(switch, bool):
-                raise ValueError(f"{name} must be True or False, got {switch!r}")
+            _checks.flag(name, switch)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        _checks.above_zero("eps", eps)
+        eps = _checks.above_zero("eps", eps)
         kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:

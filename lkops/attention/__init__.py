@@ -22,7 +22,7 @@ _CASCADE = "Tensor u, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2"
 def _fake_forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """y and, for backward, a1, a2, and the mean and scale (N, 3C) of the concat's channels."""
     gates = [u.new_empty((u.shape[0], 3 * u.shape[1]), dtype=torch.float32) for _ in range(2)]
-    return *(torch.empty_like(u) for _ in range(3)), *gates
+    return *(u.new_empty(u.shape) for _ in range(3)), *gates
 
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
@@ -52,7 +52,7 @@ _operator.register(
 )
 
 
-def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool, name: str, u: Tensor) -> None:
+def check(parameters: Sequence[Any], name: str, u: Tensor) -> None:
     """The ten parameters, in the order of `large_kernel_channel_attention`, must fit `u` and each other."""
     dw1_weight, dw1_bias, dw2_weight, dw2_bias, *attention, mix_weight, mix_bias = parameters
     channels = u.shape[1]
@@ -63,7 +63,6 @@ def check(parameters: Sequence[Any], dilations: Sequence[int], interleave: bool,
     _checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
     _checks.groups_of("mix_weight", mix_weight, 3 * channels)
     _checks.optional_parameter("mix_bias", mix_bias, (channels,), name, u)
-    _checks.pair("dilations", dilations)
 
 
 def large_kernel_channel_attention(
@@ -118,11 +117,11 @@ def large_kernel_channel_attention(
     tensors: Sequence[Any] = (u, *given, mix_weight, mix_bias)
 
     def options() -> tuple[Any, ...]:
-        return dilations[0], dilations[1], interleave
+        return *_checks.pair("dilations", dilations), _checks.flag("interleave", interleave)
 
     if (y := _operator.unchecked("large_kernel_channel_attention", backend, tensors, options)) is not None:
         return y
     _checks.image("u", u)
     tensors = _operator.autocast(*tensors)
-    check(tensors[1:], dilations, interleave, "u", tensors[0])
+    check(tensors[1:], "u", tensors[0])
     return _operator.call("large_kernel_channel_attention", backend, tensors, options())

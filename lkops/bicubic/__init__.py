@@ -67,7 +67,7 @@ def bicubic_upsample(
 
     Raises:
         ValueError: a shape, scale or border that is not as above.
-        TypeError: `x` is not floating.
+        TypeError: `x` is not floating; a number of another type.
         RuntimeError: a backend was asked for that can't run these arguments.
         torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
@@ -76,12 +76,14 @@ def bicubic_upsample(
     """
 
     def options() -> tuple[Any, ...]:
-        return scale, float(cubic_a), _checks.border("border", border)
+        positive = _checks.positive("scale", scale)
+        return positive, _checks.number("cubic_a", cubic_a), _checks.border("border", border)
 
     if (y := _operator.unchecked("bicubic_upsample", backend, (x,), options)) is not None:
         return y
     _checks.image("x", x)
-    _checks.positive("scale", scale)
+    given = options()
     n, c, h, w = x.shape
-    _memory.check_output("bicubic_upsample", (n, c, h * scale, w * scale), x.dtype, x.device)
-    return _operator.call("bicubic_upsample", backend, (x,), options())
+    shape = (n, c, h * given[0], w * given[0])
+    _memory.check_output("bicubic_upsample", shape, x.dtype, x.device)
+    return _operator.call("bicubic_upsample", backend, (x,), given)

@@ -29,7 +29,7 @@ def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, in_weight: 
     n, width, saving = x.shape[0], in_weight.shape[0], rest[-1]
     maps, gates = ((n, width, *x.shape[2:]), (n, 3 * width)) if saving else ((0,), (0,))
     saved = [*(x.new_empty(maps) for _ in range(3)), *(x.new_empty(gates, dtype=torch.float32) for _ in range(2))]
-    return [torch.empty_like(x), *saved]
+    return [x.new_empty(x.shape), *saved]
 
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
@@ -112,17 +112,18 @@ def lk_block(
     tensors = (*tensors, mix_weight, mix_bias, out_weight, out_bias, keep)
 
     def options() -> tuple[Any, ...]:
-        return dilations[0], dilations[1], interleave, float(eps)
+        first, second = _checks.pair("dilations", dilations)
+        return first, second, _checks.flag("interleave", interleave), _checks.above_zero("eps", eps)
 
     if (y := _operator.unchecked("lk_block", backend, tensors, options)) is not None:
         return y
     _checks.image("x", x)
     tensors = _operator.autocast(*tensors)
     x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
-    projection.check(x, eps, "in_", norm_weight, norm_bias, in_weight, in_bias)
+    projection.check(x, "in_", norm_weight, norm_bias, in_weight, in_bias)
     width = in_weight.shape[0]
     # the attention's checks read only the channels, dtype and device of what it will get
-    attention.check(inner, dilations, interleave, "x", x[:0, :1].expand(-1, width, -1, -1))
+    attention.check(inner, "x", x[:0, :1].expand(-1, width, -1, -1))
     _checks.conv_weight("out_weight", out_weight)
     _checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
     _checks.optional_parameter("out_bias", out_bias, (x.shape[1],), "x", x)

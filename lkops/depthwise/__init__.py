@@ -12,7 +12,7 @@ __all__ = ["depthwise_conv2d", "reference"]
 
 
 def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int) -> Tensor:
-    return torch.empty_like(x)
+    return x.new_empty(x.shape)
 
 
 def _fake_backward(
@@ -75,10 +75,13 @@ def depthwise_conv2d(
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 9 and 10.
     """
-    if (y := _operator.unchecked("depthwise_conv2d", backend, (x, weight, bias), lambda: (dilation,))) is not None:
+
+    def options() -> tuple[int]:
+        return (_checks.positive("dilation", dilation),)
+
+    if (y := _operator.unchecked("depthwise_conv2d", backend, (x, weight, bias), options)) is not None:
         return y
     _checks.image("x", x)
     x, weight, bias = _operator.autocast(x, weight, bias)
     check("", weight, bias, "x", x)
-    _checks.positive("dilation", dilation)
-    return _operator.call("depthwise_conv2d", backend, (x, weight, bias), (dilation,))
+    return _operator.call("depthwise_conv2d", backend, (x, weight, bias), options())

@@ -1,13 +1,14 @@
 """`fuse`: put lkops' operators into a model, without touching its code, parameters or state dict."""
 
 import copy
+import sys
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, remove_weight_norm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from .. import _checks
 from . import verification
 from .planning import plan
 from .report import FusionError, FusionReport, Left, Replaced
@@ -63,8 +64,8 @@ def fuse(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if example_input is not None and not isinstance(example_input, (Tensor, tuple)):
         raise TypeError(f"example_input must be a tensor or a tuple of arguments, got {type(example_input).__name__}")
-    wrapped = (nn.parallel.DistributedDataParallel, nn.DataParallel, torch._dynamo.OptimizedModule)
-    if isinstance(model, wrapped):
+    inference = _checks.flag("inference", inference)
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or _is_compiled(model):
         raise ValueError(f"model must be fused before it is wrapped, got a {type(model).__name__}")
     report = FusionReport()
     fused = shared_copy(model)
@@ -85,6 +86,11 @@ def fuse(
         if found.replaced:
             report.share = verification.time_share(fused, example)
     return fused, report
+
+
+def _is_compiled(model: nn.Module) -> bool:
+    dynamo = sys.modules.get("torch._dynamo")  # where it is not imported, nothing is compiled; it would import Triton
+    return dynamo is not None and isinstance(model, dynamo.OptimizedModule)
 
 
 def _position(order: list[str], place: str) -> int:

@@ -85,17 +85,13 @@ def distill_upsampler(
             raise TypeError(f"{name} must be a torch.nn.Module, got {type(module).__name__}")
     if not isinstance(loader, Iterable):
         raise TypeError(f"loader must be an iterable of batches, got {type(loader).__name__}")
-    _checks.positive("steps", steps)
-    numbers = {"alpha": alpha, "cosine_weight": cosine_weight, "sam_weight": sam_weight}
-    numbers |= {"gradient_weight": gradient_weight, "final_learning_rate": final_learning_rate}
-    for name, value in numbers.items():
-        if not _is_number(value) or value < 0:
-            raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
-    frequency = steps / FALLS if frequency is None else frequency
-    for name, value in {"learning_rate": learning_rate, "decay": decay, "frequency": frequency}.items():
-        if not _is_number(value) or value <= 0 or (name == "decay" and value > 1):
-            most = " and at most 1" if name == "decay" else ""
-            raise ValueError(f"{name} must be a finite number above 0{most}, got {value!r}")
+    steps = _checks.positive("steps", steps)
+    alpha, cosine_weight = _checks.at_least_zero("alpha", alpha), _checks.at_least_zero("cosine_weight", cosine_weight)
+    sam_weight = _checks.at_least_zero("sam_weight", sam_weight)
+    gradient_weight = _checks.at_least_zero("gradient_weight", gradient_weight)
+    final_learning_rate = _checks.at_least_zero("final_learning_rate", final_learning_rate)
+    learning_rate, decay = _above_zero("learning_rate", learning_rate), _above_zero("decay", decay, most=1)
+    frequency = _above_zero("frequency", steps / FALLS if frequency is None else frequency)
     trained = _trained(teacher, student, train)
     optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
     weights = (cosine_weight, sam_weight, gradient_weight)
@@ -210,5 +206,9 @@ def _losses(
     return total, {name: float(value.detach()) for name, value in names.items()}
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def _above_zero(name: str, value: Any, most: float = math.inf) -> float:
+    expected = "a finite number above 0" + ("" if most == math.inf else f" and at most {most}")
+    real = _checks.number(name, value, expected)
+    if not 0 < real <= most:
+        raise ValueError(f"{name} must be {expected}, got {value!r}")
+    return real

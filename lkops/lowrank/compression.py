@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from .. import _checks, backends
 from ..fusion.report import Left
 from .approximation import approximation_error, to_factored, to_grouped
-from .singular_values import rank_at
+from .macs import CountMacs
+from .singular_values import checked_share, rank_at
 from .statistics import InputStatistics, input_statistics
 from .upsamplers import Upsampler, find, weight_normalised
 
@@ -48,7 +48,8 @@ class CompressionReport:
     Attributes:
         compressed, left: upsamplers that were replaced, and parts that look like one, with the reason.
         parameters: of the model, before and after.
-        macs: of the model for the example input, before and after: convs and matrix products. None without an example.
+        macs: of the model for the example input, before and after: convs, matrix products and attention. None without
+            an example.
         output_error: |y - y'| / |y| for the example input (Frobenius norms, evaluation mode), over all floating tensors
             that the model returns; None without one.
     """
@@ -121,9 +122,10 @@ def compress(
     given = [name for name, value in (("share", share), ("groups", groups), ("rank", rank)) if value is not None]
     if len(given) > 1:
         raise ValueError(f"give one of share, groups and rank, got {' and '.join(given)}")
-    for name, value in (("groups", groups), ("rank", rank)):
-        if value is not None:
-            _checks.positive(name, value)
+    share = None if share is None else checked_share(share)
+    groups = None if groups is None else _checks.positive("groups", groups)
+    rank = None if rank is None else _checks.positive("rank", rank)
+    energy, permute = _checks.flag("energy", energy), _checks.flag("permute", permute)
     if permute and groups is None:
         raise ValueError("permute goes with groups")
     if energy and (groups is not None or rank is not None):
@@ -254,7 +256,7 @@ def _measured(model: nn.Module, example: tuple[Any, ...], else_: str) -> tuple[i
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()
-        with backends.backend("reference"), FlopCounterMode(display=False) as counter:
+        with backends.backend("reference"), CountMacs() as counter:
             y = model(*example)
     except Exception as error:
         raise ValueError(f"{else_}: {type(error).__name__}: {error}") from error
@@ -264,4 +266,4 @@ def _measured(model: nn.Module, example: tuple[Any, ...], else_: str) -> tuple[i
     outputs = [item for item in tree_leaves(y) if isinstance(item, Tensor) and item.is_floating_point()]
     if not outputs:
         raise ValueError(f"the model must return tensors to be compared on example_input, got {type(y).__name__}")
-    return counter.get_total_flops() // 2, torch.cat([item.double().flatten() for item in outputs])
+    return counter.total, torch.cat([item.double().flatten() for item in outputs])

@@ -40,7 +40,6 @@ _operator.register(
 
 def check(
     x: Tensor,
-    eps: float,
     prefix: str,
     norm_weight: Tensor,
     norm_bias: Tensor,
@@ -54,7 +53,6 @@ def check(
     _checks.conv_weight(f"{prefix}weight", weight)
     _checks.parameter(f"{prefix}weight", weight, (weight.shape[0], channels, 1, 1), "x", x)
     _checks.optional_parameter(f"{prefix}bias", bias, (weight.shape[0],), "x", x)
-    _checks.above_zero("eps", eps)
 
 
 def norm_conv1x1_gelu(
@@ -93,11 +91,11 @@ def norm_conv1x1_gelu(
     tensors: Sequence[Any] = (x, norm_weight, norm_bias, weight, bias)
 
     def options() -> tuple[Any, ...]:
-        return (float(eps),)
+        return (_checks.above_zero("eps", eps),)
 
     if (y := _operator.unchecked("norm_conv1x1_gelu", backend, tensors, options)) is not None:
         return y
     _checks.image("x", x)
     tensors = _operator.autocast(*tensors)
-    check(tensors[0], eps, "", *tensors[1:])
+    check(tensors[0], "", *tensors[1:])
     return _operator.call("norm_conv1x1_gelu", backend, tensors, options())

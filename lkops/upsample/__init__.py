@@ -97,14 +97,15 @@ def upsample_add(
     """
 
     def options() -> tuple[Any, ...]:
-        return scale, float(cubic_a), _checks.border("border", border)
+        positive = _checks.positive("scale", scale)
+        return positive, _checks.number("cubic_a", cubic_a), _checks.border("border", border)
 
     if (y := _operator.unchecked("upsample_add", backend, (features, weight, bias, lowres), options)) is not None:
         return y
     _checks.image("features", features)
     features, weight, bias = _operator.autocast(features, weight, bias)
-    _checks.positive("scale", scale)
-    _checks.border("border", border)
+    checked = options()
+    scale = checked[0]
     _checks.conv_weight("weight", weight)
     _checks.groups_of("weight", weight, features.shape[1])
     _checks.parameter("weight", weight, weight.shape, "features", features)
@@ -118,4 +119,4 @@ def upsample_add(
             raise ValueError(f"lowres must have shape {expected}, got {tuple(lowres.shape)}")
         _checks.like("lowres", lowres, "features", features, dtype=False)
     tensors = (features, weight, bias, lowres)
-    return _operator.call("upsample_add", backend, tensors, options())
+    return _operator.call("upsample_add", backend, tensors, checked)

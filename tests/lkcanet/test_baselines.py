@@ -135,7 +135,7 @@ def test_it_learns_and_the_outer_planes_do_not() -> None:
     ],
 )
 def test_arguments_that_do_not_fit(network: type, arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         network(**{"bands": 4, **arguments})
 
 

@@ -267,7 +267,7 @@ def test_its_config_builds_it_again() -> None:
 )
 def test_arguments_out_of_range(option: dict[str, object], message: str) -> None:
     arguments = {"bands": 7, "msi_bands": 3, "scale": 2, "features": 8, "growth": 4, **option}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         CSAKD(**arguments)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "bindings/cuda/device.h"
+#include "bindings/dense.h"
 
 namespace lkops {
 namespace {
@@ -52,6 +53,6 @@ std::tuple<Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& x,
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CUDA, m) {
-  m.impl("depthwise_conv2d_cuda_fwd", TORCH_BOX(&lkops::forward));
-  m.impl("depthwise_conv2d_cuda_bwd", TORCH_BOX(&lkops::backward));
+  m.impl("depthwise_conv2d_cuda_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
+  m.impl("depthwise_conv2d_cuda_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
 }
