@@ -75,8 +75,8 @@ def fuse(
     order = [name for name, _ in fused.named_modules()]
     report.replaced += sorted(found.replaced.values(), key=lambda part: _position(order, part.place))
     report.left += sorted([*found.left.values(), *untraced], key=lambda part: _position(order, part.place))
-    for module, source, guards in found.rewrites:
-        rewrite(module, source, guards)
+    for each in found.rewrites:
+        rewrite(each.module, each.source, each.guards, each.parts)
     if found.already:
         report.notes.append(f"{found.already} modules were fused before")
     if example_input is not None:

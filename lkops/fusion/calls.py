@@ -20,6 +20,7 @@ from ..depthwise import depthwise_conv2d
 from ..gating import channel_attention
 from ..projection import norm_conv1x1_gelu
 from ..upsample import upsample_add
+from .hooks import hooked
 
 _clock: list[float] | None = None  # seconds spent in PyTorch's own operators, while `timing`
 
@@ -46,13 +47,6 @@ def _eager(run: Callable[..., Tensor], *args: Any) -> Tensor:
     return result
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether calling the module does more than its forward."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
 def plain_conv(conv: Any) -> bool:
     """Whether calling this module is exactly a conv with its weight and bias."""
     kind = type(conv)
@@ -60,7 +54,7 @@ def plain_conv(conv: Any) -> bool:
         isinstance(conv, nn.Conv2d)
         and kind.forward is nn.Conv2d.forward
         and kind._conv_forward is nn.Conv2d._conv_forward
-        and not {"forward", "_conv_forward"} & vars(conv).keys()  # put on the module itself, as accelerate does
+        and "_conv_forward" not in conv.__dict__
         and not hooked(conv)
     )
 
@@ -104,11 +98,16 @@ def _compiled(operator: str, x: Any) -> bool:
 
 def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A depthwise conv module called on x, whose class may have this function as its forward."""
-    if _compiled("depthwise_conv2d", x) and keeps_size(conv, dilated=True) and (conv.weight.dtype is x.dtype):
-        weight = conv.weight
-        if weight.shape[1] == 1 and weight.shape[0] == x.shape[1]:
-            return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
-    return _eager(lambda: conv._conv_forward(x, conv.weight, conv.bias))
+    weight = conv.weight
+    if (
+        _compiled("depthwise_conv2d", x)
+        and "_conv_forward" not in conv.__dict__
+        and keeps_size(conv, dilated=True)
+        and weight.dtype is x.dtype
+        and (weight.shape[1], weight.shape[0]) == (1, x.shape[1])
+    ):
+        return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
+    return _eager(lambda: conv._conv_forward(x, weight, conv.bias))
 
 
 def depthwise_module(conv: Any, x: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .calls import hooked
+from .hooks import has_own_call, has_own_forward, hooked
 from .sharing import is_fused
 
 # asked of a value in Python: a trace sees a stand-in for the tensor and would take the wrong branch
@@ -62,8 +62,7 @@ def is_transparent(module: nn.Module) -> bool:
     """Whether calling the module is calling its children one after the other."""
     if isinstance(module, torch.jit.ScriptModule):  # whose class has no plain forward
         return False
-    plain = type(module).forward is nn.Sequential.forward and type(module).__call__ is nn.Module.__call__
-    return plain and not hooked(module)
+    return type(module).forward is nn.Sequential.forward and not has_own_call(module) and not hooked(module)
 
 
 def parameters_of(module: nn.Module) -> list[str]:
@@ -101,7 +100,7 @@ def trace(module: nn.Module, inline: Callable[[nn.Module], bool] = is_transparen
     if isinstance(module, (fx.GraphModule, torch.jit.ScriptModule)) or hasattr(module, "parametrizations"):
         raise CannotTrace(f"{type(module).__name__}: its forward is not to be replaced")
     names = parameters_of(module)
-    if "forward" in vars(module):
+    if has_own_forward(module):
         raise CannotTrace("forward is an attribute of the object, not of its class")
     guards: dict[str, Guard] = {}
     evaluating = _trace_once(module, names, False, guards, inline)
