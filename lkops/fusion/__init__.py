@@ -1,9 +1,9 @@
 """`fuse`: put lkops' operators into a model, without touching its code, parameters or state dict."""
 
 import copy
+import sys
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, remove_weight_norm
 from torch.nn.utils.weight_norm import WeightNorm
@@ -84,8 +84,9 @@ def fuse(
         raise TypeError(f'check must be "full", "outputs" or False, got {check!r}')
     if check not in ("full", "outputs", False):
         raise ValueError(f'check must be "full", "outputs" or False, got {check!r}')
-    wrapped = (nn.parallel.DistributedDataParallel, nn.DataParallel, torch._dynamo.OptimizedModule)
-    if isinstance(model, wrapped):
+    dynamo = sys.modules.get("torch._dynamo")  # a second to import: without it, nothing is compiled
+    compiled = () if dynamo is None else (dynamo.OptimizedModule,)
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel, *compiled)):
         raise ValueError(f"model must be fused before it is wrapped, got a {type(model).__name__}")
     report = FusionReport()
     fused = shared_copy(model)
@@ -126,16 +127,15 @@ def _checked(
     if check is False:
         return "not checked on the example input (check=False)"
     folded = {part.place for part in report.replaced if part.operator == "folded"}
-    changed = {id(each.module) for each in found.rewrites} - {id(part) for each in found.rewrites for part in each.parts}
+    changed = {id(each.module) for each in found.rewrites}
+    changed -= {id(part) for each in found.rewrites for part in each.parts}
     places = [name for name, module in fused.named_modules() if id(module) in changed or name in folded]
     if not places:  # the code is the same
         check = "outputs"
     return verification.check(model, fused, example, places, check, say)
 
 
-def _as_it_was(
-    model: nn.Module, report: FusionReport, why: str, *, inference: bool
-) -> tuple[nn.Module, FusionReport]:
+def _as_it_was(model: nn.Module, report: FusionReport, why: str, *, inference: bool) -> tuple[nn.Module, FusionReport]:
     """A copy without any operators, and a report that says so."""
     plain, left = shared_copy(model), FusionReport(left=report.left, notes=report.notes)
     if inference:

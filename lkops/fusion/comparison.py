@@ -15,8 +15,10 @@ def unlike(ours: Results, eager: Results) -> list[str]:
     Up to there |fused - r| <= |fused - model| + |model - r| is within the rule, whatever r is in float64.
     """
     largest, far = _largest(eager), []
+    if ours.keys() != eager.keys():
+        return list(ours.keys() ^ eager.keys())
     for name, value in eager.items():
-        if not value.is_floating_point() or not value.numel() and ours[name].shape == value.shape:
+        if not value.is_floating_point() or (not value.numel() and ours[name].shape == value.shape):
             continue
         allowed = 4 * torch.finfo(value.dtype).eps * (_top(value) + (largest if "gradient" in name else 0.0))
         if ours[name].shape != value.shape or not _distance(ours[name], value) <= allowed:
@@ -28,7 +30,7 @@ def compare(ours: Results, eager: Results, exactly: Callable[[], Results | None]
     """Raise if one differs by more than rounding.
 
     Args:
-        exactly: gives the results in float64, or None if there are none. It is called only where `unlike` is not enough.
+        exactly: gives the results in float64, or None; called only where `unlike` is not enough.
     """
     if ours.keys() != eager.keys():
         raise FusionError(f"the fused model has other outputs or gradients in {mode}: {set(ours) ^ set(eager)}")

@@ -52,10 +52,7 @@ def any_hooked(modules: Iterable[nn.Module]) -> bool:
         or registry._global_backward_pre_hooks
     ):
         return True
-    for module in modules:
-        if hooked(module):
-            return True
-    return False
+    return any(hooked(module) for module in modules)
 
 
 @contextmanager

@@ -12,7 +12,9 @@ from . import calls, gates, norms, patterns
 from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
 from .matching import Attribute, Match, Matcher, Missed
 from .norms import Norm
+from .owners import is_of_a_child, owners
 from .report import Left, Replaced
+from .running import restored
 from .sharing import Source, imports_of, is_fused
 from .tracing import CannotTrace, Guard, Trace, is_transparent, trace
 
@@ -58,6 +60,11 @@ class Plan:
 @no_global_hooks()
 def plan(model: nn.Module) -> Plan:
     """What to replace in a copy of a model."""
+    with restored(model):  # a weight that is computed may change buffers where it is read
+        return _plan(model)
+
+
+def _plan(model: nn.Module) -> Plan:
     result = Plan(model)
     names = {id(module): name for name, module in model.named_modules()}
     for module in _children_first(model, set()):
@@ -142,7 +149,7 @@ def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
 
 def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Match]]) -> str:
     """Plan a forward with these matches replaced; says why it can't be."""
-    inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in _owners(module, matches)}
+    inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in owners(module, matches)}
     try:
         narrow = trace(module, lambda m: id(m) in inlined)
     except CannotTrace as error:
@@ -230,7 +237,7 @@ def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report
                     result.left.setdefault(key, Left(place, match.what, match.why))
             elif not taken.intersection(match.nodes):
                 taken.update(match.nodes)
-                if _child_of(module, match):
+                if is_of_a_child(match):
                     continue
                 matches.append(match)
                 if report:
@@ -264,35 +271,6 @@ def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:
     if weight is not None:
         return (id(g.attribute(weight)), ".".join(filter(None, (name, str(weight.target)))))
     return (id(g.root), node.name), ".".join(filter(None, (name, "forward"))) + f": {node.name}"
-
-
-def _owner(node: fx.Node) -> str:
-    """Path of the module whose forward makes this call."""
-    stack = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    if node.op == "call_module":
-        stack = stack[:-1]  # the module that is called
-    return stack[-1] if stack else ""
-
-
-def _common(paths: list[str]) -> str:
-    shared = paths[0].split(".") if paths[0] else []
-    for path in paths[1:]:
-        parts = path.split(".") if path else []
-        same = [a == b for a, b in zip(shared, parts, strict=False)]
-        shared = shared[: same.index(False) if False in same else len(same)]
-    return ".".join(shared)
-
-
-def _child_of(module: nn.Module, match: Match) -> bool:
-    """Whether all of the match is in the forward of one child, which gets it itself."""
-    return bool(_common([_owner(node) for node in match.nodes]))
-
-
-def _owners(module: nn.Module, matches: list[Match]) -> list[nn.Module]:
-    """The children whose forward must be inlined for these matches."""
-    paths = {path for match in matches for node in match.nodes if (path := _owner(node))}
-    parents = {".".join(path.split(".")[: i + 1]) for path in paths for i in range(path.count(".") + 1)}
-    return [module.get_submodule(path) for path in sorted(parents)]
 
 
 def _apply(graph: fx.Graph, match: Match, calls_of: dict[fx.Node, fx.Node]) -> None:

@@ -51,11 +51,13 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 @contextmanager
-def restored(*models: nn.Module) -> Iterator[None]:
+def restored(*models: nn.Module) -> Iterator[list[str]]:
     """Put modes, plain attributes, and values of buffers back, which forwards may change.
 
-    A list, dict or set in an attribute gets its items back; what is deeper stays changed.
+    A list, dict or set in an attribute gets its items back; what is deeper stays changed. Gives a list that says, after
+    the block, what items and values were changed.
     """
+    changes: list[str] = []
     every = list({id(module): module for model in models for module in model.modules()}.values())
     modes = [(module, module.training) for module in every]
     modules = [module for module in every if not isinstance(module, torch.jit.ScriptModule)]
@@ -66,7 +68,7 @@ def restored(*models: nn.Module) -> Iterator[None]:
     buffers = {id(buffer): buffer for model in models for buffer in model.buffers() if not _is_empty(buffer)}
     values = [(buffer, buffer.clone()) for buffer in buffers.values()]
     try:
-        yield
+        yield changes
     finally:
         for module, attributes in before:
             for name in [name for name in vars(module) if name not in _KEPT and name not in attributes]:
@@ -74,15 +76,16 @@ def restored(*models: nn.Module) -> Iterator[None]:
             vars(module).update(attributes)
         for module, mode in modes:
             module.training = mode
-        for held, items in contents:
-            _put_back(held, items)
+        changes += [type(held).__name__ for held, items in contents if _put_back(held, items)]
         with torch.no_grad():
             for buffer, value in values:
-                buffer.copy_(value)
+                if not _same_values(buffer, value):
+                    changes.append("buffer")
+                    buffer.copy_(value)
 
 
-def _put_back(held: Any, items: Any) -> None:
-    """Give a list, dict or set its items again, if it has others."""
+def _put_back(held: Any, items: Any) -> bool:
+    """Give a list, dict or set its items again; says whether it had others."""
     now, then = (list(each.items()) if isinstance(each, dict) else list(each) for each in (held, items))
     if isinstance(held, dict):
         same = [(k, id(v)) for k, v in now] == [(k, id(v)) for k, v in then]
@@ -91,6 +94,12 @@ def _put_back(held: Any, items: Any) -> None:
     if not same:
         held.clear()
         held.extend(items) if isinstance(held, list) else held.update(items)
+    return not same
+
+
+def _same_values(a: Tensor, b: Tensor) -> bool:
+    same = a.shape == b.shape and (torch.equal(a, b) or bool(((a == b) | (a != a) & (b != b)).all()))
+    return same and a.dtype is b.dtype
 
 
 def _is_empty(tensor: Tensor) -> bool:
@@ -121,7 +130,7 @@ class SameDraws(TorchFunctionMode):
 
 
 @contextmanager
-def _same_chance(inputs: Any) -> Iterator[None]:
+def same_chance(inputs: Any) -> Iterator[None]:
     """Within the block all random numbers are those of a fixed seed; the generators' states are put back."""
     devices = {t.device for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor) and t.is_cuda}
     numpy = sys.modules.get("numpy")
@@ -213,7 +222,7 @@ def run(
     with restored(model):
         watch = _Watch(model, places, mode)
         try:
-            with _same_chance(inputs), torch.set_grad_enabled(gradients), mode:
+            with same_chance(inputs), torch.set_grad_enabled(gradients), mode:
                 outputs = [t for t in pytree.tree_leaves(model(*inputs)) if isinstance(t, Tensor)]
         finally:
             watch.remove()

@@ -104,7 +104,7 @@ def _import(place: str, attribute: str) -> Any:
 
 
 def unchanged(module: nn.Module) -> bool:
-    """Whether what shaped a rewritten forward is what it was then, and the modules that it does not call have no hooks."""
+    """Whether what shaped a rewritten forward is as it was, and the modules that it does not call have no hooks."""
     guards, parts = module.__dict__.get("_fusion_guards"), module.__dict__.get("_fusion_parts")
     if guards is None or parts is None:  # made by the class, as a slice of a Sequential is
         return False

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from .hooks import has_own_call, has_own_forward, hooked
+from .running import restored
 from .sharing import is_fused
 
 # asked of a value in Python: a trace sees a stand-in for the tensor and would take the wrong branch
@@ -117,14 +118,18 @@ def _trace_once(
     replica = _recorder(module, names, reads)
     object.__setattr__(replica, "training", training)
     before = {key: id(value) for key, value in vars(replica).items()}
-    with _watched(lambda m: m is replica or inline(m)) as problems, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            graph = _Tracer(inline).trace(replica)
-        except Exception as error:
-            first = next(iter(str(error).splitlines()), "")
-            raise CannotTrace(f"{type(error).__name__}: {first}") from error
-    if before != {key: id(value) for key, value in vars(replica).items()}:
+    with restored(replica) as changes, _watched(lambda m: m is replica or inline(m)) as problems:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                graph = _Tracer(inline).trace(replica)
+            except Exception as error:
+                first = next(iter(str(error).splitlines()), "")
+                raise CannotTrace(f"{type(error).__name__}: {first}") from error
+        now = {key: id(value) for key, value in vars(replica).items()}
+    if changes:
+        raise CannotTrace(f"forward assigns to attributes: it changes a {changes[0]}")
+    if before != now:
         raise CannotTrace("forward assigns to attributes, or makes tensors of its own")
     if problems:
         raise CannotTrace(problems[0])
@@ -209,7 +214,11 @@ def _watched(known: Callable[[nn.Module], bool]) -> Iterator[list[str]]:
     try:
         yield problems
     finally:
-        sys.setprofile(before)
+        if before is None or callable(before):
+            sys.setprofile(before)
+        else:  # cProfile's, which sets itself
+            sys.setprofile(None)
+            before.enable()
         drawn = random.getstate() != python_state or not torch.equal(torch.get_rng_state(), torch_state)
         if numpy and numpy_state is not None:
             drawn = drawn or (numpy.random.get_state()[1] != numpy_state[1]).any()
