@@ -230,7 +230,7 @@ def run(
         found.results |= watch.outputs
         if not gradients:
             return found
-        wanted = {f"gradient of {name}": model.get_parameter(name) for name in leaves}
+        wanted: dict[str, Tensor] = {f"gradient of {name}": model.get_parameter(name) for name in leaves}
         for i, value in enumerate(pytree.tree_leaves(inputs)):
             if isinstance(value, Tensor) and value.requires_grad:
                 wanted[f"gradient of input {i}"] = value

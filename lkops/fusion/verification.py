@@ -215,7 +215,7 @@ def time_share(fused: nn.Module, example: tuple[Any, ...], repeats: int = 3, sec
     Raises:
         ValueError: it can't run the example.
     """
-    shares = []
+    shares: list[float] = []
     start = time.perf_counter()
     with restored(fused), same_chance(example), torch.no_grad(), calls.timing() as clock:
         fused.eval()
