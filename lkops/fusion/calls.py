@@ -20,6 +20,7 @@ from ..depthwise import depthwise_conv2d
 from ..gating import channel_attention
 from ..projection import norm_conv1x1_gelu
 from ..upsample import upsample_add
+from .hooks import hooked
 
 _clock: list[float] | None = None  # seconds spent in PyTorch's own operators, while `timing`
 
@@ -46,13 +47,6 @@ def _eager(run: Callable[..., Tensor], *args: Any) -> Tensor:
     return result
 
 
-def hooked(module: nn.Module) -> bool:
-    """Whether calling the module does more than its forward."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
-
-
 def plain_conv(conv: Any) -> bool:
     """Whether calling this module is exactly a conv with its weight and bias."""
     kind = type(conv)
@@ -60,7 +54,7 @@ def plain_conv(conv: Any) -> bool:
         isinstance(conv, nn.Conv2d)
         and kind.forward is nn.Conv2d.forward
         and kind._conv_forward is nn.Conv2d._conv_forward
-        and not {"forward", "_conv_forward"} & vars(conv).keys()  # put on the module itself, as accelerate does
+        and "_conv_forward" not in conv.__dict__
         and not hooked(conv)
     )
 
@@ -104,11 +98,16 @@ def _compiled(operator: str, x: Any) -> bool:
 
 def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A depthwise conv module called on x, whose class may have this function as its forward."""
-    if _compiled("depthwise_conv2d", x) and keeps_size(conv, dilated=True) and (conv.weight.dtype is x.dtype):
-        weight = conv.weight
-        if weight.shape[1] == 1 and weight.shape[0] == x.shape[1]:
-            return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
-    return _eager(lambda: conv._conv_forward(x, conv.weight, conv.bias))
+    weight = conv.weight
+    if (
+        _compiled("depthwise_conv2d", x)
+        and "_conv_forward" not in conv.__dict__
+        and keeps_size(conv, dilated=True)
+        and weight.dtype is x.dtype
+        and (weight.shape[1], weight.shape[0]) == (1, x.shape[1])
+    ):
+        return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
+    return _eager(lambda: conv._conv_forward(x, weight, conv.bias))
 
 
 def depthwise_module(conv: Any, x: Tensor) -> Tensor:
@@ -155,14 +154,14 @@ def upsample(
     scale_factor: Any = None,
 ) -> Tensor:
     """A conv (a module, or `F.conv2d` with `weight` that keeps the size), PixelShuffle, plus the bicubic image."""
-    if conv is None or plain_conv(conv):
-        kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias)
-        if _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor):
-            return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")  # type: ignore[arg-type]
+    plain = conv is None or plain_conv(conv)
+    kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias) if plain else (None, None)
+    if plain and _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor):
+        return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")  # type: ignore[arg-type]
 
     def run() -> Tensor:
         if conv is not None:
-            z = conv(features)
+            z = conv._conv_forward(features, kernel, offset) if plain else conv(features)
         else:
             assert weight is not None
             groups = features.shape[-3] // weight.shape[1]
@@ -196,48 +195,50 @@ def _worth_shuffling(features: Tensor, weight: Tensor) -> bool:
 
 def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
     """Channel attention. `reduce` and `expand` are each a 1x1 conv or linear module, or (weight, bias) of one."""
-    if _compiled("channel_attention", x) and not _autocast(x) and _worth_gating(x, reduce, expand):
-        first, second = _pointwise(reduce), _pointwise(expand)
-        if first and second and first[0].dtype is x.dtype and second[0].shape[0] == x.shape[1]:
-            return channel_attention(x, *first, *second)
+    first, second = _pointwise(reduce), _pointwise(expand)
+    if first and second and _compiled("channel_attention", x) and not _autocast(x):
+        pairs = (_deep(first[0]), first[1]), (_deep(second[0]), second[1])
+        fits = first[0].dtype is x.dtype and second[0].shape[0] == x.shape[1]
+        if fits and _worth_gating(x, first[0], second[0]):
+            return channel_attention(x, *pairs[0], *pairs[1])
 
     def run() -> Tensor:
-        hidden = F.relu(_apply(reduce, F.adaptive_avg_pool2d(x, 1)))
-        return x * torch.sigmoid(_apply(expand, hidden))
+        hidden = F.relu(_apply(reduce, first, F.adaptive_avg_pool2d(x, 1)))
+        return x * torch.sigmoid(_apply(expand, second, hidden))
 
     return _eager(run)
 
 
-def _worth_gating(x: Tensor, *layers: Any) -> bool:
+def _worth_gating(x: Tensor, *weights: Tensor) -> bool:
     """With a backward, small maps take longer to reach the kernel than it saves."""
-    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not _gradient(x, *(_weight(layer) for layer in layers))
-
-
-def _weight(layer: Any) -> Tensor:
-    return layer[0] if isinstance(layer, (tuple, list)) else layer.weight
+    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not _gradient(x, *weights)
 
 
 def _pointwise(layer: Any) -> tuple[Tensor, Tensor | None] | None:
-    """Weight (out, in, 1, 1) and bias of a layer without spatial extent; None if it must be called."""
+    """Weight (out, in, 1, 1) or (out, in) and bias of a layer without spatial extent; None if it must be called.
+
+    A weight is read once a call: what computes it (a parametrisation) may count its runs, as a spectral norm does.
+    """
     if isinstance(layer, (tuple, list)):
         weight, bias = layer
     elif plain_linear(layer) or (plain_conv(layer) and keeps_size(layer) and layer.groups == 1):
         weight, bias = layer.weight, layer.bias
     else:
         return None
-    if weight.dim() == 4 and tuple(weight.shape[2:]) != (1, 1):
-        return None
-    return weight if weight.dim() == 4 else weight[:, :, None, None], bias
+    return None if weight.dim() == 4 and tuple(weight.shape[2:]) != (1, 1) else (weight, bias)
 
 
-def _apply(layer: Any, x: Tensor) -> Tensor:
-    """A 1x1 conv or linear on (N, C, 1, 1)."""
+def _deep(weight: Tensor) -> Tensor:
+    return weight if weight.dim() == 4 else weight[:, :, None, None]
+
+
+def _apply(layer: Any, pair: tuple[Tensor, Tensor | None] | None, x: Tensor) -> Tensor:
+    """A 1x1 conv or linear on (N, C, 1, 1) or, as a conv, on any image; `pair` is what `_pointwise` gave for it."""
+    if pair is None:
+        return layer(x.flatten(-3)).unsqueeze(-1).unsqueeze(-1) if isinstance(layer, nn.Linear) else layer(x)
     if isinstance(layer, nn.Linear):
-        return layer(x.flatten(-3)).unsqueeze(-1).unsqueeze(-1)
-    if isinstance(layer, nn.Module):
-        return layer(x)
-    weight, bias = layer
-    return F.conv2d(x, weight if weight.dim() == 4 else weight[:, :, None, None], bias)
+        return F.linear(x.flatten(-3), *pair).unsqueeze(-1).unsqueeze(-1)
+    return F.conv2d(x, _deep(pair[0]), pair[1])
 
 
 def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -> Tensor:
@@ -255,11 +256,11 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
     pair = _pointwise(conv)
     fits = pair and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype
     if pair and fits and _compiled("norm_conv1x1_gelu", x) and _worth_norm(spelled, x, scale, shift, pair[0]):
-        return norm_conv1x1_gelu(x, scale, shift, *pair, eps=eps)
+        return norm_conv1x1_gelu(x, scale, shift, _deep(pair[0]), pair[1], eps=eps)
 
     def run() -> Tensor:
         normal = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift, eps).permute(0, 3, 1, 2)
-        return F.gelu(_apply(conv, normal))
+        return F.gelu(_apply(conv, pair, normal))
 
     return _eager(run)
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from .calls import hooked, keeps_size, plain_conv, plain_linear
+from .calls import keeps_size, plain_conv, plain_linear
+from .hooks import has_own_call, hooked
 from .tracing import CannotTrace, trace
 
 # results that may share memory with their first argument
@@ -62,12 +63,16 @@ class Matcher:
         self.order = {node: i for i, node in enumerate(self.nodes)}
         self._aliases: dict[fx.Node, fx.Node] | None = None
 
-    def module(self, node: Any) -> nn.Module | None:
-        """The child that the node calls, if nothing hangs on that call."""
+    def called(self, node: Any) -> nn.Module | None:
+        """The child that the node calls with one argument."""
         if not isinstance(node, fx.Node) or node.op != "call_module" or node.kwargs or len(node.args) != 1:
             return None
-        child = self.root.get_submodule(str(node.target))
-        return None if hooked(child) else child
+        return self.root.get_submodule(str(node.target))
+
+    def module(self, node: Any) -> nn.Module | None:
+        """The same, if nothing hangs on that call."""
+        child = self.called(node)
+        return None if child is None or hooked(child) or has_own_call(child) else child
 
     def attribute(self, node: Any) -> Tensor | None:
         """The parameter or buffer that the node reads."""

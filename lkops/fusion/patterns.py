@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from . import calls
+from .hooks import has_own_forward, hooked
 from .matching import Conv, Match, Matcher, Missed, argument, operands, settled
 
 
@@ -50,13 +51,15 @@ def _static(size: Any, factor: Any) -> bool:
 
 def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
     """conv -> PixelShuffle, and the sum with a bicubic image if there is one."""
-    scale = shuffle_factor(g, node)
+    scale, child = shuffle_factor(g, node), g.called(node)
+    if scale is None and type(child) is nn.PixelShuffle:
+        return Missed(node, "PixelShuffle", "it has hooks, or a forward of its own")
     if scale is None or not isinstance(source := g.first(node), fx.Node):
         return None
     what = "PixelShuffle"
     conv = g.conv(source)
     if conv is None:
-        return Missed(node, what, "what it shuffles is no plain conv" + (" (hooks)" if _hooked(g, source) else ""))
+        return Missed(node, what, "what it shuffles is no plain conv" + _why_called(g, source))
     if why := conv.why_not():
         return Missed(node, what, why)
     if not conv.keeps_size():
@@ -87,8 +90,12 @@ def _kernel(conv: Conv) -> str:
     return f"{sides} g={conv.groups}" if conv.groups != 1 else sides
 
 
-def _hooked(g: Matcher, node: fx.Node) -> bool:
-    return node.op == "call_module" and calls.hooked(g.root.get_submodule(str(node.target)))
+def _why_called(g: Matcher, node: fx.Node) -> str:
+    """What else calling a child does."""
+    child = g.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if child is None or not hooked(child):
+        return ""
+    return " (a forward of its own)" if has_own_forward(child) else " (hooks)"
 
 
 def bicubic(g: Matcher, node: fx.Node) -> Match | Missed | None:

@@ -9,13 +9,31 @@ import torch
 from torch import fx, nn
 
 from . import calls, gates, norms, patterns
+from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
 from .matching import Attribute, Match, Matcher, Missed
 from .norms import Norm
+from .owners import is_of_a_child, owners
 from .report import Left, Replaced
+from .running import restored
 from .sharing import Source, imports_of, is_fused
 from .tracing import CannotTrace, Guard, Trace, is_transparent, trace
 
 _DEPTHWISE = "def evaluating(self, x):\n    return depthwise(self, x)\n\ntraining = evaluating\n"
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """A forward for a module.
+
+    Attributes:
+        guards: what it was made from.
+        parts: the modules that it does not call, and the module's own forward does.
+    """
+
+    module: nn.Module
+    source: Source
+    guards: tuple[Guard, ...] = ()
+    parts: tuple[nn.Module, ...] = ()
 
 
 @dataclass
@@ -23,12 +41,12 @@ class Plan:
     """What is to be done to the modules of a copy; nothing is changed while planning.
 
     Attributes:
-        rewrites: (module, source, guards).
+        rewrites: of modules, children first.
         replaced, left: by what they are about, so that a wider match of the same part takes the place of a smaller.
     """
 
     model: nn.Module
-    rewrites: list[tuple[nn.Module, Source, list[Guard]]] = field(default_factory=list)
+    rewrites: list[Rewrite] = field(default_factory=list)
     replaced: dict[Any, Replaced] = field(default_factory=dict)
     left: dict[Any, Left] = field(default_factory=dict)
     norms: dict[int, Norm] = field(default_factory=dict)
@@ -39,8 +57,14 @@ class Plan:
     already: int = 0
 
 
+@no_global_hooks()
 def plan(model: nn.Module) -> Plan:
     """What to replace in a copy of a model."""
+    with restored(model):  # a weight that is computed may change buffers where it is read
+        return _plan(model)
+
+
+def _plan(model: nn.Module) -> Plan:
     result = Plan(model)
     names = {id(module): name for name, module in model.named_modules()}
     for module in _children_first(model, set()):
@@ -85,7 +109,7 @@ def _plan_depthwise(result: Plan, conv: nn.Conv2d, name: str) -> None:
         result.left[id(conv)] = Left(name, "depthwise conv", "parametrised, and what calls it can't be traced")
         return
     imports = imports_of({"depthwise": calls.depthwise})
-    result.rewrites.append((conv, Source((_DEPTHWISE, imports, ("input",))), []))
+    result.rewrites.append(Rewrite(conv, Source((_DEPTHWISE, imports, ("input",)))))
     kernel = "x".join(str(side) for side in conv.kernel_size)
     pattern = f"depthwise conv {kernel}" + (f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else "")
     result.replaced[id(conv)] = Replaced(name, pattern, "depthwise_conv2d")
@@ -96,7 +120,9 @@ def _why_not_swapped(conv: nn.Conv2d) -> str:
         return f"{type(conv).__name__} has a forward of its own"
     if isinstance(conv.weight, nn.parameter.UninitializedParameter):
         return "not yet initialised"
-    if calls.hooked(conv):
+    if has_own_forward(conv) or "_conv_forward" in vars(conv):
+        return "a forward was put on the object"
+    if hooked(conv):
         return "it has hooks"
     if conv.weight.is_meta:
         return "on the meta device"
@@ -123,7 +149,7 @@ def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
 
 def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Match]]) -> str:
     """Plan a forward with these matches replaced; says why it can't be."""
-    inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in _owners(module, matches)}
+    inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in owners(module, matches)}
     try:
         narrow = trace(module, lambda m: id(m) in inlined)
     except CannotTrace as error:
@@ -138,12 +164,13 @@ def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Matc
             _apply(graph, match, calls_of)
             guards += match.guards
         sources.append(graph.python_code("self"))
-    for path, child in module.named_modules():
+    parts = _not_called(module, inlined, replaced)
+    for path, child in module.named_modules(remove_duplicate=False):
         if id(child) in inlined:
             guards += [(path, *guard[1:]) for guard in result.tails.get(id(child), [])]
         if child is module or id(child) in inlined or isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             guards.append((path, "_modules", tuple(child._modules), False))
-        if path and id(child) in inlined | replaced:  # it is not called any more
+        if path and id(child) in parts:
             parent, _, attribute = path.rpartition(".")
             guards.append((parent, attribute, child, True))
     code = "\n".join(
@@ -157,8 +184,25 @@ def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Matc
         imports = imports_of({k: v for source in sources for k, v in source.globals.items() if k in words})
     except LookupError as error:
         return str(error)
-    result.rewrites.append((module, Source((code, imports, narrow.required)), guards))
+    source = Source((code, imports, narrow.required))
+    result.rewrites.append(Rewrite(module, source, tuple(guards), tuple(parts.values())))
     return ""
+
+
+def _not_called(module: nn.Module, inlined: set[int], replaced: set[int]) -> dict[int, nn.Module]:
+    """The modules that a rewritten forward does not call, by id, with those within the ones that an operator replaces.
+
+    What computes a weight (a parametrisation) runs wherever the weight is read.
+    """
+    parts: dict[int, nn.Module] = {}
+    for child in module.modules():
+        if child is not module and id(child) in inlined:
+            parts[id(child)] = child
+        elif id(child) in replaced:
+            for path, inner in child.named_modules():
+                if "parametrizations" not in path.split("."):
+                    parts[id(inner)] = inner
+    return parts
 
 
 def _graphs(traced: Trace) -> list[fx.Graph]:
@@ -167,7 +211,7 @@ def _graphs(traced: Trace) -> list[fx.Graph]:
 
 def _remember(result: Plan, module: nn.Module, traced: Trace) -> None:
     """Whether a forward, as seen by what calls it, is a norm, or ends in an upsampler."""
-    if traced.training is not None or calls.hooked(module) or is_transparent(module):
+    if traced.training is not None or hooked(module) or has_own_call(module) or is_transparent(module):
         return
     g = Matcher(module, traced.graph, result.writes)
     if (norm := norms.whole_norm(g)) is not None:
@@ -193,7 +237,7 @@ def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report
                     result.left.setdefault(key, Left(place, match.what, match.why))
             elif not taken.intersection(match.nodes):
                 taken.update(match.nodes)
-                if _child_of(module, match):
+                if is_of_a_child(match):
                     continue
                 matches.append(match)
                 if report:
@@ -227,35 +271,6 @@ def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:
     if weight is not None:
         return (id(g.attribute(weight)), ".".join(filter(None, (name, str(weight.target)))))
     return (id(g.root), node.name), ".".join(filter(None, (name, "forward"))) + f": {node.name}"
-
-
-def _owner(node: fx.Node) -> str:
-    """Path of the module whose forward makes this call."""
-    stack = [str(path) for path, _ in (node.meta.get("nn_module_stack") or {}).values()]
-    if node.op == "call_module":
-        stack = stack[:-1]  # the module that is called
-    return stack[-1] if stack else ""
-
-
-def _common(paths: list[str]) -> str:
-    shared = paths[0].split(".") if paths[0] else []
-    for path in paths[1:]:
-        parts = path.split(".") if path else []
-        same = [a == b for a, b in zip(shared, parts, strict=False)]
-        shared = shared[: same.index(False) if False in same else len(same)]
-    return ".".join(shared)
-
-
-def _child_of(module: nn.Module, match: Match) -> bool:
-    """Whether all of the match is in the forward of one child, which gets it itself."""
-    return bool(_common([_owner(node) for node in match.nodes]))
-
-
-def _owners(module: nn.Module, matches: list[Match]) -> list[nn.Module]:
-    """The children whose forward must be inlined for these matches."""
-    paths = {path for match in matches for node in match.nodes if (path := _owner(node))}
-    parents = {".".join(path.split(".")[: i + 1]) for path in paths for i in range(path.count(".") + 1)}
-    return [module.get_submodule(path) for path in sorted(parents)]
 
 
 def _apply(graph: fx.Graph, match: Match, calls_of: dict[fx.Node, fx.Node]) -> None:

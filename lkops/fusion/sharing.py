@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .hooks import any_hooked
+
 _HOOKS = tuple(name for name in nn.Module().__dict__ if name.endswith("_hooks"))
 
 
@@ -102,9 +104,11 @@ def _import(place: str, attribute: str) -> Any:
 
 
 def unchanged(module: nn.Module) -> bool:
-    """Whether the plain attributes that shaped a rewritten forward are what they were then."""
-    guards = module.__dict__.get("_fusion_guards")
-    if guards is None:  # made by the class, as a slice of a Sequential is
+    """Whether what shaped a rewritten forward is as it was, and the modules that it does not call have no hooks."""
+    guards, parts = module.__dict__.get("_fusion_guards"), module.__dict__.get("_fusion_parts")
+    if guards is None or parts is None:  # made by the class, as a slice of a Sequential is
+        return False
+    if parts and any_hooked(parts):
         return False
     for path, name, expected, same in guards:
         place: Any = module
@@ -120,8 +124,8 @@ def unchanged(module: nn.Module) -> bool:
 def fused_class(base: Any, source: Source) -> type[nn.Module]:
     """A subclass of a module's class that runs `source`.
 
-    Whenever the call is not what the source was made for (other attributes, optional arguments, something else than
-    tensors), it runs the class's own forward, so that fusing can't change what is computed.
+    Whenever the call is not what the source was made for (other attributes, hooks, optional arguments, something else
+    than tensors), it runs the class's own forward, so that fusing can't change what is computed.
     """
     code, imports, required = source
     names: dict[str, Any] = {name: _import(place, attribute) for name, place, attribute in imports}
@@ -166,7 +170,16 @@ def is_fused(module: nn.Module) -> bool:
     return hasattr(type(module), "_fusion_base")
 
 
-def rewrite(module: nn.Module, source: Source, guards: Iterable[tuple[str, str, Any, bool]] = ()) -> None:
-    """Make a module of the copy run `source` while its attributes are as `guards` (path, name, value, identity)."""
+def rewrite(
+    module: nn.Module,
+    source: Source,
+    guards: Iterable[tuple[str, str, Any, bool]] = (),
+    parts: Iterable[nn.Module] = (),
+) -> None:
+    """Make a module of the copy run `source` while its attributes are as `guards` (path, name, value, identity).
+
+    Args:
+        parts: the modules that `source` does not call, and the module's own forward does.
+    """
     module.__class__ = fused_class(type(module), source)  # type: ignore[arg-type]
-    module.__dict__["_fusion_guards"] = tuple(guards)
+    module.__dict__["_fusion_guards"], module.__dict__["_fusion_parts"] = tuple(guards), tuple(parts)

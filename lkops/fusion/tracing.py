@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from .calls import hooked
+from .hooks import has_own_call, has_own_forward, hooked
+from .running import restored
 from .sharing import is_fused
 
 # asked of a value in Python: a trace sees a stand-in for the tensor and would take the wrong branch
@@ -62,8 +63,7 @@ def is_transparent(module: nn.Module) -> bool:
     """Whether calling the module is calling its children one after the other."""
     if isinstance(module, torch.jit.ScriptModule):  # whose class has no plain forward
         return False
-    plain = type(module).forward is nn.Sequential.forward and type(module).__call__ is nn.Module.__call__
-    return plain and not hooked(module)
+    return type(module).forward is nn.Sequential.forward and not has_own_call(module) and not hooked(module)
 
 
 def parameters_of(module: nn.Module) -> list[str]:
@@ -101,7 +101,7 @@ def trace(module: nn.Module, inline: Callable[[nn.Module], bool] = is_transparen
     if isinstance(module, (fx.GraphModule, torch.jit.ScriptModule)) or hasattr(module, "parametrizations"):
         raise CannotTrace(f"{type(module).__name__}: its forward is not to be replaced")
     names = parameters_of(module)
-    if "forward" in vars(module):
+    if has_own_forward(module):
         raise CannotTrace("forward is an attribute of the object, not of its class")
     guards: dict[str, Guard] = {}
     evaluating = _trace_once(module, names, False, guards, inline)
@@ -118,14 +118,18 @@ def _trace_once(
     replica = _recorder(module, names, reads)
     object.__setattr__(replica, "training", training)
     before = {key: id(value) for key, value in vars(replica).items()}
-    with _watched(lambda m: m is replica or inline(m)) as problems, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            graph = _Tracer(inline).trace(replica)
-        except Exception as error:
-            first = next(iter(str(error).splitlines()), "")
-            raise CannotTrace(f"{type(error).__name__}: {first}") from error
-    if before != {key: id(value) for key, value in vars(replica).items()}:
+    with restored(replica) as changes, _watched(lambda m: m is replica or inline(m)) as problems:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                graph = _Tracer(inline).trace(replica)
+            except Exception as error:
+                first = next(iter(str(error).splitlines()), "")
+                raise CannotTrace(f"{type(error).__name__}: {first}") from error
+        now = {key: id(value) for key, value in vars(replica).items()}
+    if changes:
+        raise CannotTrace(f"forward assigns to attributes: it changes a {changes[0]}")
+    if before != now:
         raise CannotTrace("forward assigns to attributes, or makes tensors of its own")
     if problems:
         raise CannotTrace(problems[0])
@@ -210,7 +214,11 @@ def _watched(known: Callable[[nn.Module], bool]) -> Iterator[list[str]]:
     try:
         yield problems
     finally:
-        sys.setprofile(before)
+        if before is None or callable(before):
+            sys.setprofile(before)
+        else:  # cProfile's, which sets itself
+            sys.setprofile(None)
+            before.enable()
         drawn = random.getstate() != python_state or not torch.equal(torch.get_rng_state(), torch_state)
         if numpy and numpy_state is not None:
             drawn = drawn or (numpy.random.get_state()[1] != numpy_state[1]).any()

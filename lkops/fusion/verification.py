@@ -2,200 +2,231 @@
 
 import copy
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from . import calls
+from .comparison import compare, unlike
+from .hooks import no_global_hooks
+from .progress import Progress
 from .report import FusionError
+from .running import Results, Run, restored, run, same_chance
 
-Results = dict[str, Tensor]
+Check = Literal["full", "outputs", False]
 
 
-def check(model: nn.Module, fused: nn.Module, example: tuple[Any, ...]) -> str:
-    """Compare outputs and gradients, in evaluation and in training mode, with the same random numbers.
+class Undecided(Exception):
+    """Why the results of the two models say nothing about what was replaced."""
+
+
+@dataclass
+class _Example:
+    """What each run is of.
+
+    Attributes:
+        places: paths of the modules with another forward that are called.
+        leaves: names of the parameters whose gradients are compared.
+        level: "full" or "outputs".
+    """
+
+    arguments: tuple[Any, ...]
+    places: Sequence[str]
+    leaves: Sequence[str]
+    level: str
+    say: Progress
+    exact: nn.Module | None = None
+    truth: tuple[bool, bool, Results] | None = None  # the last in float64, with the mode and whether it has gradients
+
+    def run(self, model: nn.Module, *, gradients: bool = True, **options: Any) -> Run:
+        gradients = gradients and self.level == "full"
+        return run(model, self.arguments, gradients=gradients, places=self.places, leaves=self.leaves, **options)
+
+    def run_exactly(self, model: nn.Module, *, gradients: bool) -> Results | None:
+        """The model in float64; some can't be copied, or have a dtype written into them."""
+        if self.truth is not None and self.truth[0] == model.training and self.truth[1] >= gradients:
+            return self.truth[2]
+        try:
+            if self.exact is None:
+                self.exact = copy.deepcopy(model).double()
+            self.exact.train(model.training)
+            for ours, theirs in zip(self.exact.modules(), model.modules(), strict=True):
+                ours.training = theirs.training
+            found = self.run(self.exact, gradients=gradients, dtype=torch.float64).results
+        except Exception:
+            return None
+        self.truth = (model.training, gradients, found)
+        return found
+
+
+@no_global_hooks()
+def check(
+    model: nn.Module, fused: nn.Module, example: tuple[Any, ...], places: Sequence[str], level: Check, say: Progress
+) -> str:
+    """Compare a model and what became of it, in evaluation and in training mode, with the same random numbers.
+
+    With the outputs, what comes out of each of the modules at `places` is compared: with "full", in gradients by what
+    goes in there and by their parameters too. All others run the same code on both sides, so by the chain rule their
+    gradients are right where these are. Training's gradients are not computed where its graph and values are, to the
+    bit, those of evaluation. Float64 is only run where the difference of the two models alone does not show that it is
+    within the rule of `lkops.fuse`.
+
+    Args:
+        places: paths of the modules with another forward, those that no other forward does the work of.
+        level: "full", or "outputs" for no gradients.
 
     Returns:
         What was compared, in words.
 
     Raises:
         ValueError: the model itself can't run the example.
+        Undecided: the model's forwards take different routes.
         FusionError: something differs by more than rounding does.
     """
-    compared, unchecked = 0, list[str]()
-    exact_model = _double(model)
-    with _restored(model, fused):
+    given, theirs = dict(fused.named_parameters()), dict(model.named_parameters())
+    leaves = [
+        name
+        for name, parameter in given.items()
+        if parameter is theirs.get(name) and parameter.requires_grad and any(_within(name, place) for place in places)
+    ]
+    case = _Example(example, places, leaves, str(level), say)
+    with restored(model, fused):
+        compared, unchecked = 0, list[str]()
+        first: tuple[Run, Run] | None = None
         for training in (False, True):
             model.train(training)
             fused.train(training)
             mode = "training" if training else "evaluation"
-            gradients = True
-            try:
-                eager = _run(model, example, None)
-            except Exception as failure:
-                try:  # some models are for inference only
-                    eager, gradients = _run(model, example, None, gradients=False), False
-                except Exception as error:
-                    if not training:
-                        raise ValueError(f"model(*example_input) failed: {type(error).__name__}: {error}") from error
-                    unchecked.append(f"{mode}, where the model fails: {failure}")  # as a batch norm over one value
-                    continue
-                unchecked.append(f"gradients in {mode}, where the model fails: {failure}")
-            exact: Results | None = None
-            if exact_model is not None:
-                exact_model.train(training)
-                try:
-                    exact = _run(exact_model, example, torch.float64, gradients=gradients)
-                except Exception:  # a dtype that is written into the model
-                    exact = None
-            ours = _run(fused, example, None, gradients=gradients)
-            compared += _compare(ours, eager, exact, mode)
-    said = f"checked on the example input: {compared} outputs and gradients, in evaluation and training mode"
+            eager, why = _eager(case, model, mode, first and first[0])
+            if eager is None:
+                if not training:
+                    raise ValueError(f"model(*example_input) failed: {why}")
+                unchecked.append(f"{mode}, where the model fails: {why}")  # as a batch norm over one value
+                continue
+            gradients = not why and level == "full"
+            if why:
+                unchecked.append(f"gradients in {mode}, where the model fails: {why}")
+            say(f"{mode} mode of the fused model")
+            ours = _fused(case, model, fused, eager, mode, gradients=gradients, like=first and first[1])
+            if eager.repeats and not ours.repeats:
+                eager = case.run(model)
+            elif ours.repeats and not eager.repeats:
+                ours = _fused(case, model, fused, eager, mode, gradients=gradients)
+            if not ours.repeats:
+                _judge(case, model, ours, eager, mode, gradients=gradients)
+            compared += len(eager.results)
+            if not training:
+                first = (eager, ours) if gradients else None
+                if gradients:  # operators that are worth it without a backward only
+                    say("inference of the fused model")
+                    plain = _fused(case, model, fused, eager, "inference", gradients=False)
+                    if plain.route != eager.route or unlike(plain.results, eager.values()):
+                        without = case.run(model, gradients=False)  # a forward may ask whether gradients are on
+                        if without.route != eager.route or unlike(without.results, eager.values()):
+                            case.truth = None
+                        _judge(case, model, plain, without, "inference", gradients=False)
+    what = "outputs and gradients" if level == "full" else "outputs, no gradients,"
+    said = f'checked on the example input (check="{level}"): {compared} {what} in evaluation and training mode'
     return "; ".join([said, *[f"not {what}" for what in unchecked]])
 
 
-def _double(model: nn.Module) -> nn.Module | None:
+def _within(name: str, place: str) -> bool:
+    return not place or name.startswith(f"{place}.")
+
+
+def _eager(case: _Example, model: nn.Module, mode: str, like: Run | None) -> tuple[Run | None, str]:
+    """The model's run, and why it has no gradients; or None, and why it fails."""
+    case.say(f"{mode} mode of the model")
     try:
-        return copy.deepcopy(model).double()
-    except Exception:  # some models can't be copied, as those with an old weight norm
-        return None
+        return case.run(model, like=like), ""
+    except Exception as failure:
+        try:  # some models are for inference only
+            plain = case.run(model, gradients=False)
+        except Exception as error:
+            return None, f"{type(error).__name__}: {error}"
+        return plain, str(failure) if case.level == "full" else ""
 
 
-@contextmanager
-def _restored(*models: nn.Module) -> Iterator[None]:
-    """Put modes, and the values of the first model's buffers, back: batch norm and others change theirs."""
-    modes = [(module, module.training) for model in models for module in model.modules()]
-    buffers = [(buffer, buffer.clone()) for buffer in models[0].buffers() if not buffer.is_meta]
+def _fused(
+    case: _Example,
+    model: nn.Module,
+    fused: nn.Module,
+    eager: Run,
+    mode: str,
+    *,
+    gradients: bool,
+    like: Run | None = None,
+) -> Run:
     try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        with torch.no_grad():
-            for buffer, value in buffers:
-                buffer.copy_(value)
+        return case.run(fused, gradients=gradients, like=like)
+    except Exception as error:
+        _repeatable(case, model, eager, gradients=gradients)
+        raise FusionError(f"the fused model fails in {mode}: {type(error).__name__}: {error}") from error
 
 
-class _SameDraws(TorchFunctionMode):
-    """Random masks are drawn in the order of memory, which an operator may change: draw them for contiguous tensors."""
+def _judge(case: _Example, model: nn.Module, ours: Run, eager: Run, mode: str, *, gradients: bool) -> None:
+    """Raise if something differs."""
+    theirs = eager.results if gradients else eager.values()
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(func, "__name__", "")
-        if args and isinstance(args[0], Tensor) and (name in ("dropout", "bernoulli") or name.endswith("_like")):
-            args = (args[0].contiguous(), *args[1:])
-        return func(*args, **(kwargs or {}))
+    def exact() -> Results | None:
+        case.say(f"{mode} mode of the model in float64")
+        return case.run_exactly(model, gradients=gradients)
 
-
-def _run(model: nn.Module, example: tuple[Any, ...], dtype: torch.dtype | None, *, gradients: bool = True) -> Results:
-    """What `_results` gives, with the buffers put back."""
-    with _restored(model):
-        return _results(model, example, dtype, gradients)
-
-
-def _results(model: nn.Module, example: tuple[Any, ...], dtype: torch.dtype | None, gradients: bool) -> Results:
-    """Outputs, and gradients of a fixed weighted sum of them by floating inputs and parameters."""
-
-    def prepare(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        value = value.detach().clone()
-        if value.is_floating_point():
-            value = value.to(dtype or value.dtype).requires_grad_(gradients)
-        return value
-
-    inputs = pytree.tree_map(prepare, example)
-    devices = {t.device for t in pytree.tree_leaves(inputs) if isinstance(t, Tensor) and t.is_cuda}
-    generators = torch.random.fork_rng(devices=[device.index or 0 for device in devices])
-    with generators, torch.set_grad_enabled(gradients), _SameDraws():
-        torch.manual_seed(0)
-        outputs = [t for t in pytree.tree_leaves(model(*inputs)) if isinstance(t, Tensor)]
-    results = {f"output {i}": _real(output.detach().clone()) for i, output in enumerate(outputs)}
-    if not gradients:
-        return results
-    leaves: dict[str, Tensor] = {f"gradient of {n}": p for n, p in model.named_parameters() if p.requires_grad}
-    for i, value in enumerate(pytree.tree_leaves(inputs)):
-        if isinstance(value, Tensor) and value.requires_grad:
-            leaves[f"gradient of input {i}"] = value
-    draw = torch.Generator().manual_seed(1)
-    total = sum(
-        (output * torch.randn(output.shape, generator=draw, dtype=torch.float64).to(output)).sum().double()
-        for output in map(_real, outputs)
-        if output.requires_grad
-    )
-    if isinstance(total, Tensor) and leaves:
-        grads = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        results |= {name: _real(grad) for name, grad in zip(leaves, grads, strict=True) if grad is not None}
-    return results
-
-
-def _real(value: Tensor) -> Tensor:
-    return torch.view_as_real(value) if value.is_complex() else value
-
-
-def _compare(ours: Results, eager: Results, exact: Results | None, mode: str) -> int:
-    """Raise if one differs; see `lkops.fuse` for the rule."""
-    if ours.keys() != eager.keys():
-        raise FusionError(f"the fused model has other outputs or gradients in {mode}: {set(ours) ^ set(eager)}")
-    if exact is not None and (exact.keys() != eager.keys() or not _same_run(eager, exact)):
-        exact = None  # random numbers differ in float64, or something is float32 whatever comes
-    largest = max((v.abs().max().item() for k, v in eager.items() if "gradient" in k and v.numel()), default=0.0)
-    errors = []
-    for name, value in eager.items():
-        if exact is not None and (top := _top(exact[name])):
-            errors.append(_top(value.double() - exact[name]) / top)
-    usual = sorted(errors)[len(errors) // 2] if errors else 0.0
-    for name, value in eager.items():
-        if ours[name].shape != value.shape or ours[name].dtype != value.dtype:
-            raise FusionError(
-                f"{name} is {tuple(ours[name].shape)} {ours[name].dtype} after fusing, and was {tuple(value.shape)} "
-                f"{value.dtype}, in {mode}"
-            )
-        if not value.numel() or not value.is_floating_point():
-            continue
-        eps = torch.finfo(value.dtype).eps
-        truth = value.double() if exact is None else exact[name].double()
-        if exact is None:
-            allowed = 1000 * eps * _top(truth)
-        else:
-            allowed = 2 * _top(value.double() - truth) + max(4 * eps, 4 * usual) * _top(truth)
-        if "gradient" in name:
-            allowed += 4 * eps * largest
-        finite = value.isfinite()  # where the model gives infinities or no numbers, so must the other
-        error = _top((ours[name].double() - truth)[finite])
-        if not torch.equal(ours[name].isfinite(), finite) or not error <= allowed:
-            raise FusionError(f"{name} differs by {error:.3g} after fusing, in {mode}; rounding allows {allowed:.3g}")
-    return len(eager)
-
-
-def _same_run(eager: Results, exact: Results) -> bool:
-    outputs = [name for name in eager if name.startswith("output")]
-    return all(_top(eager[n].double() - exact[n].double()) <= 0.05 * _top(exact[n]) for n in outputs)
-
-
-def _top(value: Tensor) -> float:
-    value = value[value.isfinite()]
-    return value.abs().max().item() if value.numel() else 0.0
-
-
-def time_share(fused: nn.Module, example: tuple[Any, ...], repeats: int = 3) -> float:
-    """The share of an inference that the replaced parts take when PyTorch's operators compute them; the median."""
-    shares = []
-    modes = [(module, module.training) for module in fused.modules()]
-    fused.eval()
     try:
-        with torch.no_grad(), calls.timing() as clock:
-            for _ in range(repeats + 1):
-                clock[0], start = 0.0, time.perf_counter()
+        compare(ours.results, theirs, exact, mode)
+    except FusionError:
+        _repeatable(case, model, eager, gradients=gradients)
+        if ours.route != eager.route:
+            raise Undecided(
+                "the model takes another route after fusing: what it decides by values changes with rounding"
+            ) from None
+        raise
+
+
+def _repeatable(case: _Example, model: nn.Module, eager: Run, *, gradients: bool) -> None:
+    """Run the model once more.
+
+    Raises:
+        Undecided: it does not give what it gave.
+    """
+    why = "two forwards of the model take different routes on the same example and random numbers"
+    try:
+        again = case.run(model, gradients=gradients)
+    except Exception as error:
+        raise Undecided(f"{why}: the second fails, {type(error).__name__}: {error}") from None
+    if again.route != eager.route:
+        raise Undecided(why)
+    try:
+        compare(again.results, eager.results if gradients else eager.values(), lambda: None, "")
+    except FusionError:
+        raise Undecided(f"{why}: their results differ") from None
+
+
+@no_global_hooks()
+def time_share(fused: nn.Module, example: tuple[Any, ...], repeats: int = 3, seconds: float = 0.5) -> float:
+    """The share of an inference that the replaced parts take when PyTorch's operators compute them; the median.
+
+    Args:
+        repeats: after a first one that does not count; no more where these took `seconds`.
+
+    Raises:
+        ValueError: it can't run the example.
+    """
+    shares: list[float] = []
+    start = time.perf_counter()
+    with restored(fused), same_chance(example), torch.no_grad(), calls.timing() as clock:
+        fused.eval()
+        while len(shares) <= repeats and (not shares or time.perf_counter() - start < seconds):
+            clock[0], before = 0.0, time.perf_counter()
+            try:
                 fused(*example)
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                shares.append(clock[0] / (time.perf_counter() - start))
-    finally:
-        for module, training in modes:
-            module.training = training
-    return sorted(shares[1:])[repeats // 2]
+            except Exception as error:  # without a check it is the first to run
+                raise ValueError(f"model(*example_input) failed: {type(error).__name__}: {error}") from error
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            shares.append(clock[0] / (time.perf_counter() - before))
+    shares = sorted(shares[1:] or shares)
+    return shares[len(shares) // 2]

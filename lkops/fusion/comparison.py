@@ -1,0 +1,98 @@
+"""Whether two runs give the same but for rounding: the rule of `lkops.fuse`."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from .report import FusionError
+from .running import Results
+
+
+def unlike(ours: Results, eager: Results) -> list[str]:
+    """Names of the results that differ by more than 4 eps max|model|, of gradients plus 4 eps times the largest.
+
+    Up to there |fused - r| <= |fused - model| + |model - r| is within the rule, whatever r is in float64.
+    """
+    largest, far = _largest(eager), []
+    if ours.keys() != eager.keys():
+        return list(ours.keys() ^ eager.keys())
+    for name, value in eager.items():
+        if not value.is_floating_point() or (not value.numel() and ours[name].shape == value.shape):
+            continue
+        allowed = 4 * torch.finfo(value.dtype).eps * (_top(value) + (largest if "gradient" in name else 0.0))
+        if ours[name].shape != value.shape or not _distance(ours[name], value) <= allowed:
+            far.append(name)
+    return far
+
+
+def compare(ours: Results, eager: Results, exactly: Callable[[], Results | None], mode: str) -> None:
+    """Raise if one differs by more than rounding.
+
+    Args:
+        exactly: gives the results in float64, or None; called only where `unlike` is not enough.
+    """
+    if ours.keys() != eager.keys():
+        raise FusionError(f"the fused model has other outputs or gradients in {mode}: {set(ours) ^ set(eager)}")
+    for name, value in eager.items():
+        if ours[name].shape != value.shape or ours[name].dtype != value.dtype:
+            raise FusionError(
+                f"{name} is {tuple(ours[name].shape)} {ours[name].dtype} after fusing, and was {tuple(value.shape)} "
+                f"{value.dtype}, in {mode}"
+            )
+    far = unlike(ours, eager)
+    if not far:
+        return
+    exact = exactly()
+    if exact is not None and (not exact.keys() >= eager.keys() or not _same_run(eager, exact)):
+        exact = None  # random numbers differ in float64, or something is float32 whatever comes
+    largest, errors = _largest(eager), []
+    for name, value in eager.items() if exact is not None else ():
+        assert exact is not None
+        if value.is_floating_point() and (top := _top(exact[name])):
+            errors.append(_top(value.double() - exact[name]) / top)
+    usual = sorted(errors)[len(errors) // 2] if errors else 0.0
+    for name in far:
+        value = eager[name]
+        eps = torch.finfo(value.dtype).eps
+        truth = value.double() if exact is None else exact[name].double()
+        if exact is None:
+            allowed = 1000 * eps * _top(truth)
+        else:
+            allowed = 2 * _top(value.double() - truth) + max(4 * eps, 4 * usual) * _top(truth)
+        if "gradient" in name:
+            allowed += 4 * eps * largest
+        finite = value.isfinite()  # where the model gives infinities or no numbers, so must the other
+        error = _top((ours[name].double() - truth)[finite])
+        if not torch.equal(ours[name].isfinite(), finite) or not error <= allowed:
+            raise FusionError(f"{name} differs by {error:.3g} after fusing, in {mode}; rounding allows {allowed:.3g}")
+
+
+def _same_run(eager: Results, exact: Results) -> bool:
+    outputs = [name for name in eager if name.startswith("output") and " of " not in name]
+    return all(_top(eager[n].double() - exact[n].double()) <= 0.05 * _top(exact[n]) for n in outputs)
+
+
+def _largest(results: Results) -> float:
+    return max((_top(value) for name, value in results.items() if "gradient" in name), default=0.0)
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    """max|a - b|; NaN where one is not finite."""
+    return (_wide(a) - _wide(b)).abs().max().item()
+
+
+def _top(value: Tensor) -> float:
+    """The largest magnitude of the finite values."""
+    if not value.numel():
+        return 0.0
+    if value.is_floating_point():
+        low, high = (bound.item() for bound in torch.aminmax(_wide(value)))
+        if abs(low) < float("inf") and abs(high) < float("inf"):
+            return max(abs(low), abs(high))
+    value = value[value.isfinite()]
+    return value.abs().max().item() if value.numel() else 0.0
+
+
+def _wide(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() and value.itemsize < 4 else value
