@@ -1,5 +1,7 @@
 """Argument checks: each error names the argument, what it is and what was expected."""
 
+import math
+import numbers
 from collections.abc import Sequence
 
 import torch
@@ -81,6 +83,14 @@ def above_zero(name: str, value: float) -> None:
     """`value` must be a number above 0."""
     if not isinstance(value, (int, float)) or not value > 0:
         raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+
+def zero_or_more(name: str, value: float) -> float:
+    """`value`, a finite number of Python or NumPy, 0 or more, as a float."""
+    is_number = isinstance(value, (numbers.Real, torch.SymFloat)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
+    return float(value)
 
 
 def border(name: str, value: str) -> bool:
