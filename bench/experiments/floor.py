@@ -32,7 +32,7 @@ from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet
 from lkcanet.training import TrainOptions, train
 
-SCALE, PATCH = 4, 16  # of the network; LR pixels
+SCALE = 4
 FLOORS = (0.0, 0.005, 0.01, 0.02, 0.05)
 SHARE = 0.05  # of pixels that are dark: the lakes, and the darkest of the other scenes' test regions
 LEVEL = 0.01  # of a lake's root mean square to the land's
@@ -42,17 +42,19 @@ NETWORK = {"channels": 32, "blocks": 4, "upsample_groups": 8}
 
 @dataclass(frozen=True)
 class Place:
-    """A scene and its regions, as `region_split` takes them."""
+    """A scene and its regions, as `region_split` takes them; the side of patches in LR pixels."""
 
     label: str
     test: str
     train: str | None = None
+    validation: str | float = 0.1
+    patch: int = 16
 
 
 PLACES = {
     "lakes": Place("generated, with lakes", "0:256,160:256"),
     "painting": Place("oil painting", "0:512,320:512"),
-    "jasper": Place("Jasper Ridge", "0:96,0:32", "0:100,32:100"),
+    "jasper": Place("Jasper Ridge", "0:96,0:32", "0:100,32:100", "68:100,32:64", 8),
 }
 COLUMNS = {"mpsnr": "MPSNR (dB)", "dark_rmse": "RMSE, dark", "rest_sam": "SAM, rest (°)", "dark_sam": "SAM, dark (°)"}
 
@@ -109,8 +111,9 @@ def run(name: str, floor: float, seed: int, data: Path, out: Path) -> dict[str, 
     if path.is_file():
         return json.loads(path.read_text())
     scene, dark = load(name, data)
-    place, side = PLACES[name], PATCH * SCALE
-    split = region_split(scene.pixels.shape, place.test, patch=side, stride=5, validation=0.1, train=place.train)
+    place = PLACES[name]
+    regions: dict[str, Any] = {"validation": place.validation, "train": place.train}
+    split = region_split(scene.pixels.shape, place.test, patch=place.patch * SCALE, stride=5, **regions)
     torch.manual_seed(seed)
     model = LKCANet(scene.bands, SCALE, **NETWORK)  # type: ignore[arg-type]
     more = {"validate_every": COURSE["steps"], "device": "cpu", "threads": 1, "progress": False}
@@ -134,25 +137,26 @@ def lines(runs: list[dict[str, Any]]) -> Iterator[str]:
     first = runs[0]["environment"]
     seeds = len({entry["seed"] for entry in runs})
     yield "# The floor under the spectral angle\n\n"
+    commits = ", ".join(sorted({entry["environment"]["commit"][:8] for entry in runs}))
     yield (
-        f"`python -m bench.experiments.floor`: LKCA-LR of {NETWORK['channels']} channels and {NETWORK['blocks']} blocks, "
-        f"x{SCALE}, {COURSE['steps']} steps of {COURSE['batch_size']} patches of {PATCH} x {PATCH} LR pixels, last step, "
-        f"H loss; means over {seeds} seeds (each in floor.json). Scenes are divided by their peak; the floor is in these "
-        f"units. Dark: the lakes, and the darkest {SHARE:.0%} of the other test regions. {first['cpu']}, torch "
-        f"{first['torch']}, commits {', '.join(sorted({entry['environment']['commit'][:8] for entry in runs}))}.\n"
+        f"`python -m bench.experiments.floor`: LKCA-LR of {NETWORK['channels']} channels and {NETWORK['blocks']} "
+        f"blocks, x{SCALE}, H loss, the last of {COURSE['steps']} steps of {COURSE['batch_size']} patches; means over "
+        f"{seeds} seeds (each run is in floor.json). Scenes are divided by their peak; the floor is in these units. "
+        f"Dark: the lakes, and the darkest {SHARE:.0%} of the other test regions. {first['cpu']}, one thread, torch "
+        f"{first['torch']}; commit {commits}.\n"
     )
     for name, place in PLACES.items():
         of_scene = [entry for entry in runs if entry["scene"] == name]
         dark, rest, bicubic = of_scene[0]["dark_rms"], of_scene[0]["rest_rms"], of_scene[0]["bicubic"]
-        yield f"\n## {place.label}, test region {place.test}\n\nRoot mean square of dark pixels {dark:.4f}, of the rest "
-        yield f"{rest:.4f}.\n\n| floor | {' | '.join(COLUMNS.values())} |\n|---|{'---:|' * len(COLUMNS)}\n"
+        yield f"\n## {place.label}, test region {place.test}\n\nRoot mean square of dark pixels {dark:.4f}, of the "
+        yield f"rest {rest:.4f}.\n\n| floor | {' | '.join(COLUMNS.values())} |\n|---|{'---:|' * len(COLUMNS)}\n"
         yield f"| bicubic | {' | '.join(f'{bicubic[key]:.4f}' for key in COLUMNS)} |\n"
         for floor in FLOORS:
             found = [entry["scores"] for entry in of_scene if entry["floor"] == floor]
             cells = [f"{mean(entry[key] for entry in found):.4f}" for key in COLUMNS]
             yield f"| {floor:g} | {' | '.join(cells)} |\n"
-    yield "\n## What the default has to do\n\nMeans over the seeds: RMSE of dark pixels not above bicubic's, SAM of the "
-    yield "rest below bicubic's, MPSNR not below that of floor 0.\n\n"
+    yield "\n## What the default has to do\n\nMeans over the seeds: RMSE of dark pixels not above bicubic's, SAM of "
+    yield "the rest below bicubic's, MPSNR not below that of floor 0.\n\n"
     yield f"| floor | {' | '.join(place.label for place in PLACES.values())} |\n|---|{'---|' * len(PLACES)}\n"
     for floor in FLOORS:
         yield f"| {floor:g} | {' | '.join(verdict(runs, name, floor) for name in PLACES)} |\n"

@@ -104,7 +104,8 @@ def score(
             "note: rows marked (paper) are those of its table"
             + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
         )
-    title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images; {shared.above(floor)}"
+    title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
+    title += f"; {shared.above(floor)}"
     rows = dict(means)
     for row in paper:
         name = f"{row.method} (paper)"
