@@ -76,7 +76,7 @@ class Module(pl.LightningModule):
     def loss(self, prediction: Tensor, target: Tensor) -> HLoss:
         """H, by which networks of all kinds are validated."""
         weights = {"sam_weight": self.options.sam_weight, "gradient_weight": self.options.gradient_weight}
-        return h_loss(prediction, target, **weights)
+        return h_loss(prediction, target, floor=self.options.floor, **weights)
 
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         step = self.batches.start + index

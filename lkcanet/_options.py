@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+# Of a scene that is divided by its peak: measured, see bench/results/floor.md. Deep water lies at or below it.
+FLOOR = 0.01
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true")
 
 
@@ -22,6 +24,9 @@ class TrainOptions:
         batch_size: patches of a step.
         learning_rate, final_learning_rate: of Adam, first and last.
         sam_weight, gradient_weight: of the H loss.
+        floor: of the target's spectra, in units of the scene divided by its peak: a pixel's angle counts by how far the
+            root mean square over its bands is above this, see `lkops.spectral_losses`. 0 is the paper's loss, which
+            gives up the values of dark pixels (water, shadow) for their angle.
         augment: the eight rotations and reflections.
         psf_sigma: width in pixels of the Gaussian point spread function that the LR images are made with, see
             `lkcanet.data.multispectral.gaussian_downsample`; None makes them by the MATLAB-exact bicubic.
@@ -57,6 +62,7 @@ class TrainOptions:
     final_learning_rate: float = 2e-4
     sam_weight: float = 0.5
     gradient_weight: float = 0.1
+    floor: float = FLOOR
     augment: bool = True
     psf_sigma: float | None = None
     snr: float | None = None
@@ -100,7 +106,7 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and abs(value) < math.inf):
                 raise ValueError(f"{name} must be a finite number of dB, got {value!r}")
-        for name in ("sam_weight", "gradient_weight"):
+        for name in ("sam_weight", "gradient_weight", "floor"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")

@@ -99,8 +99,15 @@ def digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     return total.hexdigest()
 
 
+def knew_no_floor(path: Path) -> bool:
+    """Whether it is the state of a run that began before `TrainOptions` had a floor: its losses had none."""
+    return path.is_file() and "floor" not in read(path).identity.get("option", {"floor": 0.0})
+
+
 def check_same(identity: dict[str, Any], before: dict[str, Any]) -> None:
     """Raise a ValueError that names what differs from the interrupted run."""
+    if "option" in before:
+        before = {**before, "option": {"floor": 0.0, **before["option"]}}  # see `knew_no_floor`
     differences = list(_differences(json.loads(json.dumps(identity)), before))
     if differences:
         raise ValueError(

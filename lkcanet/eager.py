@@ -64,16 +64,19 @@ def upsample_add(
     return up + bicubic_upsample(lowres, scale=scale, **bicubic)
 
 
-def spectral_losses(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def spectral_losses(prediction: Tensor, target: Tensor, *, floor: float = 0.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     def magnitude(x: Tensor) -> Tensor:
         here = x[:, 1:, 1:, 1:]
         steps = (here - x[:, :-1, 1:, 1:], here - x[:, 1:, :-1, 1:], here - x[:, 1:, 1:, :-1])
         return torch.sqrt(steps[0] ** 2 + steps[1] ** 2 + steps[2] ** 2 + 1e-6)
 
     cosine = F.cosine_similarity(prediction, target, dim=1, eps=1e-12)
-    sam = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)).mean() / torch.pi
+    angle, distance = torch.acos(cosine.clamp(-1 + 1e-6, 1 - 1e-6)), 1 - cosine
+    if floor > 0:
+        weight = F.relu(1 - floor**2 / target.detach().square().mean(1))
+        angle, distance = weight * angle, weight * distance
     gradient = F.l1_loss(magnitude(prediction), magnitude(target))
-    return F.l1_loss(prediction, target), sam, (1 - cosine).mean(), gradient
+    return F.l1_loss(prediction, target), angle.mean() / torch.pi, distance.mean(), gradient
 
 
 class Network(torch.nn.Module):

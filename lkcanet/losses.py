@@ -19,12 +19,21 @@ class HLoss(NamedTuple):
     gradient: Tensor
 
 
-def h_loss(prediction: Tensor, target: Tensor, *, sam_weight: float = 0.5, gradient_weight: float = 0.1) -> HLoss:
+def h_loss(
+    prediction: Tensor,
+    target: Tensor,
+    *,
+    sam_weight: float = 0.5,
+    gradient_weight: float = 0.1,
+    floor: float = 0.0,
+) -> HLoss:
     """The supervised loss: L1 + sam_weight * SAM + gradient_weight * gradient.
 
     Args:
         prediction, target: (N, B, H, W), floating, of one shape.
         sam_weight, gradient_weight: lambda 1 and lambda 2.
+        floor: a pixel's angle counts by how far the root mean square over the bands of its target is above it, see
+            `lkops.spectral_losses`; 0 is the paper's formula.
 
     Returns:
         `HLoss(total, l1, sam, gradient)`, float32 scalars. The total of identical images is 2.3e-4, the floor that
@@ -32,7 +41,7 @@ def h_loss(prediction: Tensor, target: Tensor, *, sam_weight: float = 0.5, gradi
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 17; the terms are defined at `lkops.spectral_losses`.
     """
-    l1, sam, _, gradient = lkops.spectral_losses(prediction, target)
+    l1, sam, _, gradient = lkops.spectral_losses(prediction, target, floor=floor)
     return HLoss(l1 + sam_weight * sam + gradient_weight * gradient, l1, sam, gradient)
 
 
@@ -52,6 +61,7 @@ def kd_loss(
     cosine_weight: float = 0.5,
     sam_weight: float = 0.5,
     gradient_weight: float = 0.1,
+    floor: float = 0.0,
 ) -> KDLoss:
     """The distillation loss: cosine_weight * cosine + sam_weight * SAM + gradient_weight * gradient.
 
@@ -61,6 +71,7 @@ def kd_loss(
         student, teacher: (N, B, H, W), floating, of one shape: reconstructed images, or features before the bicubic
             image is added.
         cosine_weight, sam_weight, gradient_weight: lambda 3, 4 and 5.
+        floor: of the teacher's spectra, which are the target here; see `h_loss`.
 
     Returns:
         `KDLoss(total, cosine, sam, gradient)`, float32 scalars (float64 for float64 input).
@@ -68,7 +79,7 @@ def kd_loss(
     Source: LKCA-Net (arXiv 2501.18664), eq. 18 and 19; the terms are defined at `lkops.spectral_losses`, which reads
     the cosine of a cosine that eq. 18 prints as 1 - mean cosine.
     """
-    _, sam, cosine, gradient = lkops.spectral_losses(student, teacher.detach())
+    _, sam, cosine, gradient = lkops.spectral_losses(student, teacher.detach(), floor=floor)
     total = cosine_weight * cosine + sam_weight * sam + gradient_weight * gradient
     return KDLoss(total, cosine, sam, gradient)
 

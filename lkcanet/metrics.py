@@ -35,13 +35,12 @@ __all__ = ["Metrics", "cc", "ergas", "evaluate", "mpsnr", "mssim", "rmse", "sam"
 
 WINDOW = 7  # pixels, side of SSIM's uniform window
 K1, K2 = 0.01, 0.03
+NAMES = ("mpsnr", "mssim", "sam", "cc", "rmse", "ergas")
 TILE = {"cpu": 1 << 18}  # elements computed at once: 2 MiB of float64 stays in a core's cache
 GPU_TILE = 1 << 24  # elsewhere the launches cost more than the memory
 
 
-class Metrics(TypedDict):
-    """Scores of a prediction: a dict of plain floats (JSON writes a perfect MPSNR as `Infinity`)."""
-
+class _Six(TypedDict):
     mpsnr: float  # dB, higher is better
     mssim: float  # at most 1, higher is better
     sam: float  # degrees, lower is better
@@ -50,8 +49,19 @@ class Metrics(TypedDict):
     ergas: float  # no unit, lower is better
 
 
+class Metrics(_Six, total=False):
+    """Scores of a prediction: a dict of plain floats (JSON writes a perfect MPSNR as `Infinity`)."""
+
+    sam_above: float  # degrees, lower is better: SAM of the pixels above a floor, where one was given
+
+
 def evaluate(
-    prediction: "Images", target: "Images", scale: int, data_range: float = 1.0, valid: "Images | None" = None
+    prediction: "Images",
+    target: "Images",
+    scale: int,
+    data_range: float = 1.0,
+    valid: "Images | None" = None,
+    floor: float | None = None,
 ) -> Metrics:
     """All six scores in one pass over the bands; see the functions of the same names for the formulas.
 
@@ -63,6 +73,9 @@ def evaluate(
         valid: bool, (H, W) for all images or (N, H, W), such as `Scene.valid`; None: every pixel. Invalid pixels count
             in no score, whatever they hold (NaN too): all means and sums are over valid pixels, and SSIM's over the
             windows that hold nothing else.
+        floor: also score `sam_above`, the SAM of the pixels where the root mean square over the bands of the target is
+            above this (units of the data, 0 or more); nan where there are none. Dark pixels (water, shadow) have an
+            angle that is all noise, and can hide or make the differences between methods in `sam`, which counts all.
 
     Everything is computed in float64. In float32 all scores but SAM agree to 4 decimals; SAM does not, because the
     float below 1 is already 0.0198 degrees (4.4838 against 4.4821 degrees on one cube), so published scores from
@@ -72,14 +85,16 @@ def evaluate(
         TypeError: an argument is neither tensor nor array, or not floating-point (integer counts must be scaled first),
             or `valid` is not bool.
         ValueError: shapes differ or aren't 3-D or 4-D, an image is empty or smaller than 7 x 7, a valid value is NaN or
-            infinite, `scale` is not a positive int, `data_range` is not positive and finite, or `valid` has another
-            shape or is nowhere true.
+            infinite, `scale` is not a positive int, `data_range` is not positive and finite, `floor` is
+            not finite or below 0, or `valid` has another shape or is nowhere true.
 
     Warns:
         RuntimeWarning: bands were left out of CC or ERGAS, every spectrum of an image out of SAM, or an image has no
             7 x 7 window of valid pixels (MSSIM is then nan).
     """
-    scores = _measure(prediction, target, Metrics.__annotations__, scale=scale, data_range=data_range, valid=valid)
+    names = [*NAMES, *([] if floor is None else ["sam_above"])]
+    above = 0.0 if floor is None else floor
+    scores = _measure(prediction, target, names, scale=scale, data_range=data_range, valid=valid, floor=above)
     return Metrics(**scores)  # type: ignore[typeddict-item]
 
 
@@ -98,13 +113,15 @@ def mssim(prediction: "Images", target: "Images", data_range: float = 1.0) -> fl
     return _measure(prediction, target, ["mssim"], data_range=data_range)["mssim"]
 
 
-def sam(prediction: "Images", target: "Images") -> float:
+def sam(prediction: "Images", target: "Images", floor: float = 0.0) -> float:
     """Spectral angle: mean over p of arccos(clamp(<x_p, y_p> / (|x_p| |y_p|), -1, 1)), degrees.
 
-    Pixels where either spectrum is exactly zero are not counted; an image of nothing else gives nan and a warning.
-    Arguments and errors as `evaluate`.
+    Pixels where either spectrum is exactly zero are not counted, nor, with a floor, those where the root mean square
+    over the bands of x_p is at or below it; an image of nothing else gives nan and a warning. Arguments and errors as
+    `evaluate`.
     """
-    return _measure(prediction, target, ["sam"])["sam"]
+    name = "sam_above" if floor else "sam"
+    return _measure(prediction, target, [name], floor=floor)[name]
 
 
 def cc(prediction: "Images", target: "Images") -> float:
@@ -139,6 +156,7 @@ def _measure(
     scale: int = 1,
     data_range: float = 1.0,
     valid: "Images | None" = None,
+    floor: float = 0.0,
 ) -> dict[str, float]:
     """The named scores, each the mean over images; validates, and warns once for each kind of thing left out."""
     y, x = as_images(prediction, "prediction"), as_images(target, "target")
@@ -153,11 +171,14 @@ def _measure(
     factor = positive_int(scale, "scale")
     if isinstance(data_range, bool) or not (0 < float(data_range) < math.inf):
         raise ValueError(f"data_range is {data_range!r}, expected a positive finite number")
+    if isinstance(floor, bool) or not (0 <= float(floor) < math.inf):
+        raise ValueError(f"floor is {floor!r}, expected a finite number, 0 or more")
 
     masks = [None] * len(x) if valid is None else list(as_mask(valid, tuple(x.shape), x.device))
     omitted: Counter[str] = Counter()
     per_image = [
-        _score_image(y[i], x[i], i, names, factor, float(data_range), omitted, masks[i]) for i in range(x.shape[0])
+        _score_image(y[i], x[i], i, names, factor, float(data_range), omitted, masks[i], float(floor))
+        for i in range(x.shape[0])
     ]
     bands = x.shape[0] * x.shape[1]
     reasons = {
@@ -165,6 +186,7 @@ def _measure(
         "ergas": f"of {bands} bands of target have zero mean and were left out of ERGAS",
         "mssim": f"of {x.shape[0]} images have no {WINDOW} x {WINDOW} window of valid pixels: their MSSIM is nan",
         "sam": f"of {x.shape[0]} images have only pixels with a zero spectrum: their SAM is nan",
+        "sam_above": f"of {x.shape[0]} images have no pixel above the floor of {floor:g}: their SAM is nan",
     }
     for name, count in omitted.items():
         warnings.warn(f"{count} {reasons[name]}", RuntimeWarning, stacklevel=4)  # past no_grad's wrapper
@@ -180,13 +202,15 @@ def _score_image(
     data_range: float,
     omitted: Counter[str],
     valid: Tensor | None,
+    floor: float,
 ) -> dict[str, float]:
     """The named scores of one image, from per-band values gathered a few bands at a time."""
     bands, height, width = x.shape
     tile = TILE.get(x.device.type, GPU_TILE)
     step = max(1, tile // (height * width))
+    angles = [name for name in ("sam", "sam_above") if name in names]
     parts: dict[str, list[Tensor]] = {"mse": [], "mean": [], "peak": [], "cc": [], "ssim": []}
-    products = [x.new_zeros(height, width, dtype=torch.float64) for _ in range(3)] if "sam" in names else []
+    products = [x.new_zeros(height, width, dtype=torch.float64) for _ in range(3)] if angles else []
     whole = None if valid is None else _window_mean(valid.to(torch.float64).unsqueeze(0))[0] == 1
     for first in range(0, bands, step):
         # views where the input is float64 already: nothing below writes into them
@@ -220,9 +244,9 @@ def _score_image(
     if "mssim" in names:
         scores["mssim"] = values["ssim"].mean().item()
         omitted.update({"mssim": 1} if math.isnan(scores["mssim"]) else {})
-    if "sam" in names:
-        scores["sam"] = _mean_angle(*products)
-        omitted.update({"sam": 1} if math.isnan(scores["sam"]) else {})
+    for name in angles:
+        scores[name] = _mean_angle(*products, least=bands * floor**2 if name == "sam_above" else 0.0)
+        omitted.update({name: 1} if math.isnan(scores[name]) else {})
     if "cc" in names:
         scores["cc"] = _mean_of_kept(values["cc"], ~values["cc"].isnan(), "cc", omitted)
     if "rmse" in names:
@@ -241,9 +265,10 @@ def _correlation(y: Tensor, x: Tensor) -> Tensor:
     return ((xy / xx) * (xx / yy).sqrt()).clamp(-1, 1)  # exactly 1 for y = x, unlike xy / (sqrt(xx) sqrt(yy))
 
 
-def _mean_angle(xy: Tensor, xx: Tensor, yy: Tensor) -> float:
-    """Mean angle in degrees from the maps of <x, y>, |x|^2 and |y|^2 (H, W); nan if no pixel counts."""
-    counted = (xx > 0) & (yy > 0)
+def _mean_angle(xy: Tensor, xx: Tensor, yy: Tensor, least: float) -> float:
+    """Mean angle in degrees from the maps of <x, y>, |x|^2, which must be above `least`, and |y|^2 (H, W); nan if no
+    pixel counts."""
+    counted = (xx > least) & (yy > 0)
     xy, xx, yy = (total[counted] for total in (xy, xx, yy))
     cosine = (xy / xx) * (xx / yy).sqrt()  # exactly 1 for y = x, and the product of the norms can't underflow
     return cosine.clamp_(-1, 1).acos_().rad2deg_().mean().item()

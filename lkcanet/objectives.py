@@ -79,24 +79,29 @@ class Objective(nn.Module):
 
 
 class HObjective(Objective):
-    """The H loss of the network's image, see `lkcanet.losses.h_loss`."""
+    """The H loss of the network's image, see `lkcanet.losses.h_loss`.
+
+    Attributes:
+        floor: below which spectra have no angle.
+    """
 
     terms: tuple[str, ...] = ("l1", "sam_loss", "gradient")
 
-    def __init__(self, sam_weight: float = 0.5, gradient_weight: float = 0.1) -> None:
+    def __init__(self, sam_weight: float = 0.5, gradient_weight: float = 0.1, floor: float = 0.0) -> None:
         super().__init__()
         self.weights = {"sam_weight": sam_weight, "gradient_weight": gradient_weight}
+        self.floor = floor
 
     def forward(self, model: Network, batch: Batch, passes: float) -> dict[str, Tensor | float]:
         return self.supervised(enlarge(model, batch.lowres, batch.msi), batch.target)
 
     def supervised(self, image: Tensor, target: Tensor) -> dict[str, Tensor | float]:
         """H and its terms."""
-        h = h_loss(image, target, **self.weights)
+        h = h_loss(image, target, floor=self.floor, **self.weights)
         return {"loss": h.total, "l1": h.l1, "sam_loss": h.sam, "gradient": h.gradient}
 
     def facts(self) -> dict[str, Any]:
-        return {}  # its weights are among the options
+        return {}  # its weights and floor are among the options
 
 
 class KDObjective(HObjective):
@@ -114,8 +119,9 @@ class KDObjective(HObjective):
         sam_weight: float = 0.5,
         gradient_weight: float = 0.1,
         teacher_file: str | None = None,
+        floor: float = 0.0,
     ) -> None:
-        super().__init__(sam_weight, gradient_weight)
+        super().__init__(sam_weight, gradient_weight, floor)
         self.teacher = teacher.fold().cpu().eval().requires_grad_(False)
         self.distillation = distillation or Distillation()
         digest = _state.digest(self.teacher.state_dict())
@@ -138,6 +144,8 @@ class KDObjective(HObjective):
             cosine_weight=kd.cosine_weight,
             sam_weight=kd.sam_weight,
             gradient_weight=kd.gradient_weight,
+            # what it adds to the bicubic image has other units than spectra, and no darkness
+            floor=self.floor if kd.on == "image" else 0.0,
         )
         terms, part = self.supervised(image, batch.target), decay(passes, kd.decay, kd.frequency)
         terms["loss"] = terms["loss"] + part * kd.alpha * loss.total
@@ -175,7 +183,7 @@ def objective_for(model: Network, options: TrainOptions | None = None, **own: An
         elif model.kind == "csakd":
             objective = _online(model, **own)
         else:
-            objective = HObjective(options.sam_weight, options.gradient_weight, **own)
+            objective = HObjective(options.sam_weight, options.gradient_weight, options.floor, **own)
     except TypeError as error:  # of Python's, that names the argument
         raise ValueError(f"the objective of {model.kind} can't be made: {error}") from error
     return objective

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .metrics import Metrics, evaluate
+from .metrics import NAMES, Metrics, evaluate
 from .models import Network
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["mean_scores", "score_scene", "score_tests"]
 
 
-def score_scene(prediction: "np.ndarray", target: "Scene", scale: int) -> Metrics:
-    """The six scores of a (B, H, W) prediction, over the target's valid pixels."""
+def score_scene(prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None) -> Metrics:
+    """The six scores of a (B, H, W) prediction, over the target's valid pixels; with a floor, SAM above it too."""
     masked: dict[str, Any] = {} if target.valid is None else {"valid": target.valid}
-    return evaluate(prediction, target.pixels, scale, **masked)
+    return evaluate(prediction, target.pixels, scale, floor=floor, **masked)
 
 
 def score_tests(
@@ -28,6 +28,7 @@ def score_tests(
     networks: Mapping[str, Network],
     *,
     responses: "Mapping[str, SpectralResponse] | None" = None,
+    floor: float | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image.
@@ -39,6 +40,7 @@ def score_tests(
         prepared: from `load_prepared`.
         networks: name to network, of the folder's bands and scale.
         responses: name to the response through which the MSI of a network that fuses is made of each image.
+        floor: score `sam_above` too, see `lkcanet.metrics.evaluate`.
         progress: is called with a line for the user before each image.
 
     Returns:
@@ -69,10 +71,10 @@ def score_tests(
             progress(f"test image {number} of {len(prepared.tests)}")
         target = prepared.scene.cropped(rect)
         lowres = target.shrunk(bicubic_downsample(target.tensor(), scale)[0].numpy(), scale)
-        scores["bicubic"].append(score_scene(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale))
+        scores["bicubic"].append(score_scene(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale, floor))
         for name, model in networks.items():
             msi = simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
-            scores[name].append(score_scene(super_resolve(model, lowres, msi=msi).pixels, target, scale))
+            scores[name].append(score_scene(super_resolve(model, lowres, msi=msi).pixels, target, scale, floor))
     return scores
 
 
@@ -80,6 +82,6 @@ def mean_scores(images: Sequence[Metrics]) -> Metrics:
     """The plain mean over images of every score, as papers report them; nan where an image has none."""
     if not images:
         raise ValueError("images is empty, expected the scores of at least one")
-    names = Metrics.__annotations__
+    names = [*NAMES, *(["sam_above"] if all("sam_above" in scores for scores in images) else [])]
     mean = {name: math.fsum(dict(scores)[name] for scores in images) / len(images) for name in names}  # type: ignore[misc]
     return Metrics(**mean)  # type: ignore[typeddict-item]

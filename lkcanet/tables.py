@@ -22,6 +22,7 @@ COLUMNS = {
     "rmse": ("RMSE ↓", 4, False),
     "ergas": ("ERGAS ↓", 3, False),
 }
+ABOVE = {"sam_above": ("SAM above (°) ↓", 3, False)}  # the floor; where some method has it
 
 
 Sizes = Mapping[str, tuple[float | None, float | None]]
@@ -42,7 +43,8 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
 
     Args:
         rows: name of the method to its scores, from `lkcanet.metrics.evaluate`. Scores that print alike are equally
-            good; nan is shown as a dash and never the best. With a single row nothing is bold.
+            good; nan is shown as a dash and never the best. With a single row nothing is bold. `sam_above` is a column
+            where some row has it.
         title: line above the table.
         sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
             methods that are left out show a dash.
@@ -71,14 +73,15 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _G
             headings.append(heading)
             counts = [sizes.get(name, (None, None))[position] for name in rows]
             columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
-    for key, (_, decimals, higher) in COLUMNS.items():
-        values: list[float] = [dict(scores)[key] for scores in rows.values()]  # type: ignore[misc]
+    columns_of = COLUMNS | (ABOVE if any("sam_above" in scores for scores in rows.values()) else {})
+    for key, (_, decimals, higher) in columns_of.items():
+        values: list[float] = [dict(scores).get(key, math.nan) for scores in rows.values()]  # type: ignore[misc]
         texts = [_number(value, decimals) for value in values]
         known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
         columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
-    headings += [heading for heading, _, _ in COLUMNS.values()]
+    headings += [heading for heading, _, _ in columns_of.values()]
     return _Grid(headings, list(zip(rows, cells, strict=True)))
 
 

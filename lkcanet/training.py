@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from .data.scenes import Scene
 from .data.splits import Rect, Split
 from .distillation import Distillation, check_pair
 from .models import Network
-from .objectives import Batch, KDObjective, Objective, objective_for
+from .objectives import Batch, HObjective, KDObjective, Objective, objective_for
 
 __all__ = [
     "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "distill", "objective_for",
@@ -95,7 +95,7 @@ def train(
     devices the same bits, in the checkpoints and in the log. It is called as the first time; other arguments are
     refused by name, but for the options workers, threads, device, devices, tensorboard and progress. So are other
     steps, epochs or minutes: the learning rate of every step depends on them. The clock of `max_minutes` goes on where
-    it stood.
+    it stood. A run from before there was a floor goes on without one, where `options` leave the floor at its default.
 
     Args:
         model: trained in place; it holds the weights of the last step afterwards, in eval mode, on the CPU.
@@ -165,7 +165,7 @@ def distill(
     options, distillation = options or TrainOptions(), distillation or Distillation()
     check_pair(student, teacher, distillation)
     source = None if teacher_file is None else str(teacher_file)
-    objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source)
+    objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source, options.floor)
     return _run(student, scene, split, options, out_dir, None, objective, overwrite=overwrite, resume=resume)
 
 
@@ -184,6 +184,12 @@ def _run(
     options = options or TrainOptions()
     if overwrite and resume:
         raise ValueError("give overwrite or resume, not both")
+    if resume and _state.knew_no_floor(Path(out_dir) / _state.STATE) and options.floor == TrainOptions.floor:
+        options = replace(options, floor=0.0)
+        if isinstance(objective, HObjective):
+            objective.floor = 0.0
+        if options.progress:
+            print("note: the run began before there was a floor, and goes on with a floor of 0", file=sys.stderr)
     response = None if msi is None or isinstance(msi, Scene) else msi
     sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
     material = prepare(model, scene, split, options.batch_size, sharp, options.psf_sigma)

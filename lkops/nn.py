@@ -301,7 +301,18 @@ class UpsampleAdd(nn.Module):
 
 
 class SpectralLosses(nn.Module):
-    """`lkops.spectral_losses` as a module: (prediction, target) to the four losses."""
+    """`lkops.spectral_losses` as a module: (prediction, target) to the four losses.
+
+    Args:
+        floor: of the target's spectra, see there.
+    """
+
+    def __init__(self, floor: float = 0.0) -> None:
+        super().__init__()
+        self.floor = _checks.at_least_zero("floor", floor)
 
     def forward(self, prediction: Tensor, target: Tensor) -> _Losses:
-        return spectral_losses(prediction, target)
+        return spectral_losses(prediction, target, floor=self.floor)
+
+    def extra_repr(self) -> str:
+        return f"floor={self.floor:g}"

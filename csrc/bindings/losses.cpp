@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <cmath>
 #include <initializer_list>
 #include <tuple>
 #include <vector>
@@ -45,6 +46,10 @@ LossesSize check(const Tensor& prediction, const Tensor& target) {
   return size;
 }
 
+void check_floor(double floor) {
+  if (!(floor >= 0) || !std::isfinite(floor)) fail("floor must be a finite number, 0 or more, got ", floor);
+}
+
 float weight(const char* name, const Tensor& tensor) {
   if (!tensor.is_cpu() || !is_single(tensor) || tensor.numel() != 1)
     fail("the gradient of ", name, " must be one float32 on the CPU");
@@ -65,8 +70,10 @@ void dispatch(const Tensor& p, const Tensor& t, const Call& call) {
   return call(kernels().halves, BFloat16{}, BFloat16{});
 }
 
-std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& prediction, const Tensor& target) {
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& prediction, const Tensor& target,
+                                                           double floor) {
   const LossesSize size = check(prediction, target);
+  check_floor(floor);
   const auto empty = [&](std::initializer_list<int64_t> sizes) {
     return new_result(prediction, {sizes.begin(), sizes.size()}, ScalarType::Float);
   };
@@ -76,7 +83,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& predict
   const Scratch scratch = allocate_scratch(kernels().forward_bytes(size, threads.slots));
   float means[4];
   dispatch(prediction, target, [&](const auto& pair, auto p, auto t) {
-    pair.forward(threads, size, data<decltype(p)>(prediction), data<decltype(t)>(target), means,
+    pair.forward(threads, size, floor, data<decltype(p)>(prediction), data<decltype(t)>(target), means,
                  static_cast<float*>(spectra.mutable_data_ptr()), scratch.get());
   });
   for (int i = 0; i < 4; ++i) *static_cast<float*>(losses[i].mutable_data_ptr()) = means[i];
@@ -85,8 +92,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> forward(const Tensor& predict
 
 std::tuple<Tensor, Tensor> backward(const Tensor& l1, const Tensor& sam, const Tensor& cosine, const Tensor& gradient,
                                     const Tensor& prediction, const Tensor& target, const Tensor& spectra,
-                                    const std::vector<bool> needs) {
+                                    double floor, const std::vector<bool> needs) {
   const LossesSize size = check(prediction, target);
+  check_floor(floor);
   if (!spectra.is_cpu() || !is_single(spectra) || !spectra.is_contiguous() ||
       spectra.numel() != size.batch * 3 * size.height * size.width)
     fail("spectra must be what forward returned");
@@ -101,7 +109,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& l1, const Tensor& sam, const T
     prefer_huge_pages(result);
     dispatch(cube, other, [&](const auto& pair, auto p, auto t) {
       using P = decltype(p);
-      pair.backward(threads, size, weights, data<P>(cube), data<decltype(t)>(other), data<float>(spectra), exchanged,
+      pair.backward(threads, size, floor, weights, data<P>(cube), data<decltype(t)>(other), data<float>(spectra), exchanged,
                     static_cast<P*>(result.mutable_data_ptr()), scratch.get());
     });
     return result;

@@ -56,9 +56,9 @@ inline int64_t backward_bytes_of_slot(const LossesSize& size) {
 
 inline int64_t backward_bytes(const LossesSize& size, int64_t slots) { return slots * backward_bytes_of_slot(size); }
 
-// a and x of the pixels of a chunk; pp, tt and pt point to the first.
-inline void find_slopes(const float* pp, const float* tt, const float* pt, int64_t pixels, const LossesWeights& weights,
-                        int64_t channels, float* a, float* x) {
+// a and x of the pixels of a chunk; pp, tt and pt point to the first. floor_of: tt, or pp where the cubes are exchanged.
+inline void find_slopes(const float* pp, const float* tt, const float* pt, const float* floor_of, float floor_square,
+                        int64_t pixels, const LossesWeights& weights, int64_t channels, float* a, float* x) {
   for (int64_t i = 0; i < pixels; i += kLanes) {
     const bool full = pixels - i >= kLanes;
     const auto read_lanes = [&](const float* p) { return full ? load(p + i) : load_partial(p + i, pixels - i); };
@@ -68,7 +68,8 @@ inline void find_slopes(const float* pp, const float* tt, const float* pt, int64
     const Floats angle = choose(bent, weights.sam / square_root(choose(bent, (one - c) * (one + c), one)), Floats{});
     // spectra of one band: the angle is constant, and both terms would leave their roundings, over |p|
     const Floats slope = channels > 1 ? choose(found.valid, -angle - weights.cosine, Floats{}) : Floats{};
-    store(a + i, slope / (found.p_norm * found.t_norm));
+    const Floats counted = weight_of(read_lanes(floor_of), floor_square) * slope;
+    store(a + i, counted / (found.p_norm * found.t_norm));
     store(x + i, c * (found.t_norm / found.p_norm));
   }
 }
@@ -256,8 +257,8 @@ void gather_part(Cubes<P, T> cubes, const Part& part, const LossesSize& size, in
 }
 
 template <class P, class T>
-void backward(const Parallel& parallel, const LossesSize& size, const LossesWeights& weights, const P* p, const T* t,
-              const float* spectra, bool exchanged, P* dp, void* memory) {
+void backward(const Parallel& parallel, const LossesSize& size, double floor, const LossesWeights& weights, const P* p,
+              const T* t, const float* spectra, bool exchanged, P* dp, void* memory) {
   const int64_t plane = size.height * size.width, channels = size.channels;
   const int64_t chunk = backward_chunk(size), chunks = chunk_count(size, chunk);
   // Bands are divided only to occupy all threads. Every value is computed in the same way however they are.
@@ -269,6 +270,7 @@ void backward(const Parallel& parallel, const LossesSize& size, const LossesWeig
   const LossesWeights scaled{
       mean_of(weights.l1, pixels * static_cast<double>(channels)), mean_of(weights.sam, pixels * kPi),
       mean_of(weights.cosine, pixels), mean_of(weights.gradient, voxels)};
+  const float floor_square = square_of_floor(size, floor);
   const int64_t grain = grain_of_chunks(chunk * channels / parts);
   const int64_t line = 64 / static_cast<int64_t>(sizeof(P));
   const bool streamed = size.batch * channels * plane * static_cast<int64_t>(sizeof(P)) >= kStreamed &&
@@ -285,7 +287,7 @@ void backward(const Parallel& parallel, const LossesSize& size, const LossesWeig
       part.top = smaller(plane, round_up_to_steps(part.last + size.width));
       const float* product = spectra + 3 * n * plane + part.first;
       find_slopes(product + (exchanged ? plane : 0), product + (exchanged ? 0 : plane), product + 2 * plane,
-                  part.last - part.first, scaled, channels, scratch.a, scratch.x);
+                  product + plane, floor_square, part.last - part.first, scaled, channels, scratch.a, scratch.x);
       // the row below has none of its own: any numbers do
       for (int64_t i = round_up_to_lanes(part.last - part.first); i < part.top - part.first; ++i)
         scratch.a[i] = scratch.x[i] = 0;

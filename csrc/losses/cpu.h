@@ -1,8 +1,8 @@
 // The four spectral losses of two cubes, and their gradients. No torch, no std.
 //
 //     l1       = mean |p - t|
-//     sam      = mean over pixels of arccos(clamp(cos)) / pi        cos = <p, t> / (|p| |t|) of the spectra of a pixel
-//     cosine   = mean over pixels of 1 - cos
+//     sam      = mean over pixels of w arccos(clamp(cos)) / pi      cos = <p, t> / (|p| |t|) of the spectra of a pixel
+//     cosine   = mean over pixels of w (1 - cos)                    w = max(0, 1 - floor^2 channels / |t|^2), a constant
 //     gradient = mean |g(p) - g(t)|                                 g: the magnitude of the differences to the voxels
 //                                                                   before, above and to the left
 #pragma once
@@ -25,13 +25,13 @@ struct LossesWeights {
 
 template <class P, class T>
 struct LossesPair {
-  // means: l1, sam, cosine, gradient. spectra: (N, 3, H, W) of <p, p>, <t, t> and <p, t>.
-  void (*forward)(const Parallel& parallel, const LossesSize& size, const P* p, const T* t, float* means,
+  // means: l1, sam, cosine, gradient. spectra: (N, 3, H, W) of <p, p>, <t, t> and <p, t>. floor: finite, 0 or more.
+  void (*forward)(const Parallel& parallel, const LossesSize& size, double floor, const P* p, const T* t, float* means,
                   float* spectra, void* scratch);
-  // The gradient of p alone. All four losses are symmetric: for that of t, exchange the cubes and set `exchanged`,
-  // which says that spectra begins with that of t.
-  void (*backward)(const Parallel& parallel, const LossesSize& size, const LossesWeights& weights, const P* p,
-                   const T* t, const float* spectra, bool exchanged, P* dp, void* scratch);
+  // The gradient of p alone. But for w, all four losses are symmetric: for that of t, exchange the cubes and set
+  // `exchanged`, which says that spectra begins with that of t, and that w is that of the cube called p here.
+  void (*backward)(const Parallel& parallel, const LossesSize& size, double floor, const LossesWeights& weights,
+                   const P* p, const T* t, const float* spectra, bool exchanged, P* dp, void* scratch);
 };
 
 // The sums are over the same parts in the same order for any number of threads.

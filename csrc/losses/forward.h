@@ -104,7 +104,8 @@ void add_all_bands(const P* p, const T* t, const LossesSize& size, int64_t first
 
 // The sums of one chunk over its pixels, in blocks that lose no bits; and its part of spectra, of which `spectra`
 // points to the first pixel.
-inline void add_pixels(const PixelSums& sums, int64_t plane, int64_t pixels, float* spectra, double* result) {
+inline void add_pixels(const PixelSums& sums, int64_t plane, int64_t pixels, float floor_square, float* spectra,
+                       double* result) {
   constexpr int64_t kBlock = 64 * kStep;
   for (int s = 0; s < kSums; ++s) result[s] = 0;
   Ints lane;
@@ -119,8 +120,9 @@ inline void add_pixels(const PixelSums& sums, int64_t plane, int64_t pixels, flo
       const Floats bounded = choose(c > kBound, broadcast(kBound), choose(c < -kBound, broadcast(-kBound), c));
       const Ints inside = lane < static_cast<int32_t>(smaller(end - i, kLanes));
       total[0] += load(sums.l1 + i);
-      total[1] += choose(inside, arccos(bounded), Floats{});
-      total[2] += choose(inside, cosine_distance(pp, tt, pt, found), Floats{});
+      const Floats weight = weight_of(tt, floor_square);
+      total[1] += choose(inside, weight * arccos(bounded), Floats{});
+      total[2] += choose(inside, weight * cosine_distance(pp, tt, pt, found), Floats{});
       total[3] += load(sums.gradient + i);
       if (end - i >= kLanes) {
         store(spectra + i, pp);
@@ -144,19 +146,21 @@ inline int64_t forward_bytes(const LossesSize& size, int64_t slots) {
 }
 
 template <class P, class T>
-void forward(const Parallel& parallel, const LossesSize& size, const P* p, const T* t, float* means, float* spectra,
-             void* memory) {
+void forward(const Parallel& parallel, const LossesSize& size, double floor, const P* p, const T* t, float* means,
+             float* spectra, void* memory) {
   Workspace workspace(memory);
   const ForwardScratch scratch = forward_layout(size, parallel.slots, workspace);
   const int64_t plane = size.height * size.width, chunk = forward_chunk(size), chunks = chunk_count(size, chunk);
   const int64_t count = size.batch * chunks;
+  const float floor_square = square_of_floor(size, floor);
   for_ranges(parallel, count, grain_of_chunks(chunk * size.channels), [&](int64_t slot, int64_t begin, int64_t end) {
     const PixelSums sums = pixel_sums(scratch, chunk, slot);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t n = item / chunks, first = item % chunks * chunk, last = smaller(first + chunk, plane);
       const int64_t start = n * size.channels * plane + first;
       add_all_bands(p + start, t + start, size, first, last, sums);
-      add_pixels(sums, plane, last - first, spectra + 3 * n * plane + first, scratch.partial + item * kSums);
+      add_pixels(sums, plane, last - first, floor_square, spectra + 3 * n * plane + first,
+                 scratch.partial + item * kSums);
     }
   });
   double total[kSums] = {};

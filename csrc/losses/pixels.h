@@ -86,16 +86,30 @@ LKOPS_INLINE Differences differences(Floats here, Floats before, const T* at, in
 }
 
 struct Cosine {
-  Floats cosine;  // 0 where a spectrum is tiny or NaN
-  Floats p_norm, t_norm;  // 1 there
-  Ints valid;
+  Floats cosine;  // 0 where a spectrum is tiny, NaN where one holds NaN
+  Floats p_norm, t_norm;  // 1 where one is tiny
+  Ints valid;             // none is tiny
 };
 
 LKOPS_INLINE Cosine cosine_of(Floats pp, Floats tt, Floats pt) {
-  const Ints valid = (pp >= kTinySquare) & (tt >= kTinySquare);
+  const Floats both = pp + tt;  // NaN beside a tiny spectrum must not pass for one: no comparison with NaN is true
+  const Ints valid = ~((pp < kTinySquare) | (tt < kTinySquare)) | (both != both);
   const Floats one = broadcast(1.0f);
   const Floats p_norm = square_root(choose(valid, pp, one)), t_norm = square_root(choose(valid, tt, one));
   return {choose(valid, pt / (p_norm * t_norm), Floats{}), p_norm, t_norm, valid};
+}
+
+// The square of a target's spectrum at or below which its pixel counts nothing; 0 without a floor.
+inline float square_of_floor(const LossesSize& size, double floor) {
+  const double square = floor * floor * static_cast<double>(size.channels);
+  return square < 3.4e38 ? static_cast<float>(square) : 3.4e38f;
+}
+
+// How much the angle of a pixel counts: max(0, 1 - square_of_floor / tt), NaN if tt is.
+LKOPS_INLINE Floats weight_of(Floats tt, float square_of_floor) {
+  if (square_of_floor == 0) return broadcast(1.0f);
+  const Floats weight = 1.0f - square_of_floor / tt;
+  return choose(weight < 0.0f, Floats{}, weight);
 }
 
 // 1 - cosine. From a float cosine near 1 it would have none of the bits that the sums still have: one step of Newton's

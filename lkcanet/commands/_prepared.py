@@ -50,6 +50,7 @@ def score(
     folder: Path,
     networks: Sequence[tuple[Path, "Network", dict[str, Any]]],
     scale: int | None,
+    floor: float,
     *,
     per_image: bool,
     reported: bool,
@@ -76,7 +77,9 @@ def score(
             raise ValueError(f"{path} was trained with --psf-sigma, {folder} has test images of MATLAB's bicubic")
         if model.msi_bands and (response := response_of(extra)) is not None:
             responses[name] = response
-    scores = score_tests(prepared, models, responses=responses, progress=lambda line: shared.note(f"note: {line}"))
+    scores = score_tests(
+        prepared, models, responses=responses, floor=floor, progress=lambda line: shared.note(f"note: {line}")
+    )
     means = {name: mean_scores(images) for name, images in scores.items()}
     sizes: dict[str, tuple[float | None, float | None]] = {
         name: (model.parameter_count(), model.macs(16, 16)) for name, model in models.items()
@@ -92,6 +95,7 @@ def score(
             counts = {"parameters": row.parameters and row.parameters * 1e6, "macs_16x16": row.macs and row.macs * 1e9}
             methods.append({"method": row.method, "source": "paper", **counts, **row.scores})
         where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.scene.peak}
+        where |= {"floor": floor}
         shared.print_json({**where, "tests": [str(rect) for rect in prepared.tests], "scores": methods})
         return
     if paper:
@@ -101,6 +105,7 @@ def score(
             + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
         )
     title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
+    title += f"; {shared.above(floor)}"
     rows = dict(means)
     for row in paper:
         name = f"{row.method} (paper)"

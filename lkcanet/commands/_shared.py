@@ -113,6 +113,18 @@ def load_checkpoint(path: Path) -> tuple["models.Network", dict[str, Any]]:
     return model, extra
 
 
+def floor_of(extra: dict[str, Any]) -> float:
+    """The floor under the spectral angle that a checkpoint was trained with; the default where it does not say."""
+    from lkcanet.training import TrainOptions
+
+    return float(extra.get("options", {}).get("floor", TrainOptions.floor))
+
+
+def above(floor: float) -> str:
+    """What a table's "SAM above" means, for its title."""
+    return f"SAM above: of pixels of a root mean square above {floor:g}"
+
+
 def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", dict[str, Any]]:
     """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
     from lkcanet.models import LKCANet

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from .._options import FLOOR
 from . import _fusion as fusion
 from . import _shared as shared
 
@@ -82,6 +83,13 @@ class Given:
     final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4
     sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5
     gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
+    floor: Annotated[
+        float,
+        typer.Option(
+            help="A pixel's spectral angle counts by how far its root mean square over the bands is above this, in "
+            "units of the scene's peak; 0: all alike, as in the paper."
+        ),
+    ] = FLOOR
     gradient_clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None
     drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1
     msi: fusion.Msi = None
@@ -207,7 +215,7 @@ def objective_for(given: Given, model: "Network", options: "TrainOptions") -> "O
     from lkcanet import objectives
 
     if given.objective == ["h"]:
-        return objectives.HObjective(options.sam_weight, options.gradient_weight)
+        return objectives.HObjective(options.sam_weight, options.gradient_weight, options.floor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(given.seed + 1)  # a teacher that trains along starts from the seed, too
         return objectives.objective_for(model, options, **fusion.parse_settings(given.objective, "--objective"))

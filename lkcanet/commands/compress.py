@@ -37,6 +37,9 @@ def compress(
     align: Annotated[int, typer.Option(metavar="STEPS", help="Then train the upsampler for so many steps.")] = 0,
     align_all: Annotated[bool, typer.Option("--align-all", help="Train all of the network in these steps.")] = False,
     learning_rate: Annotated[float, typer.Option(help="Of the alignment, at its first step.")] = 3e-4,
+    floor: Annotated[
+        float | None, typer.Option(help="Of its spectral angle, as in lkca train. Default: that of the training.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
     patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16,
     test: Annotated[
@@ -77,6 +80,8 @@ def compress(
         raise ValueError("--align needs --scene")
     if align_all and not align:
         raise ValueError("--align-all goes with --align")
+    if floor is not None and not align:
+        raise ValueError("--floor goes with --align")
     shared.set_threads(threads)
     torch.manual_seed(seed)
     model, extra = shared.load_lkca(checkpoint, "compress")
@@ -94,7 +99,10 @@ def compress(
     aligned: dict[str, Any] = {}
     if align and batches is not None:
         train = "all" if align_all else "upsampler"
-        told = lkops.distill_upsampler(model, result, batches, steps=align, learning_rate=learning_rate, train=train)
+        below = shared.floor_of(extra) if floor is None else floor
+        told = lkops.distill_upsampler(
+            model, result, batches, steps=align, learning_rate=learning_rate, train=train, floor=below
+        )
         aligned = {"steps": told.steps, "trained": train, "first": told.history[0], "last": told.history[-1]}
     (part,) = report.compressed
     facts = {"from": str(checkpoint), **asdict(part), "calibrated": calibration is not None, "alignment": aligned}

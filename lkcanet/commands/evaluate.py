@@ -1,5 +1,6 @@
 """`lkca evaluate`."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,6 +52,14 @@ def evaluate(
         Literal["both", "lowres"], typer.Option(help="What --snr adds noise to: LR image and MSI, or the former alone.")
     ] = "both",
     seed: Annotated[int, typer.Option(help="Of that noise.")] = 0,
+    floor: Annotated[
+        float | None,
+        typer.Option(
+            help="SAM is shown of all pixels, and of those whose root mean square over the bands, in the scene divided "
+            "by its peak, is above this. Default: that of the first checkpoint's training, without one that of lkca "
+            "train."
+        ),
+    ] = None,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -81,6 +90,9 @@ def evaluate(
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
     options = fusion.MsiOptions(msi, response, msi_key, msi_axes, msi_peak)
     options.check()
+    floor = shared.floor_of(networks[0][2] if networks else {}) if floor is None else floor
+    if not 0 <= floor < math.inf:
+        raise ValueError(f"--floor must be a finite number, 0 or more, got {floor:g}")
     levels = [*([] if snr is None else fusion.parse_snrs(snr)), None]
     if snr is not None and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
@@ -97,7 +109,7 @@ def evaluate(
         other_options |= {"--nodata": nodata, "--drop-bad-bands": drop_bad_bands or None}
         other_options["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in other_options.items()})
-        prepared.score(scene, networks, scale, per_image=per_image, reported=reported, json=json)
+        prepared.score(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
@@ -129,17 +141,18 @@ def evaluate(
     scores: dict[float | None, dict[str, Any]] = {}
     for level in levels:
         small = noisy_scene(lowres, level, 2 * seed)
-        rows = {"bicubic": score(bicubic_upsample(small.tensor(), scale)[0].numpy(), target, scale)}
+        rows = {"bicubic": score(bicubic_upsample(small.tensor(), scale)[0].numpy(), target, scale, floor)}
         for (path, model, _), sharp in zip(networks, msis, strict=True):
             seen = noisy_scene(sharp, level, 2 * seed + 1) if sharp is not None and noise_on == "both" else sharp
-            rows[str(path)] = score(super_resolve(model, small, msi=seen).pixels, target, scale)
+            rows[str(path)] = score(super_resolve(model, small, msi=seen).pixels, target, scale, floor)
         scores[level] = rows
     for path in prediction or ():
-        rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale)
+        rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale, floor)
     part = "whole scene" if region is None else f"region {region}"
-    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"
+    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels; {shared.above(floor)}"
     if json:
         facts: dict[str, Any] = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
+        facts["floor"] = floor
         facts |= {"scale": scale} if psf_sigma is None else {"scale": scale, "psf_sigma": psf_sigma}
         if snr is not None:
             facts |= {"noise_on": noise_on, "seed": seed}

@@ -7,7 +7,7 @@ The paper's "Flops" are multiply-adds at an input of 16 x 16 pixels, as fvcore c
 
 from typing import NamedTuple
 
-from lkcanet.metrics import Metrics
+from lkcanet.metrics import NAMES, Metrics
 
 __all__ = ["Reported", "reported"]
 
@@ -98,6 +98,6 @@ def reported(protocol: str, scale: int) -> list[Reported]:
     for line in _TABLES.get((protocol, scale), "").strip().splitlines():
         method, *numbers = line.split()
         parameters, macs, *scores = (None if number == "-" else float(number) for number in numbers)
-        six = dict(zip(Metrics.__annotations__, scores, strict=True))
+        six = dict(zip(NAMES, scores, strict=True))
         rows.append(Reported(method, parameters, macs, Metrics(**six)))  # type: ignore[typeddict-item]
     return rows

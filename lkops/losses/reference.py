@@ -14,13 +14,18 @@ def _mean(x: Tensor) -> Tensor:
     return x.sum() / max(x.numel(), 1)  # 0, not NaN, where there is nothing to average
 
 
-def _cosine(prediction: Tensor, target: Tensor) -> Tensor:
-    """Cosine between the spectra of each pixel, (N, H, W); 0, without gradient, where one is tiny."""
-    pp, tt = prediction.square().sum(1), target.square().sum(1)
-    valid = (pp >= TINY**2) & (tt >= TINY**2)
+def _cosine(pp: Tensor, tt: Tensor, pt: Tensor) -> Tensor:
+    """Cosine between spectra, from their products; 0, without gradient, where one is tiny, unless the other is NaN."""
+    valid = ~(torch.minimum(pp, tt) < TINY**2)  # the minimum of NaN and anything is NaN
     one = torch.ones_like(pp)
     norms = torch.where(valid, pp, one).sqrt() * torch.where(valid, tt, one).sqrt()
-    return torch.where(valid, (prediction * target).sum(1) / norms, torch.zeros_like(pp))
+    return torch.where(valid, pt / norms, torch.zeros_like(pp))
+
+
+def _weight(tt: Tensor, bands: int, floor: float) -> Tensor:
+    """How much a pixel's angle counts: 0 for a target's root mean square of `floor` or less, near 1 far above it."""
+    tt = tt.detach()
+    return (1 - bands * floor**2 / tt).clamp(min=0) if floor > 0 else torch.ones_like(tt)
 
 
 def _gradient_magnitude(x: Tensor) -> Tensor:
@@ -30,14 +35,14 @@ def _gradient_magnitude(x: Tensor) -> Tensor:
     return (bands.square() + rows.square() + columns.square() + FLOOR).sqrt()
 
 
-def spectral_losses(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def spectral_losses(prediction: Tensor, target: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if prediction.dtype in (torch.float16, torch.bfloat16):
         prediction = prediction.float()
     if target.dtype in (torch.float16, torch.bfloat16):
         target = target.float()
-    cosine = _cosine(prediction, target)
-    count = max(cosine.numel(), 1)
+    pp, tt, pt = prediction.square().sum(1), target.square().sum(1), (prediction * target).sum(1)
+    cosine, weight = _cosine(pp, tt, pt), _weight(tt, target.shape[1], floor)
     l1 = _mean((prediction - target).abs())
-    sam = _mean(cosine.clamp(-1 + CLAMP, 1 - CLAMP).acos()) / math.pi
+    sam = _mean(weight * cosine.clamp(-1 + CLAMP, 1 - CLAMP).acos()) / math.pi
     gradient = _mean((_gradient_magnitude(prediction) - _gradient_magnitude(target)).abs())
-    return l1, sam, (1 - cosine).sum() / count, gradient
+    return l1, sam, _mean(weight * (1 - cosine)), gradient

@@ -25,6 +25,7 @@ from .triton_pixels import (
     place,
     store_four,
     tile_of,
+    weight_of,
 )
 
 
@@ -51,7 +52,7 @@ def factors(p_square, t_square, weight, voxel):
 
 
 @triton.jit
-def spectral_slopes(pp, tt, pt, sam, cosine, channels):
+def spectral_slopes(pp, tt, pt, sam, cosine, channels, floor_square):
     """a, x, y such that the angle's part of the gradients is a (t - x p) for p and a (p - y t) for t.
 
     The angle between spectra of one band is constant, where both differences would leave their roundings, over |p|.
@@ -59,7 +60,7 @@ def spectral_slopes(pp, tt, pt, sam, cosine, channels):
     c, p_norm, t_norm, valid = cosine_of(pp, tt, pt)
     bent = valid & (tl.abs(c) <= ACOS_BOUND)
     slope = -sam * tl.where(bent, tl.rsqrt(tl.where(bent, (1 - c) * (1 + c), 1.0)), 0.0) - cosine
-    slope = tl.where(valid & (channels > 1), slope, 0.0)
+    slope = tl.where(valid & (channels > 1), slope, 0.0) * weight_of(tt, floor_square)
     return slope / (p_norm * t_norm), c * tl.div_rn(t_norm, p_norm), c * tl.div_rn(p_norm, t_norm)
 
 
@@ -83,6 +84,7 @@ def backward_kernel(
     elements,
     pixels,
     voxels,
+    floor_square,
     UNIT: tl.constexpr,
     BANDS: tl.constexpr,
     LANES: tl.constexpr,
@@ -105,7 +107,7 @@ def backward_kernel(
     spectra = spectra_ptr + 3 * n * plane + pixel
     pp, tt = load_four(spectra, inside, j, width, UNIT), load_four(spectra + plane, inside, j, width, UNIT)
     pt = load_four(spectra + 2 * plane, inside, j, width, UNIT)
-    a, x, y = spectral_slopes(pp, tt, pt, sam, cosine, channels)
+    a, x, y = spectral_slopes(pp, tt, pt, sam, cosine, channels, floor_square)
 
     band_before = (n * channels + start - 1) * plane
     ps, ts = p_ptr + band_before + pixel, t_ptr + band_before + pixel

@@ -27,6 +27,7 @@ from .triton_pixels import (
     place,
     store_four,
     tile_of,
+    weight_of,
 )
 
 __all__ = ["backward", "forward"]
@@ -66,6 +67,7 @@ def sums_kernel(
     units,
     tiles,
     tiles_x,
+    floor_square,
     UNIT: tl.constexpr,
     SPLITS: tl.constexpr,
     LANES: tl.constexpr,
@@ -129,10 +131,11 @@ def sums_kernel(
     store_four(spectra + 2 * plane, pt, i < height, j, width, UNIT)
     cosine, _, _, _ = cosine_of(pp, tt, pt)
     bounded = tl.where(cosine > ACOS_BOUND, ACOS_BOUND, tl.where(cosine < -ACOS_BOUND, -ACOS_BOUND, cosine))
-    angle = arccos(bounded)  # tl.minimum and tl.maximum would hide NaN
+    weight = weight_of(tt, floor_square)
+    angle = weight * arccos(bounded)  # tl.minimum and tl.maximum would hide NaN
     inside = (i < height)[:, None] & (columns_from(j) < width)
     tl.store(partial_ptr + programs + program, tl.sum(tl.sum(tl.where(inside, angle, 0.0), 1), 0))
-    tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.sum(tl.where(inside, 1 - cosine, 0.0), 1), 0))
+    tl.store(partial_ptr + 2 * programs + program, tl.sum(tl.sum(tl.where(inside, weight * (1 - cosine), 0.0), 1), 0))
 
 
 @triton.jit
@@ -178,13 +181,18 @@ def _counts(x: Tensor) -> tuple[float, float, float]:
     return float(n * c * h * w), float(n * h * w), float(max(n * (c - 1) * (h - 1) * (w - 1), 1))
 
 
-def forward(prediction: Tensor, target: Tensor) -> tuple[Tensor, ...]:
+def _square(x: Tensor, floor: float) -> float:
+    """The square of a spectrum with this root mean square over the bands of `x`, as a float32 holds it."""
+    return min(x.shape[1] * floor * floor, 3.4e38)
+
+
+def forward(prediction: Tensor, target: Tensor, floor: float) -> tuple[Tensor, ...]:
     """l1, sam, cosine, gradient, and what backward needs of the spectra. Work is counted in pixels of the batch."""
     n, c, h, w = prediction.shape
     constants = config("losses.sums", prediction.dtype, n * h * w)
     tiles, tiles_x, shape = _tiles(prediction, constants["LANES"])
     spectra, partial = workspace(prediction, n, 3, h, w), workspace(prediction, 4, n * tiles)
-    sizes = (c, h, w // shape["UNIT"], tiles, tiles_x)
+    sizes = (c, h, w // shape["UNIT"], tiles, tiles_x, _square(prediction, floor))
     launch(sums_kernel, (n * tiles,), prediction, target, spectra, partial, *sizes, **shape, **constants)
     means = [workspace(prediction) for _ in range(4)]
     constants = config("losses.means", torch.float32, n * tiles)
@@ -200,6 +208,7 @@ def backward(
     prediction: Tensor,
     target: Tensor,
     spectra: Tensor,
+    floor: float,
     needs: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of prediction and target."""
@@ -210,6 +219,6 @@ def backward(
     chunks = triton.cdiv(c, constants["BANDS"])
     results = [result if needed else None for result, needed in zip(gradients, needs, strict=True)]
     tensors = (prediction, target, spectra, l1, sam, cosine, gradient, *results)
-    sizes = (c, h, w // shape["UNIT"], chunks, tiles, tiles_x, *_counts(prediction))
+    sizes = (c, h, w // shape["UNIT"], chunks, tiles, tiles_x, *_counts(prediction), _square(prediction, floor))
     launch(backward_kernel, (n * chunks * tiles,), *tensors, *sizes, **shape, **constants)
     return gradients

@@ -87,7 +87,16 @@ def differences(x, before, above, left):
 
 @triton.jit
 def cosine_of(pp, tt, pt):
-    """Cosine between two spectra, 0 where one is tiny; their norms, 1 there; and whether none is tiny."""
-    valid = (pp >= TINY_SQUARE) & (tt >= TINY_SQUARE)
+    """Cosine between two spectra, 0 where one is tiny and none NaN; their norms, 1 there; and whether it is not so."""
+    both = pp + tt  # no comparison with NaN is true
+    valid = ((pp >= TINY_SQUARE) & (tt >= TINY_SQUARE)) | (both != both)
     p_norm, t_norm = tl.sqrt_rn(tl.where(valid, pp, 1.0)), tl.sqrt_rn(tl.where(valid, tt, 1.0))
     return tl.where(valid, tl.div_rn(pt, p_norm * t_norm), 0.0), p_norm, t_norm, valid
+
+
+@triton.jit
+def weight_of(tt, floor_square):
+    """How much the angle of a pixel counts, from its target's square; floor_square is channels floor^2."""
+    weight = 1 - tl.div_rn(floor_square, tt)
+    weight = tl.where(weight < 0, 0.0, weight)  # tl.maximum would hide NaN
+    return tl.where(floor_square > 0, weight, 1.0)

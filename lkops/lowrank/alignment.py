@@ -46,6 +46,7 @@ def distill_upsampler(
     cosine_weight: float = 0.5,
     sam_weight: float = 0.5,
     gradient_weight: float = 0.1,
+    floor: float = 0.0,
     train: str = "upsampler",
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> AlignmentResult:
@@ -66,6 +67,7 @@ def distill_upsampler(
         alpha, decay, frequency: weight of the distillation, the factor d by which it falls, and steps f from one fall
             to the next; None is a tenth of the course.
         cosine_weight, sam_weight, gradient_weight: of the terms.
+        floor: of the spectra of t and y, in their units, see `lkops.spectral_losses`; 0 is the paper's.
         train: "upsampler" trains the layers that the teacher has not, or with another shape or other values; values in
             another order are the same. "all" trains every parameter.
         progress: called as progress(step, terms) after each step, from 1.
@@ -94,7 +96,7 @@ def distill_upsampler(
     frequency = _above_zero("frequency", steps / FALLS if frequency is None else frequency)
     trained = _trained(teacher, student, train)
     optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
-    weights = (cosine_weight, sam_weight, gradient_weight)
+    weights, floor = (cosine_weight, sam_weight, gradient_weight), _checks.at_least_zero("floor", floor)
     history = []
     modes = {module: module.training for network in (teacher, student) for module in network.modules()}
     frozen = [p for p in student.parameters() if p.requires_grad and all(p is not q for q in trained.values())]
@@ -112,7 +114,7 @@ def distill_upsampler(
                 group["lr"] = final_learning_rate + (learning_rate - final_learning_rate) * fall
             factor = float(decay ** math.floor(step / frequency))
             with torch.enable_grad():
-                total, terms = _losses(teacher, student, next(batches), alpha * factor, weights)
+                total, terms = _losses(teacher, student, next(batches), alpha * factor, weights, floor)
             if not math.isfinite(terms["loss"]):
                 raise FloatingPointError(f"the loss is {terms['loss']} at step {step + 1}: lower the learning rate")
             optimizer.zero_grad(set_to_none=True)
@@ -182,7 +184,12 @@ def _endless(loader: Iterable[Any]) -> Iterator[Any]:
 
 
 def _losses(
-    teacher: nn.Module, student: nn.Module, batch: Any, alpha: float, weights: tuple[float, float, float]
+    teacher: nn.Module,
+    student: nn.Module,
+    batch: Any,
+    alpha: float,
+    weights: tuple[float, float, float],
+    floor: float,
 ) -> tuple[Tensor, dict[str, float]]:
     image, target = batch if isinstance(batch, (tuple, list)) and len(batch) == 2 else (batch, None)
     if not isinstance(image, Tensor) or not (target is None or isinstance(target, Tensor)):
@@ -198,9 +205,9 @@ def _losses(
             raise ValueError(
                 f"the {name}'s image must have the student's shape {tuple(made.shape)}, got {tuple(other.shape)}"
             )
-    _, sam, cosine, gradient = spectral_losses(made, example)
+    _, sam, cosine, gradient = spectral_losses(made, example, floor=floor)
     kd = weights[0] * cosine + weights[1] * sam + weights[2] * gradient
-    l1, sam, _, gradient = spectral_losses(made, example if target is None else target)
+    l1, sam, _, gradient = spectral_losses(made, example if target is None else target, floor=floor)
     total = alpha * kd + l1 + weights[1] * sam + weights[2] * gradient
     names = {"loss": total, "l1": l1, "sam_loss": sam, "gradient": gradient, "kd": kd}
     return total, {name: float(value.detach()) for name, value in names.items()}

@@ -50,7 +50,8 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
         if CORRECTED:
             rest += tl.sum(centred, 0)
     rest = rest / CHANNELS
-    variance = tl.maximum(squares / CHANNELS - rest * rest, 0.0)
+    variance = squares / CHANNELS - rest * rest
+    variance = tl.where(variance < 0, 0.0, variance)  # tl.maximum would hide NaN
     return mean + rest, tl.rsqrt(variance + eps)
 
 

@@ -210,6 +210,8 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             *_IMAGES,
             _case("empty_spectra", 2, 5, 6, 7, empty_spectra=True),
             _case("many_bands", 1, 130, 9, 8),
+            _case("floor", 2, 5, 6, 7, floor=0.8),  # some pixels are below it, some above
+            _case("floor_and_empty_spectra", 2, 5, 6, 7, floor=0.5, empty_spectra=True),
             _case("several_tiles", 1, 6, 3, 72),
             _case("several_tiles_unaligned", 1, 5, 3, 67),
         ),

@@ -56,6 +56,7 @@ def test_zeros_would_not_pass() -> None:
 
 # left out of gradcheck: many entries, or entries at a kink of the function; the other cases cover the formulas
 LEFT_OUT = ("large", "beyond_the_reach", "many_bands", "prime", "empty_spectra")
+LEFT_OUT += ("floor", "floor_and_empty_spectra")  # its gradient leaves something out: test_losses_floor_kernel.py
 REFERENCE_CASES = [(op, case) for op, (_, cases) in PROBLEMS.items() for case in cases if case.name not in LEFT_OUT]
 
 

@@ -28,7 +28,7 @@ def test_every_instruction_set(isa: str) -> None:
     chosen = "not reference and not triton and not cuda and not configuration"
     options = ["-q", "-x", "-p", "no:cacheprovider", "-k", chosen]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, str(here / "test_contract.py"), *map(str, own)],
+        [sys.executable, "-m", "pytest", *options, *map(str, [here / "test_contract.py", here / "test_nan.py", *own])],
         env={
             **os.environ,
             "LKOPS_CPU_ISA": isa,

@@ -121,17 +121,17 @@ def test_gradients_beyond_the_cache_on_cpu(dtype) -> None:
     prediction, target = cast(tensors, dtype).values()
     weights = [torch.tensor(weight) for weight in (0.5, 0.3, 0.2, 0.7)]
     forward, backward = torch.ops.lkops.spectral_losses_cpu_fwd, torch.ops.lkops.spectral_losses_cpu_bwd
-    spectra = forward(prediction, target)[4]
-    got, none = backward(*weights, prediction, target, spectra, [True, False])
+    spectra = forward(prediction, target, 0.5)[4]
+    got, none = backward(*weights, prediction, target, spectra, 0.5, [True, False])
     assert none.shape == (0,)
     assert got.nbytes >= 2**24
     assert got.abs().max() > 0
     eighths = [weight / 8 for weight in weights]
     for n in range(8):
         one = (prediction[n : n + 1], target[n : n + 1])
-        part = forward(*one)[4]
+        part = forward(*one, 0.5)[4]
         assert torch.equal(part, spectra[n : n + 1])
-        assert torch.equal(backward(*eighths, *one, part, [True, False])[0], got[n : n + 1])
+        assert torch.equal(backward(*eighths, *one, part, 0.5, [True, False])[0], got[n : n + 1])
 
 
 @pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
