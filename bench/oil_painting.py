@@ -14,7 +14,7 @@ from typing import Any
 from bench.environment import environment
 from bench.run import RESULTS
 from lkcanet._files import atomic_path
-from lkcanet.data import bicubic_downsample, bicubic_upsample, parse_rect, read_scene
+from lkcanet.data import bicubic_downsample, bicubic_upsample, parse_rect, read_scene, whole_pixels
 from lkcanet.figures import comparison, save_figure
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
@@ -45,7 +45,8 @@ def main() -> None:
     checkpoints = {name: load_model_and_extra(arguments.run / f"{name}.safetensors") for name in ("best", "last")}
     model, extra = checkpoints["last"]
     scene = read_scene(arguments.scene, peak=extra["peak"])
-    rows, columns = parse_rect(extra["split"]["test"], scene.pixels.shape).slices
+    test = parse_rect(extra["split"]["test"], scene.pixels.shape)
+    rows, columns = whole_pixels(test, model.scale).slices
     target = scene.tensor()[:, :, rows, columns].contiguous()
     lowres = bicubic_downsample(target, model.scale)
     images = {"bicubic": bicubic_upsample(lowres, model.scale)}

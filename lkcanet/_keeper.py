@@ -13,11 +13,11 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
 
 import lkops
 
 from . import _state
+from ._files import atomic_path
 from ._log import TERMS, VALIDATED, Log
 from ._module import Module
 from ._prepare import Validation
@@ -114,7 +114,8 @@ class Keeper(pl.Callback):
                 state.ended_by = "time"
                 self.save(trainer)
         elif self.history[-1]["step"] != state.step:
-            self.save(trainer)
+            self.save(trainer)  # first: another Ctrl-C, or the end of a grace period, may cut the validation short
+            self.look(trainer)
         self.log.close()
 
     def validate(self, trainer: pl.Trainer, ended_by: str | None = None) -> None:
@@ -129,10 +130,8 @@ class Keeper(pl.Callback):
         if not abs(values["loss"]) < float("inf"):
             raise FloatingPointError(f"the loss of the validation is {values['loss']} after step {step}")
         state.history.append({"step": step, **values})
-        self.log.row(step, {f"validation_{name}": value for name, value in values.items()})
-        sign = -1 if self.options.monitor == "mpsnr" else 1
-        better = not state.best or sign * values[self.options.monitor] < sign * state.best[self.options.monitor]
-        if better:
+        self.log.row(step, _named(values))
+        if self.better(values):
             state.best = state.history[-1]
         self.save(trainer)
         if self.show:
@@ -141,6 +140,28 @@ class Keeper(pl.Callback):
             quality = f"validation MPSNR {values['mpsnr']:.3f} dB ({values['mpsnr'] - first['mpsnr']:+.3f})"
             angle = f"SAM {values['sam']:.3f}° ({values['sam'] - first['sam']:+.3f} to bicubic)"
             print(f"step {step}: {rates}, {quality}, {angle}", file=sys.stderr, flush=True)
+
+    def look(self, trainer: pl.Trainer) -> None:
+        """Validate where a run was interrupted between two validations, so that `best` is not older than it must be.
+
+        The run that goes on knows nothing of it: the state keeps what it was, and the checkpoints that are replaced.
+        """
+        state, values = self.state, self.scores(trainer)
+        if not abs(values["loss"]) < float("inf"):
+            print(f"warning: the loss of the validation is {values['loss']} after step {state.step}", file=sys.stderr)
+            return
+        state.interim = {"step": state.step, **values}
+        self.log.row(state.step, _named(values), board=False)  # a run that goes on cuts it off
+        names = [name for name in self.networks() if name != LAST]
+        if self.better(values):
+            state.aside = {name: _bytes_of(self.out / name) for name in names}
+        _state.write(self.out / _state.STATE, state)
+        self.checkpoints(entry=state.interim)
+
+    def better(self, values: dict[str, float]) -> bool:
+        """Whether these are the best scores so far."""
+        name, best = self.options.monitor, self.state.best
+        return not best or (values[name] > best[name] if name == "mpsnr" else values[name] < best[name])
 
     @property
     def bicubic(self) -> dict[str, float]:
@@ -187,11 +208,12 @@ class Keeper(pl.Callback):
         _state.write(self.out / _state.STATE, state)
         self.checkpoints()
 
-    def checkpoints(self, name: str | None = None) -> None:
-        """`last`, and `best` and its companions where this step is the best; or one of them."""
-        extra = {**self.facts, "step": self.state.step, "validation": self.state.history[-1]}
+    def checkpoints(self, name: str | None = None, entry: dict[str, float] | None = None) -> None:
+        """`last`, and `best` and its companions where this step is the best; or one of them. `entry`: the scores of
+        their validation, by default the latest."""
+        extra = {**self.facts, "step": self.state.step, "validation": entry or self.state.history[-1]}
         for file, network in self.networks().items():
-            if name in (None, file) and (file == LAST or self.state.best["step"] == self.state.step):
+            if name in (None, file) and (file == LAST or self.state.kept["step"] == self.state.step):
                 save_model(network, self.out / file, extra=extra)
 
     def networks(self) -> dict[str, Network]:
@@ -200,10 +222,16 @@ class Keeper(pl.Callback):
         return {BEST: self.module.model, **more, LAST: self.module.model}
 
     def repair(self) -> None:
-        """Write the checkpoints of the state that a killed run did not come to write."""
+        """Write the checkpoints of the state that a killed run did not come to write, and those that a validation on
+        interruption replaced."""
+        aside, self.state.aside, self.state.interim = self.state.aside, {}, None
         for name in self.networks():
             step = self.state.step if name == LAST else self.state.best["step"]
-            if _step_of(self.out / name) != step:
+            if step_of(self.out / name) != step:
+                if name in aside:
+                    with atomic_path(self.out / name) as temporary:
+                        temporary.write_bytes(aside[name].numpy().tobytes())
+                    continue
                 if step != self.state.step:
                     raise ValueError(f"{self.out / name} is not the checkpoint of step {step:g} that the run had kept")
                 self.checkpoints(name)
@@ -230,7 +258,16 @@ class Keeper(pl.Callback):
                 signal.signal(number, handler)
 
 
-def _step_of(path: Path) -> int | None:
+def _named(values: dict[str, float]) -> dict[str, float]:
+    return {f"validation_{name}": value for name, value in values.items()}
+
+
+def _bytes_of(path: Path) -> torch.Tensor:
+    """A file's content, (n,) uint8."""
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
+
+
+def step_of(path: Path) -> int | None:
     """The step of a checkpoint, None where there is none that can be read."""
     try:
         return load_model_and_extra(path)[1].get("step")
@@ -243,20 +280,3 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-
-
-class Bar(RichProgressBar):
-    """Lightning's bar, on stderr so that stdout is free for results."""
-
-    def __init__(self, keeper: Keeper) -> None:
-        super().__init__(console_kwargs={"stderr": True})
-        self.keeper = keeper
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        items: dict[str, Any] = dict(super().get_metrics(trainer, pl_module))
-        items.pop("v_num", None)
-        if self.keeper.history:
-            latest, first = self.keeper.history[-1], self.keeper.bicubic
-            items["MPSNR"] = f"{latest['mpsnr']:.3f} ({latest['mpsnr'] - first['mpsnr']:+.3f})"
-            items["SAM"] = f"{latest['sam']:.3f} ({latest['sam'] - first['sam']:+.3f})"
-        return items

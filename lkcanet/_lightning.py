@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from . import _state
 from ._batches import Batches, CachedPatches
-from ._keeper import Bar, Keeper, quiet
+from ._keeper import Keeper, quiet, step_of
 from ._log import check as check_log
 from ._module import Clock, Module
 from ._options import TrainOptions
@@ -56,10 +56,13 @@ def fit(
     if state.ended_by is not None:
         model.eval()
         objective.eval()
-        return _result(state, out, start)
+        tell(state, options)
+        return _result(state, options, out, start)
     callbacks: list[pl.Callback] = [keeper]
     bar = options.progress and sys.stderr.isatty()
     if bar:
+        from ._bar import Bar  # needs rich
+
         callbacks.append(Bar(keeper))
     loader = DataLoader(samples, batch_sampler=batches, num_workers=options.workers, worker_init_fn=_ignore_interrupts)
     with _quiet(), _threads(options.threads), torch.random.fork_rng(), keeper.interrupts():
@@ -76,15 +79,17 @@ def fit(
             gradient_clip_val=options.gradient_clip,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=bar,
+            enable_progress_bar=False,
         )
         if state.scaler:
             trainer.precision_plugin.load_state_dict(state.scaler)
         model.train()
         try:
             trainer.fit(module, train_dataloaders=loader)
-        except SystemExit:  # what Lightning makes of a KeyboardInterrupt
-            raise KeyboardInterrupt from None
+        except SystemExit:  # what Lightning makes of a KeyboardInterrupt, here of the second
+            step = step_of(out / LAST)
+            told = [] if step is None else [f"{out / LAST} holds step {step}"]
+            raise KeyboardInterrupt(*told) from None
         except torch.multiprocessing.ProcessRaisedException as error:
             raise _error_of(error) from error
         finally:
@@ -94,9 +99,10 @@ def fit(
         state = _state.read(out / _state.STATE)
         model.load_state_dict(state.model)
         objective.restore(state.objective)
+    tell(state, options)
     if keeper.interrupted and state.ended_by is None:
         raise KeyboardInterrupt(f"{out / LAST} holds step {state.step}")
-    return _result(state, out, start)
+    return _result(state, options, out, start)
 
 
 def _strategy(model: Network) -> DDPStrategy:
@@ -105,7 +111,7 @@ def _strategy(model: Network) -> DDPStrategy:
     return DDPStrategy(start_method="spawn", find_unused_parameters=not isinstance(model, LKCANet))
 
 
-def _result(state: _state.State, out: Path, start: int) -> TrainResult:
+def _result(state: _state.State, options: TrainOptions, out: Path, start: int) -> TrainResult:
     entries = (state.bicubic or state.history[0], state.best)
     terms = [{key: value for key, value in entry.items() if key != "step"} for entry in entries]
     assert state.ended_by is not None
@@ -121,7 +127,29 @@ def _result(state: _state.State, out: Path, start: int) -> TrainResult:
         validation=terms[1],
         history=tuple(state.history),
         resumed_from=start if start else None,
+        warnings=warnings_of(state, options),
     )
+
+
+def warnings_of(state: _state.State, options: TrainOptions) -> tuple[str, ...]:
+    """What a user should know before using `best`."""
+    told, best, bicubic = [], state.kept, state.bicubic or state.history[0]
+    if best["step"] == 0 < state.step:
+        later = len(state.history) - 1 + (state.interim is not None)
+        why = f"none of {later} later validations had a better {options.monitor}" if later else "no validation followed"
+        told.append(f"{BEST} is of step 0, the untrained network: {why}")
+    if best["mpsnr"] < bicubic["mpsnr"]:
+        told.append(
+            f"{BEST} is worse than bicubic on the validation: MPSNR {best['mpsnr']:.3f} dB, bicubic's is "
+            f"{bicubic['mpsnr']:.3f}"
+        )
+    return tuple(told)
+
+
+def tell(state: _state.State, options: TrainOptions) -> None:
+    """Say it, where progress is shown."""
+    for line in warnings_of(state, options) if options.progress else ():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
 
 
 def _error_of(error: torch.multiprocessing.ProcessRaisedException) -> Exception:

@@ -48,10 +48,10 @@ class Log:
             # steps from purge_step on that an interrupted run wrote are void
             self.board = TensorBoardLogger(tensorboard.parent, tensorboard.name, version="", purge_step=step + 1)
 
-    def row(self, step: int, values: dict[str, float]) -> None:
+    def row(self, step: int, values: dict[str, float], *, board: bool = True) -> None:
         self.writer.writerow({"step": step, **values})
         self.file.flush()  # what is written survives the process's end
-        if self.board is not None:
+        if self.board is not None and board:
             self.board.log_metrics(values, step)
 
     def keep(self) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from .data.multispectral import degraded
 from .data.patches import SuperResolutionPatches
 from .data.scenes import Scene
-from .data.splits import Rect, Split, valid_patches
+from .data.splits import Rect, Split, valid_patches, whole_pixels
 from .models import Network
 
 
@@ -59,6 +59,7 @@ def prepare(
         scene = replace(scene, valid=msi.valid if scene.valid is None else scene.valid & msi.valid)
     if tuple(split.shape) != scene.size:
         raise ValueError(f"the split is of a scene of {split.shape} pixels, {scene.name!r} has {scene.size}")
+    whole_pixels(split.test, model.scale, "the test region")
     if split.patch % model.scale:
         raise ValueError(f"split.patch must be a multiple of the network's scale, {model.scale}; got {split.patch}")
     if split.validation is None and not len(split.validation_origins):

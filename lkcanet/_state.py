@@ -16,6 +16,7 @@ from ._optional import require
 
 STATE = "state.safetensors"
 _FORMAT = "lkcanet-state-1"
+_TENSORS = ("model", "moments", "objective", "aside")
 # options that may change where a run goes on: they leave its result as it is, but for rounding
 FREE = frozenset({"workers", "threads", "device", "devices", "tensorboard", "progress"})
 
@@ -41,16 +42,26 @@ class State:
     objective: dict[str, Tensor] = field(default_factory=dict)  # what learns along
     bicubic: dict[str, float] = field(default_factory=dict)  # its scores, where the fresh network is another
     still: list[int] = field(default_factory=list)  # parameters that have had no gradient, and so no moments
+    # of a validation on interruption, which a run that goes on forgets: its scores, and the bytes of the files that its
+    # checkpoints replaced
+    interim: dict[str, float] | None = None
+    aside: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """Scores of what `best` holds."""
+        return self.interim if self.interim is not None and self.aside else self.best
 
 
 def write(path: Path, state: State) -> None:
     """Write the file, under its name only once complete."""
     tensors = {f"model.{key}": tensor for key, tensor in state.model.items()}
-    tensors |= {f"objective.{key}": tensor for key, tensor in state.objective.items()}
+    for kind in ("objective", "aside"):
+        tensors |= {f"{kind}.{key}": tensor for key, tensor in getattr(state, kind).items()}
     for index, entries in state.moments.items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in entries.items()}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
-    facts = {key: value for key, value in vars(state).items() if key not in ("model", "moments", "objective")}
+    facts = {key: value for key, value in vars(state).items() if key not in _TENSORS}
     text = json.dumps(facts)
     metadata = {"format": _FORMAT, "state": text, "digest": digest(tensors, text)}
     data = require("safetensors.torch", extra="io").save(tensors, metadata)
@@ -81,7 +92,7 @@ def read(path: Path) -> State:
         raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {error}") from error
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
-        if kind in ("model", "objective"):
+        if kind in ("model", "objective", "aside"):
             getattr(state, kind)[rest] = tensor
         else:
             index, _, name = rest.partition(".")

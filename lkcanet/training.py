@@ -14,6 +14,7 @@ from ._batches import mixed
 from ._optional import require
 from ._options import PRECISIONS, TrainOptions
 from ._prepare import Material, prepare
+from ._rehearsal import rehearse
 from .data.multispectral import simulate_msi
 from .data.responses import SpectralResponse
 from .data.scenes import Scene
@@ -47,6 +48,8 @@ class TrainResult:
         history: one entry a validation, with the step and the terms above, in order.
         resumed_from: the step that an interrupted run went on from; `steps` where it had ended already and nothing was
             done; None for a run without interruption.
+        warnings: what speaks against using `best`: that it is the network of step 0, or that bicubic has a higher MPSNR
+            on the validation.
     """
 
     best: Path
@@ -60,6 +63,7 @@ class TrainResult:
     validation: dict[str, float]
     history: tuple[dict[str, float], ...]
     resumed_from: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def train(
@@ -88,7 +92,9 @@ def train(
     left out, and counted in the checkpoints.
     Checkpoints appear under their names only when complete.
 
-    Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt.
+    Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt. It
+    is validated first, so that `best.safetensors` counts that step; a second Ctrl-C leaves that out. What it finds is
+    forgotten by a run that goes on.
 
     A run that was interrupted, killed or lost its machine goes on with `resume`, from its last validation (after
     Ctrl-C: from its last step), and gives what it would have given: on the CPU with the same number of threads and
@@ -229,6 +235,8 @@ def _run(
         raise FileExistsError(
             f"{out} holds {', '.join(present)} of another run: choose another folder, overwrite, or resume it"
         )
+    if state.ended_by is None:
+        rehearse(model, objective, material, options)
     out.mkdir(parents=True, exist_ok=True)
     _state.remove_strays(out, names)
     for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side

@@ -14,7 +14,16 @@ import torch
 
 from bench.environment import environment
 from lkcanet._files import atomic_path
-from lkcanet.data import Scene, Split, bicubic_downsample, bicubic_upsample, demo_scene, read_scene, region_split
+from lkcanet.data import (
+    Scene,
+    Split,
+    bicubic_downsample,
+    bicubic_upsample,
+    demo_scene,
+    read_scene,
+    region_split,
+    whole_pixels,
+)
 from lkcanet.distillation import Distillation
 from lkcanet.inference import super_resolve
 from lkcanet.metrics import evaluate
@@ -111,15 +120,14 @@ def load(settings: Settings) -> tuple[Scene, Split]:
         stride=settings.stride,
         validation=validation,
         train=settings.train,
+        scale=settings.scale,
     )
     return scene, split
 
 
 def held_out(scene: Scene, split: Split, scale: int) -> tuple[Scene, Scene]:
     """The test region and its LR image, cropped to whole LR pixels."""
-    test = split.test
-    whole = test._replace(bottom=test.bottom - test.height % scale, right=test.right - test.width % scale)
-    target = scene.cropped(whole)
+    target = scene.cropped(whole_pixels(split.test, scale))
     return target, target.shrunk(bicubic_downsample(target.tensor(), scale)[0].numpy(), scale)
 
 

@@ -17,7 +17,7 @@ SCENE = {"--axes": ("xyz", "hw", "ch", "", "hwcc", "cp"), "--size": PAIR, "--pea
 # command -> option -> values that it must refuse; {scene} {net} {out} are filled in
 OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "info": {**SCENE, "--region": REGION},
-    "degrade": {**SCENE, "--region": REGION, "--scale": (*WHOLE, "3", "1000")},
+    "degrade": {**SCENE, "--region": REGION, "--scale": (*WHOLE, "99", "1000")},
     "distill": {"--alpha": NUMBER[:-1], "--decay": (*POSITIVE, "1.1"), "--frequency": POSITIVE, "--on": CHOICE,
                 "--kd-cosine-weight": NUMBER, "--kd-sam-weight": NUMBER, "--kd-gradient-weight": NUMBER,
                 "--teacher": ("", "none.safetensors", "/"), "--scale": ("4", "0", "x"), "--peak": POSITIVE,

@@ -86,6 +86,25 @@ def crop(scene: "Scene", region: str) -> "Scene":
     return scene.cropped(parse_rect(region, scene.pixels.shape))
 
 
+def scored_part(
+    region: str | None, shape: Sequence[int], scale: int, what: str, *, least: int | None = None, tell: bool = True
+) -> str | None:
+    """What of a region, or of a scene where it is None, is degraded and scored: see `lkcanet.data.whole_pixels`. Says
+    what is left out; None where that is nothing of a scene."""
+    from lkcanet.data import parse_rect, whole_pixels
+
+    rect = parse_rect(":,:" if region is None else region, shape)
+    part = whole_pixels(rect, scale, what) if least is None else whole_pixels(rect, scale, what, least=least)
+    if part == rect:
+        return region
+    if tell:
+        note(
+            f"note: {what} {rect} is of {rect.height} x {rect.width} pixels: its first {part.height} x {part.width} "
+            f"count, whole low-resolution pixels at scale {scale}"
+        )
+    return str(part)
+
+
 def parse_pair(text: str, option: str) -> tuple[int, int]:
     """ "100,80" or "100x80"."""
     match = re.fullmatch(r"\s*(\d+)\s*[,x]\s*(\d+)\s*", text)

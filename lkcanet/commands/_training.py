@@ -11,13 +11,14 @@ import typer
 
 from .._options import FLOOR
 from . import _fusion as fusion
+from . import _lines as lines
 from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, Split
     from lkcanet.models import Network, Preset
     from lkcanet.objectives import Objective
-    from lkcanet.training import TrainOptions, TrainResult
+    from lkcanet.training import TrainOptions
 
 Test = Annotated[
     str | None,
@@ -161,7 +162,13 @@ def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
 
     def run(**values: Any) -> None:
         theirs = {parameter.name: values.pop(parameter.name) for parameter in own}
-        command(**theirs, given=Given(**values))
+        try:
+            command(**theirs, given=Given(**values))
+        except KeyboardInterrupt as interrupt:
+            if interrupt.args:  # a run is there to go on with
+                again = lines.command_line(command.__name__, {**theirs, **values, "resume": True, "overwrite": False})
+                shared.note(f"note: to go on: {again}")
+            raise
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + more
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -237,7 +244,11 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
         stride=default_stride(side, scale) if given.stride is None else given.stride,
         validation=_fraction("0.1" if given.validation is None else given.validation),
         train=given.train_region,
+        scale=scale,
     )
+    shared.scored_part(str(split.test), scene.pixels.shape, scale, "the test region")
+    if split.validation is not None and ":" in (given.validation or ""):
+        shared.scored_part(str(split.validation), scene.pixels.shape, scale, "the validation block")
     if split.validation is None:
         raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
     return split
@@ -249,33 +260,8 @@ def tell_what_trains(given: Given, model: "Network", split: "Split") -> None:
     validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation
     shared.note(
         f"note: {given.name}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
-        f"GMAC for {side} x {side}; {counts['train']} training patches of {split.patch} x {split.patch} pixels, "
-        f"validation {validation}, test {split.test}"
-    )
-
-
-def report(given: Given, result: "TrainResult", path: Path, facts: dict[str, Any], config: dict[str, Any]) -> None:
-    """The result of a run, as text or JSON."""
-    if result.resumed_from is not None:
-        ended = result.resumed_from == result.steps
-        shared.note(
-            f"note: the run in {given.out} had ended with step {result.steps}: nothing was left to do"
-            if ended
-            else f"note: the run in {given.out} went on from step {result.resumed_from}"
-        )
-    if given.json:
-        names = ("best", "last", "log", "steps", "seconds", "ended_by", "best_step", "bicubic", "validation")
-        values = {name: getattr(result, name) for name in (*names, "resumed_from")}
-        shared.print_json({**values, **facts, "config": config})
-        return
-    bicubic, best = result.bicubic, result.validation
-    print(
-        f"{result.steps} steps in {result.seconds:.0f} s (ended by {result.ended_by}); best on validation at step "
-        f"{result.best_step}:\n"
-        f"  MPSNR {best['mpsnr']:.3f} dB (bicubic {bicubic['mpsnr']:.3f})   SAM {best['sam']:.3f}° "
-        f"(bicubic {bicubic['sam']:.3f})   H loss {best['loss']:.5f} (bicubic {bicubic['loss']:.5f})\n"
-        f"  {result.best}\n"
-        f"next: lkca evaluate {path} -c {result.best}"
+        f"GMAC for {side} x {side}; {counts['train']} training patches of that, {split.patch} x {split.patch} pixels "
+        f"of the scene, validation {validation}, test {split.test}"
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _shared as shared
+from ._fusion import psf_of
+from ._progress import bar
 from ._training import default_stride
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ def compress(
         float | None, typer.Option(help="Of its spectral angle, as in lkca train. Default: that of the training.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Patches of a step.")] = 8,
-    patch: Annotated[int, typer.Option(help="Side of a patch in LR pixels.")] = 16,
+    patch: Annotated[
+        int | None, typer.Option(help="Side of a patch in LR pixels; if left out, the checkpoint's, else 16.")
+    ] = None,
     test: Annotated[
         str | None,
         typer.Option(metavar="ROWS,COLUMNS", help="The test region, left unread. Default: the checkpoint's."),
@@ -95,14 +99,23 @@ def compress(
         model, share=share, groups=groups, rank=rank, energy=energy, permute=permute, calibration=calibration
     )
     if not report.compressed:
-        raise ValueError(f"{checkpoint}: {'; '.join(part.why for part in report.left) or 'no upsampler found'}")
+        why = "; ".join(part.why for part in report.left) or "no upsampler found"
+        raise ValueError(f"{checkpoint}: {why}{_choices(model)}")
     aligned: dict[str, Any] = {}
     if align and batches is not None:
         train = "all" if align_all else "upsampler"
         below = shared.floor_of(extra) if floor is None else floor
-        told = lkops.distill_upsampler(
-            model, result, batches, steps=align, learning_rate=learning_rate, train=train, floor=below
-        )
+        with bar("aligning") as draw:
+            told = lkops.distill_upsampler(
+                model,
+                result,
+                batches,
+                steps=align,
+                learning_rate=learning_rate,
+                train=train,
+                floor=below,
+                progress=None if draw is None else lambda step, terms: draw(step / align, _course(step, align, terms)),
+            )
         aligned = {"steps": told.steps, "trained": train, "first": told.history[0], "last": told.history[-1]}
     (part,) = report.compressed
     facts = {"from": str(checkpoint), **asdict(part), "calibrated": calibration is not None, "alignment": aligned}
@@ -120,23 +133,48 @@ def compress(
     print(out)
 
 
+def _choices(model: "LKCANet") -> str:
+    """Which options would make the upsampler cheaper, and the parameters that the network would have."""
+    from lkops.lowrank.compression import possible_groups
+
+    conv = model.upsample.conv
+    if model.upsample.first is not None or not conv.weight.any():
+        return ""
+    count, weights = model.parameter_count(), conv.weight.numel()
+    many = [(groups, count - weights + weights * conv.groups // groups) for groups in possible_groups(conv)]
+    options = [f"--groups {groups} makes it {total / 1e6:.3f} M" for groups, total in many[:4]]
+    length = conv.weight[0].numel()
+    if conv.groups == 1 and (most := (weights - 1) // (length + conv.out_channels)):
+        options.append(f"--rank 1 to {most}, less than that")
+    now = f"the network has {count / 1e6:.3f} M parameters"
+    return f": {now}; {', '.join(options)}" if options else f": {now}, and no option makes it smaller"
+
+
+def _course(step: int, steps: int, terms: dict[str, float]) -> str:
+    return f"step {step}/{steps}, loss {terms['loss']:.5f}"
+
+
 def _batches(
-    model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int, batch_size: int, seed: int
+    model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int | None, batch_size: int, seed: int
 ) -> "PatchBatches":
     """Training patches of a scene, where the checkpoint's training had them."""
     from lkcanet.compression import PatchBatches
     from lkcanet.data import SuperResolutionPatches, region_split
     from lkcanet.data.splits import overlap, parse_rect
 
+    split, known = extra.get("split", {}), extra.get("scene", {})
+    if patch is None:
+        side = split.get("patch")
+        patch = side // model.scale if isinstance(side, int) and side >= model.scale else 16
     for option, value in (("--patch", patch), ("--batch-size", batch_size)):
         if value < 1:
             raise ValueError(f"{option} must be 1 or more, got {value}")
-    split, known = extra.get("split", {}), extra.get("scene", {})
     same = known.get("shape") == list(scene.pixels.shape) and known.get("name") == scene.name
     own = same and test is None
     test = split.get("test") if own else test
     if test is None:
         raise ValueError(f"give --test: {scene.name!r} is not a scene that the checkpoint names a test region of")
+    shared.scored_part(test, scene.pixels.shape, model.scale, "the test region", tell=False)
     side = patch * model.scale
     regions: dict[str, Any] = {"validation": 0.0}
     if own:
@@ -145,7 +183,10 @@ def _batches(
         if not overlap(around, held_out):  # else it encloses patches on several sides of the test region
             regions["train"] = around
     stride = default_stride(side, model.scale)
-    found = region_split(scene.pixels.shape, test, patch=side, stride=stride, valid=scene.valid, **regions)
-    origins = found.train_origins
-    patches = SuperResolutionPatches(scene, scale=model.scale, lr_size=patch, origins=origins)
+    found = region_split(
+        scene.pixels.shape, test, patch=side, stride=stride, valid=scene.valid, scale=model.scale, **regions
+    )
+    patches = SuperResolutionPatches(
+        scene, scale=model.scale, lr_size=patch, origins=found.train_origins, psf_sigma=psf_of(extra)
+    )
     return PatchBatches(patches, batch_size, seed)

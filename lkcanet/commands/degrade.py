@@ -12,7 +12,9 @@ from . import _shared as shared
 def degrade(
     scene: shared.ScenePath,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The LR scene: .npy, .npz, .mat, .hdr (ENVI) or .tif.")],
-    scale: Annotated[int, typer.Option(help="How many times smaller; must divide rows and columns.")] = 4,
+    scale: Annotated[
+        int, typer.Option(help="How many times smaller; rows and columns that make no whole pixel are left out.")
+    ] = 4,
     psf_sigma: fusion.PsfSigma = None,
     snr: Annotated[float | None, typer.Option(help="Add white noise to OUT, of so many dB.")] = None,
     msi_out: Annotated[
@@ -52,12 +54,11 @@ def degrade(
         shared.check_spared([out], msi_out)  # the same words: both are scenes
     seen_by = None if response is None else named_response(response)
     loaded = shared.load_scene(scene, key, axes, size, peak, region, nodata=nodata, drop_bad_bands=drop_bad_bands)
-    rows, columns = loaded.size
-    if scale >= 1 and (rows % scale or columns % scale):
-        raise ValueError(
-            f"--scale {scale} does not divide {rows} x {columns} pixels: crop with --region "
-            f"0:{rows - rows % scale},0:{columns - columns % scale}"
-        )
+    if scale < 1:
+        raise ValueError(f"--scale must be 1 or more, got {scale}")
+    what = "the scene" if region is None else "the cropped scene"
+    part = shared.scored_part(None, loaded.pixels.shape, scale, what, least=1)
+    loaded = loaded if part is None else shared.crop(loaded, part)
     small = loaded.shrunk(degraded(loaded.tensor(), scale, psf_sigma)[0].numpy(), scale)
     made = [noisy_scene(small, snr, 2 * seed)]
     if seen_by is not None:

@@ -9,11 +9,11 @@ import typer
 from . import _prepared as prepared
 from . import _shared as shared
 from ._fusion import refuse_fusion
+from ._report import report
 from ._training import (
     Given,
     check_network,
     network_for,
-    report,
     split_for,
     takes_training_options,
     tell_what_trains,

@@ -80,7 +80,7 @@ def evaluate(
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
-    from lkcanet.data import bicubic_upsample, is_prepared
+    from lkcanet.data import bicubic_upsample, is_prepared, load_prepared
     from lkcanet.data.multispectral import noisy_scene
     from lkcanet.inference import super_resolve
     from lkcanet.scoring import score_scene as score
@@ -104,11 +104,11 @@ def evaluate(
             "--key": key,
             "--axes": axes,
             "--size": size,
-            "--peak": peak,
         }
         other_options |= {"--nodata": nodata, "--drop-bad-bands": drop_bad_bands or None}
         other_options["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in other_options.items()})
+        prepared.refuse(scene, {"--peak": (peak, load_prepared(scene).scene.peak)})
         prepared.score(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
@@ -132,7 +132,10 @@ def evaluate(
         region = choose_region(region, name, extra, whole)
     else:
         scale = 4 if scale is None else scale
+        if scale < 1:
+            raise ValueError(f"--scale must be 1 or more, got {scale}")
         whole = shared.load_scene(scene, key, axes, size, peak, **reading)
+    region = shared.scored_part(region, whole.pixels.shape, scale, part_name(region))
     target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale, psf_sigma)
     msis = [fusion.msi_of_part(options, *network, whole, target, region, nodata) for network in networks]
     for sharp in msis:
@@ -205,15 +208,13 @@ def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], s
     return region
 
 
+def part_name(region: str | None) -> str:
+    """How notes and errors call it."""
+    return "the scene" if region is None else "the region"
+
+
 def degraded(scene: Any, scale: int, psf_sigma: float | None = None) -> tuple[Any, Any]:
-    """The scene and its LR image."""
+    """The scene, of whole LR pixels, and its LR image."""
     from lkcanet.data.multispectral import degraded as shrink
 
-    if scale < 1:
-        raise ValueError(f"--scale must be 1 or more, got {scale}")
-    rows, columns = scene.size
-    if rows % scale or columns % scale:
-        raise ValueError(
-            f"the scale, {scale}, does not divide {rows} x {columns} pixels: give a --region that it divides"
-        )
     return scene, scene.shrunk(shrink(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)

@@ -26,9 +26,11 @@ def info(
 
     Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
     """
+    from lkcanet.models._foreign import SAVED
+
     if path is None:
         facts = _installation()
-    elif path.suffix == ".safetensors":
+    elif path.suffix.lower() in (".safetensors", *SAVED):
         facts = _checkpoint(path)
     else:
         facts = _scene(

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from . import _shared as shared
+from ._lines import command_line
 
 
 def prepare(
@@ -75,7 +76,7 @@ def prepare(
         f"{done.split.test}\n"
         f"  patches of {done.split.patch} x {done.split.patch}: {counts['train']} to train, {counts['validation']} "
         f"to validate ({held})\n"
-        f"next: lkca train {out} --out run"
+        f"next: {command_line('train', {'scene': out, 'out': Path('run')})}"
     )
 
 

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from . import _shared as shared
-from ._fusion import refuse_fusion
-from .evaluate import choose_region, degraded
+from ._fusion import psf_of, refuse_fusion
+from .evaluate import choose_region, degraded, part_name
 
 
 def show(
@@ -54,8 +54,9 @@ def show(
     )
     if not lowres:  # a region of the training is in HR pixels
         region = choose_region(region, checkpoint, extra, loaded)
+        region = shared.scored_part(region, loaded.pixels.shape, model.scale, part_name(region))
     part = loaded if region is None else shared.crop(loaded, region)
-    target, small = (None, part) if lowres else degraded(part, model.scale)
+    target, small = (None, part) if lowres else degraded(part, model.scale, psf_of(extra))
     result = super_resolve(model, small)
     valid = result.valid if target is None else target.valid
     figure = comparison(

@@ -2,13 +2,13 @@
 
 from . import _prepared as prepared
 from . import _shared as shared
+from ._report import report
 from ._training import (
     Given,
     Test,
     check_network,
     network_for,
     objective_for,
-    report,
     split_for,
     takes_training_options,
     tell_what_trains,

@@ -15,7 +15,7 @@ from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.readers import read_scene
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scenes import Scene
-from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split
+from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split, whole_pixels
 from lkcanet.data.synthetic import demo_scene
 from lkcanet.data.writers import write_scene
 
@@ -49,6 +49,7 @@ __all__ = [
     "scene_from_array",
     "simulate_msi",
     "simulate_pair",
+    "whole_pixels",
     "with_noise",
     "write_scene",
 ]

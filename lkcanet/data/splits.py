@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+LEAST = 7  # pixels, of the sides of what is scored: MSSIM's window
+
 
 class Rect(NamedTuple):
     """Rows top to bottom and columns left to right, half-open, as Python slices."""
@@ -95,6 +97,33 @@ def parse_rect(text: str, shape: Sequence[int]) -> Rect:
     return Rect(*bounds)
 
 
+def whole_pixels(rect: Rect, scale: int, what: str = "the region", *, least: int = LEAST) -> Rect:
+    """The part of a rectangle that is degraded and scored: its first rows and columns that make whole low-resolution
+    pixels.
+
+    The one rule for regions: what training holds out by it can be scored and shown, and nothing else can.
+
+    Args:
+        rect: in pixels of the scene.
+        scale: r, 1 or more.
+        what: how errors call it.
+        least: rows and columns that it must have; by default what scores take.
+
+    Raises:
+        ValueError: scale below 1, or fewer rows or columns are left.
+    """
+    if scale < 1:
+        raise ValueError(f"scale must be 1 or more, got {scale}")
+    height, width = rect.height // scale * scale, rect.width // scale * scale
+    needed = least + -least % scale
+    if min(height, width) < needed:
+        raise ValueError(
+            f"{what} {rect} of {rect.height} x {rect.width} pixels is too small: at scale {scale} at least "
+            f"{needed} x {needed} are needed"
+        )
+    return Rect(rect.top, rect.top + height, rect.left, rect.left + width)
+
+
 def patch_grid(shape: Sequence[int], patch: int, stride: int) -> np.ndarray:
     """Origins of all patches on the grid 0, stride, 2 stride, ... that fit: (n, 2) int64, row by row.
 
@@ -134,6 +163,7 @@ def region_split(
     validation: float | Rect | str = 0.1,
     train: Rect | str | None = None,
     valid: np.ndarray | None = None,
+    scale: int = 1,
 ) -> Split:
     """Split one scene into a test rectangle, a validation block and the rest, which trains.
 
@@ -156,6 +186,7 @@ def region_split(
         train: the training rectangle; the whole scene by default.
         valid: (H, W) bool, such as `Scene.valid`: patches with an invalid pixel are left out of all three parts. The
             rectangles stay where they are.
+        scale: errors give sizes of patches in low-resolution pixels of this scale.
 
     Raises:
         ValueError: patch, stride or fraction out of range, rectangles outside the scene or overlapping, no patch fits
@@ -172,28 +203,36 @@ def region_split(
     free = np.zeros((height, width), bool)
     free[outer.slices] = True
     free[test.slices] = False
-    block = _validation_block(validation, outer, test, int(free.sum()), patch, (height, width))
+    block = _validation_block(validation, outer, test, int(free.sum()), patch, (height, width), scale)
     held: np.ndarray = np.zeros((0, 2), np.int64)
     what = "fits" if valid is None else "of valid pixels fits"
     if block is not None:
         free[block.slices] = False
         held = valid_patches(in_rect(block, patch, stride), patch, valid)
         if not len(held):
-            raise ValueError(f"no {patch} x {patch} patch {what} the validation block {block}: take a smaller patch")
+            raise ValueError(f"no {_patch_of(patch, scale)} {what} the validation block {block}: take a smaller patch")
     free = free if valid is None else free & valid
     origins = _in_region(free, patch, stride)
     if not len(origins):
         # what fits also fits when made smaller, as the origins stay: the sizes that fit come first
-        fits = bisect_left(range(1, patch), True, key=lambda p: not len(_in_region(free, p, stride)))
+        sides = range(scale, patch, scale)
+        fits = bisect_left(sides, True, key=lambda p: not len(_in_region(free, p, stride)))
         left = f"no patch fits on a grid of stride {stride}" if free.any() else "nothing is left for training"
         advice = f"a patch of {fits} or less fits" if fits else left
         blocks = f"test {test}" + (f" and validation {block}" if block else "")
         raise ValueError(
-            f"no {patch} x {patch} training patch {what} {outer} of the {height} x {width} scene "
+            f"no {_patch_of(patch, scale, 'training ')} {what} {outer} of the {height} x {width} scene "
             f"beside {blocks}: {advice}"
         )
     tested = valid_patches(in_rect(test, patch, patch), patch, valid)
     return Split((height, width), patch, stride, test, block, origins, held, tested)
+
+
+def _patch_of(patch: int, scale: int, kind: str = "") -> str:
+    """A patch in the words of errors."""
+    if scale == 1:
+        return f"{patch} x {patch} {kind}patch"
+    return f"{kind}patch of {patch // scale} x {patch // scale} low-resolution pixels ({patch} x {patch} of the scene)"
 
 
 def _inside(rect: Rect | str, shape: tuple[int, int], argument: str) -> Rect:
@@ -214,7 +253,13 @@ def overlap(a: Rect, b: Rect) -> bool:
 
 
 def _validation_block(
-    validation: float | Rect | str, outer: Rect, test: Rect, pixels: int, patch: int, shape: tuple[int, int]
+    validation: float | Rect | str,
+    outer: Rect,
+    test: Rect,
+    pixels: int,
+    patch: int,
+    shape: tuple[int, int],
+    scale: int,
 ) -> Rect | None:
     if isinstance(validation, (str, tuple)):
         block = _inside(validation, shape, "validation")
@@ -235,7 +280,8 @@ def _validation_block(
         ]
     around = [rect for rect in around if min(rect.height, rect.width) >= patch]
     if not around:
-        raise ValueError(f"no {patch} x {patch} validation patch fits beside test {test}: take a smaller patch")
+        named = _patch_of(patch, scale, "validation ")
+        raise ValueError(f"no {named} fits beside test {test}: take a smaller patch")
     largest = max(around, key=lambda rect: rect.height * rect.width)
     if largest.width > largest.height:
         columns = max(patch, round(validation * pixels / largest.height))

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._files import atomic_path
 from .._optional import require
+from ._foreign import ADVICE, WRAPPERS, bare_keys, is_saved_by_torch, read_saved, unwrapped, unwrapped_keys
 from .registry import KINDS, Network
 
 _FORMAT = "lkcanet-1"
@@ -28,7 +30,7 @@ def save_model(model: Network, path: str | Path, *, extra: Mapping[str, Any] | N
     safetensors itself has none.
 
     Args:
-        model: of a registered kind; folded or not.
+        model: of a registered kind; folded or not; also in DataParallel or compiled, or with compiled parts.
         path: ends in .safetensors.
         extra: more to keep in the metadata, JSON-serialisable, such as the scene's peak.
 
@@ -39,12 +41,14 @@ def save_model(model: Network, path: str | Path, *, extra: Mapping[str, Any] | N
     path = Path(path)
     if path.suffix != ".safetensors":
         raise ValueError(f"path must end in .safetensors, got {str(path)!r}")
-    kind = getattr(model, "kind", "")
-    if kind not in KINDS or not isinstance(model, KINDS[kind]):
+    inner: Any = unwrapped(model, _is_known)  # of a compiled network, or one that trained on several devices
+    kind = getattr(inner, "kind", "")
+    if not _is_known(inner):
         raise ValueError(f"model must be of a registered kind ({', '.join(KINDS)}), got {type(model).__name__}")
-    metadata = {"format": _FORMAT, "kind": kind, "config": json.dumps(model.config)}
+    metadata = {"format": _FORMAT, "kind": kind, "config": json.dumps(inner.config)}
     metadata["extra"] = json.dumps(dict(extra or {}))
-    state = {key: tensor.detach().contiguous() for key, tensor in model.state_dict().items()}
+    state = {key: tensor.detach().contiguous() for key, tensor in inner.state_dict().items()}
+    state = bare_keys(state, ("_orig_mod",))  # where parts of it are compiled
     metadata["sha256"] = _digest(metadata, state)
     data = require("safetensors.torch", extra="io").save(state, metadata)
     with atomic_path(path) as temporary:
@@ -54,10 +58,14 @@ def save_model(model: Network, path: str | Path, *, extra: Mapping[str, Any] | N
 def load_model(path: str | Path) -> Network:
     """The network that `save_model` wrote, in eval mode on the CPU.
 
+    Keys of a network in a wrapper (module., _orig_mod.) are taken as the network's own, with a warning. Of a file that
+    torch.save wrote (.pth, .pt) tensors and numbers alone are read: a dict with the network's "config" and
+    "state_dict", and "kind" where that is not lkcanet.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a complete safetensors file, not one of `save_model`, corrupt, or its weights do not fit its
-            config or are NaN or infinite.
+            config or are NaN or infinite; a file of torch.save that does not name its network, or holds other objects.
     """
     return load_model_and_extra(path)[0]
 
@@ -67,6 +75,30 @@ def load_model_and_extra(path: str | Path) -> tuple[Network, dict[str, Any]]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint at {path}")
+    saved = is_saved_by_torch(path)
+    metadata, state = read_saved(path) if saved else _read(path)
+    try:
+        network = _class_of(metadata.get("kind", _FIRST))
+        model, wrappers = _built(network, json.loads(metadata["config"]), state)
+        extra = json.loads(metadata.get("extra", "{}"))
+        if not isinstance(extra, dict):
+            raise ValueError(f"the extra of its metadata must be an object, got {type(extra).__name__}")
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # RecursionError among them
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} does not hold a network of this version: {reason[:300]}") from error
+    if wrappers:
+        names = " and ".join(f"{name}. ({WRAPPERS[name]})" for name in wrappers)
+        warnings.warn(f"{path}: its keys name wrappers of the network, {names}: left out", stacklevel=3)
+    return model.eval(), extra
+
+
+def _is_known(model: nn.Module) -> bool:
+    kind = getattr(model, "kind", "")
+    return kind in KINDS and isinstance(model, KINDS[kind])
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of a file of `save_model`."""
     safetensors = require("safetensors", extra="io")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
@@ -75,18 +107,21 @@ def load_model_and_extra(path: str | Path) -> tuple[Network, dict[str, Any]]:
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path} is not a complete safetensors file: {error}") from error
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of lkcanet: its metadata has format {metadata.get('format')!r}")
-    if metadata.get("sha256", digest := _digest(metadata, state)) != digest:  # other tools may write files without one
+        raise ValueError(
+            f"{path} is not a checkpoint of lkcanet: its metadata has format {metadata.get('format')!r}; {ADVICE}"
+        )
+    told = metadata.get("sha256")  # other tools may write files without one
+    if told not in (None, _digest(metadata, state)) and told != _digest(metadata, _bare(state)):
         raise ValueError(f"{path} is corrupt: its content does not have the checksum that it was written with")
+    return metadata, state
+
+
+def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As they were before a wrapper renamed them; as they are where that is not to be told."""
     try:
-        model = _built(_class_of(metadata.get("kind", _FIRST)), json.loads(metadata["config"]), state)
-        extra = json.loads(metadata.get("extra", "{}"))
-        if not isinstance(extra, dict):
-            raise ValueError(f"the extra of its metadata must be an object, got {type(extra).__name__}")
-    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:  # RecursionError among them
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} does not hold a network of this version: {reason[:300]}") from error
-    return model.eval(), extra
+        return bare_keys(state)
+    except ValueError:
+        return state
 
 
 def _digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
@@ -108,9 +143,9 @@ def _class_of(kind: str) -> type[Network]:
     return KINDS[kind]
 
 
-def _built(network: type[Network], config: Any, state: dict[str, Tensor]) -> Network:
-    """The network, in float32. A damaged config costs neither memory nor time: what it describes is compared with what
-    the file holds before anything is allocated."""
+def _built(network: type[Network], config: Any, state: dict[str, Tensor]) -> tuple[Network, list[str]]:
+    """The network, in float32, and the wrappers that its keys named. A damaged config costs neither memory nor time:
+    what it describes is compared with what the file holds before anything is allocated."""
     if not isinstance(config, dict):
         raise ValueError(f"config must be an object, got {type(config).__name__}")
     for key, tensor in state.items():
@@ -125,6 +160,7 @@ def _built(network: type[Network], config: Any, state: dict[str, Tensor]) -> Net
                 raise ValueError(f"config names {number} {name}, and the file holds {len(state)} tensors")
     with torch.device("meta"):
         model = network(**config)
+    state, wrappers = unwrapped_keys(state, model.state_dict())
     # aligned and owned: safetensors' may lie anywhere in its buffer
     model.load_state_dict({key: tensor.to(torch.float32, copy=True) for key, tensor in state.items()}, assign=True)
     if any(buffer.is_meta for buffer in model.buffers()):  # constants that are not saved; now the sizes are known
@@ -135,4 +171,4 @@ def _built(network: type[Network], config: Any, state: dict[str, Tensor]) -> Net
     for name, module in model.named_modules():
         if parametrize.is_parametrized(module, "weight") and not module.weight.isfinite().all():
             raise ValueError(f"{name} has a direction of zeros, which weight normalisation divides by")
-    return model
+    return model, wrappers

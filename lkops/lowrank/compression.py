@@ -1,6 +1,7 @@
 """`compress`: a model with approximations of low rank in place of its upsamplers."""
 
 import copy
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -178,12 +179,18 @@ def _why_not(conv: nn.Conv2d, groups: int | None, rank: int | None) -> str:
         return "its groups would be cut across" if groups % conv.groups else ""
     assert rank is not None
     if conv.groups > 1:
-        return f"it has {conv.groups} groups already"
+        return f"it has {conv.groups} groups already, and only a conv of one group is factored"
     length = conv.weight[0].numel()
     if rank * (length + conv.out_channels) >= conv.weight.numel():
         most = (conv.weight.numel() - 1) // (length + conv.out_channels)
         return f"factored into rank {rank} it would have more parameters: up to rank {most} saves some"
     return ""
+
+
+def possible_groups(conv: nn.Conv2d) -> list[int]:
+    """How many groups it could be given in place of its own."""
+    most = math.gcd(conv.in_channels, conv.out_channels)
+    return [groups for groups in range(2 * conv.groups, most + 1, conv.groups) if most % groups == 0]
 
 
 def _described(upsampler: Upsampler, new: nn.Module, seen: InputStatistics | None) -> CompressedUpsampler:

@@ -225,9 +225,6 @@ def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     assert "axes 'hw' do not fit shape (5, 10, 9)" in fails("info", raw, "--key", "cube", "--axes", "hw")
     assert "the network takes 8" in fails("evaluate", raw, "--key", "cube", "-c", net)
     assert "has 5 bands" in fails("super-resolve", raw, out, "--key", "cube", "-c", net)
-    message = fails("degrade", raw, out, "--key", "cube", "--scale", 4)
-    assert "--scale 4 does not divide 10 x 9 pixels: crop with --region 0:8,0:8" in message
-    assert "does not divide 47 x 64" in fails("evaluate", scene, "-c", net, "--region", "1:48,:")
     assert "columns 40:80" in fails("degrade", scene, out, "--region", "0:10,40:80")
     assert "no such file" in fails("degrade", tmp_path / "none.mat", out)
     assert "does not exist" in fails("degrade", scene, tmp_path / "none" / "lr.npy")

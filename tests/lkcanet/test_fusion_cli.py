@@ -211,8 +211,8 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         (["degrade", scene, tmp_path / "x.npz", *WALD, "--msi-out", tmp_path / "x.npz"], "would replace the scene"),
         (["degrade", scene, tmp_path / "x.npz", "--psf-sigma", -1], "sigma must be a positive finite number"),
         (
-            ["degrade", scene, tmp_path / "x.npz", "--scale", 5, *WALD, "--msi-out", tmp_path / "y.npz"],
-            "--scale 5 does",
+            ["degrade", scene, tmp_path / "x.npz", "--scale", 99, *WALD, "--msi-out", tmp_path / "y.npz"],
+            "the scene 0:48,0:64 of 48 x 64 pixels is too small: at scale 99 at least 99 x 99 are needed",
         ),
     ]
     for arguments, message in cases:
