@@ -245,7 +245,7 @@ def _score_image(
         scores["mssim"] = values["ssim"].mean().item()
         omitted.update({"mssim": 1} if math.isnan(scores["mssim"]) else {})
     for name in angles:
-        scores[name] = _mean_angle(*products, least=bands * floor**2 if name == "sam_above" else 0.0)
+        scores[name] = _mean_angle(bands * floor**2 if name == "sam_above" else 0.0, *products)
         omitted.update({name: 1} if math.isnan(scores[name]) else {})
     if "cc" in names:
         scores["cc"] = _mean_of_kept(values["cc"], ~values["cc"].isnan(), "cc", omitted)
@@ -265,7 +265,7 @@ def _correlation(y: Tensor, x: Tensor) -> Tensor:
     return ((xy / xx) * (xx / yy).sqrt()).clamp(-1, 1)  # exactly 1 for y = x, unlike xy / (sqrt(xx) sqrt(yy))
 
 
-def _mean_angle(xy: Tensor, xx: Tensor, yy: Tensor, least: float) -> float:
+def _mean_angle(least: float, xy: Tensor, xx: Tensor, yy: Tensor) -> float:
     """Mean angle in degrees from the maps of <x, y>, |x|^2, which must be above `least`, and |y|^2 (H, W); nan if no
     pixel counts."""
     counted = (xx > least) & (yy > 0)
