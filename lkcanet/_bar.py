@@ -25,7 +25,7 @@ class Bar(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
-        columns = (TextColumn("training"), BarColumn(), TextColumn("{task.description}"))
+        columns = (BarColumn(bar_width=12), TextColumn("{task.description}"))
         self.progress = Progress(*columns, console=Console(file=sys.stderr))
         self.task = self.progress.add_task("", total=1.0)
         self.draw(None)
@@ -55,16 +55,16 @@ class Bar(pl.Callback):
         epochs = keeper.options.epochs
         if epochs is None and keeper.options.steps is None and keeper.total is not None:
             epochs = 100
-        parts = [course(step, keeper.total, clock.seconds, clock.limit, fraction)]
-        if epochs is not None:
-            parts.append(f"epoch {min(batches.epoch(step) + 1, epochs)}/{epochs}")
+        first_line = [course(step, keeper.total, clock.seconds, clock.limit, fraction)]
         if loss is not None:
-            parts.append(f"loss {loss:.5f}")
+            first_line.append(f"loss {loss:.5f}")
+        parts = [] if epochs is None else [f"epoch {min(batches.epoch(step) + 1, epochs)}/{epochs}"]
         if keeper.history:
             latest, first = keeper.history[-1], keeper.bicubic
             parts.append(f"MPSNR {latest['mpsnr']:.3f} ({latest['mpsnr'] - first['mpsnr']:+.3f})")
-            parts.append(f"SAM {latest['sam']:.3f} ({latest['sam'] - first['sam']:+.3f})")
-        self.progress.update(self.task, completed=fraction, description="  ".join(parts))
+            parts.append(f"SAM {latest['sam']:.3f} ({latest['sam'] - first['sam']:+.3f} to bicubic)")
+        lines = ("  ".join(first_line), "  ".join(parts))
+        self.progress.update(self.task, completed=fraction, description="\n".join(filter(None, lines)))
 
 
 def course(step: int, total: int | None, seconds: float, limit: float | None, fraction: float) -> str:

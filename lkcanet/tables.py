@@ -11,7 +11,7 @@ from lkcanet.metrics import Metrics
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["metrics_markdown", "metrics_table"]
+__all__ = ["above_table", "metrics_markdown", "metrics_table"]
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -22,7 +22,6 @@ COLUMNS = {
     "rmse": ("RMSE ↓", 4, False),
     "ergas": ("ERGAS ↓", 3, False),
 }
-ABOVE = {"sam_above": ("SAM above (°) ↓", 3, False)}  # the floor; where some method has it
 
 
 Sizes = Mapping[str, tuple[float | None, float | None]]
@@ -43,8 +42,7 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
 
     Args:
         rows: name of the method to its scores, from `lkcanet.metrics.evaluate`. Scores that print alike are equally
-            good; nan is shown as a dash and never the best. With a single row nothing is bold. `sam_above` is a column
-            where some row has it.
+            good; nan is shown as a dash and never the best. With a single row nothing is bold.
         title: line above the table.
         sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
             methods that are left out show a dash.
@@ -53,6 +51,17 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
         ValueError: `rows` is empty or a row lacks a score.
     """
     return _rich(_metrics_grid(rows, sizes), title)
+
+
+def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
+    """SAM of the pixels above a floor: `sam_above` of those rows that have it, the best bold."""
+    values = {name: scores["sam_above"] for name, scores in rows.items() if "sam_above" in scores}
+    texts = {name: _number(value, 3) for name, value in values.items()}
+    known = [value for value in values.values() if not math.isnan(value)]
+    best = _number(min(known), 3) if len(values) > 1 and known else None
+    grid = [(name, [(text, text == best)]) for name, text in texts.items()]
+    title = f"the same, of pixels whose root mean square over the bands is above {floor:g}"
+    return _rich(_Grid(["Method", COLUMNS["sam"][0]], grid), title)
 
 
 def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
@@ -73,15 +82,14 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _G
             headings.append(heading)
             counts = [sizes.get(name, (None, None))[position] for name in rows]
             columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
-    columns_of = COLUMNS | (ABOVE if any("sam_above" in scores for scores in rows.values()) else {})
-    for key, (_, decimals, higher) in columns_of.items():
-        values: list[float] = [dict(scores).get(key, math.nan) for scores in rows.values()]  # type: ignore[misc]
+    for key, (_, decimals, higher) in COLUMNS.items():
+        values: list[float] = [dict(scores)[key] for scores in rows.values()]  # type: ignore[misc]
         texts = [_number(value, decimals) for value in values]
         known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
         columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
-    headings += [heading for heading, _, _ in columns_of.values()]
+    headings += [heading for heading, _, _ in COLUMNS.values()]
     return _Grid(headings, list(zip(rows, cells, strict=True)))
 
 

@@ -60,7 +60,7 @@ def score(
     from lkcanet.data import load_prepared
     from lkcanet.data.reported import reported as paper_rows
     from lkcanet.scoring import mean_scores, score_tests
-    from lkcanet.tables import metrics_table
+    from lkcanet.tables import above_table, metrics_table
 
     prepared = load_prepared(folder)
     refuse(folder, {"--scale": (scale, prepared.scale)})
@@ -105,13 +105,14 @@ def score(
             + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
         )
     title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
-    title += f"; {shared.above(floor)}"
     rows = dict(means)
     for row in paper:
         name = f"{row.method} (paper)"
         rows[name] = row.scores
         sizes[name] = (row.parameters and row.parameters * 1e6, row.macs and row.macs * 1e9)
     shared.print_table(metrics_table(rows, title=title, sizes=sizes))
+    if floor:
+        shared.print_table(above_table(means, floor))
     for number, rect in enumerate(prepared.tests if per_image else ()):
         image = {name: images[number] for name, images in scores.items()}
         shared.print_table(metrics_table(image, title=f"test image {number + 1}, {rect}"))

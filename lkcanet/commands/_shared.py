@@ -139,11 +139,6 @@ def floor_of(extra: dict[str, Any]) -> float:
     return float(extra.get("options", {}).get("floor", TrainOptions.floor))
 
 
-def above(floor: float) -> str:
-    """What a table's "SAM above" means, for its title."""
-    return f"SAM above: of pixels of a root mean square above {floor:g}"
-
-
 def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", dict[str, Any]]:
     """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
     from lkcanet.models import LKCANet

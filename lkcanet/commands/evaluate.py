@@ -84,7 +84,7 @@ def evaluate(
     from lkcanet.data.multispectral import noisy_scene
     from lkcanet.inference import super_resolve
     from lkcanet.scoring import score_scene as score
-    from lkcanet.tables import metrics_table
+    from lkcanet.tables import above_table, metrics_table
 
     shared.set_threads(threads)
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
@@ -152,7 +152,7 @@ def evaluate(
     for path in prediction or ():
         rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale, floor)
     part = "whole scene" if region is None else f"region {region}"
-    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels; {shared.above(floor)}"
+    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"
     if json:
         facts: dict[str, Any] = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
         facts["floor"] = floor
@@ -172,6 +172,8 @@ def evaluate(
         return
     shown = {f"bicubic x{scale}" if name == "bicubic" else name: row for name, row in scores[None].items()}
     shared.print_table(metrics_table(shown, title=title))
+    if floor:
+        shared.print_table(above_table(shown, floor))
 
 
 def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:

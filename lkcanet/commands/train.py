@@ -20,8 +20,9 @@ def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
     """Train a network on one scene, on all but its test region; or on a folder of `lkca prepare`, which has its own
     test images, patches and scale.
 
-    Ctrl-C or SIGTERM ends it cleanly: last.safetensors holds the last step (exit code 130). The same command with
-    --resume goes on after that, or after a kill, as if there had been no interruption.
+    Ctrl-C or SIGTERM ends it cleanly: last.safetensors holds the last step, which is validated for best.safetensors
+    (exit code 130; a second Ctrl-C does not wait for that). The same command with --resume goes on after that, or after
+    a kill, as if there had been no interruption.
 
     A network that fuses takes a multispectral image too, from --msi or made of the scene by --response.
 

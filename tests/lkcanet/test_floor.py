@@ -295,8 +295,10 @@ class TestCommands:
             assert row["sam_above"] == pytest.approx(metrics.sam(image, x, floor=floor), rel=1e-6)
             assert row["sam"] == pytest.approx(metrics.sam(image, x), rel=1e-6)
         said = self.lkca("evaluate", tmp_path / "scene.npz", "--scale", 2, "--floor", 0.3).stdout
-        assert "root mean square above 0.3" in " ".join(said.split())
-        assert "SAM above" in said
+        assert "root mean square over the bands is above 0.3" in " ".join(said.split())
+        assert said.rstrip().endswith(f"{metrics.sam(image, x, floor=0.3):.3f}")
+        plain = self.lkca("evaluate", tmp_path / "scene.npz", "--scale", 2, "--floor", 0).stdout
+        assert "root mean square" not in plain  # it would be the same once more
         wrong = self.lkca("evaluate", tmp_path / "scene.npz", "--scale", 2, "--floor", -1)
         assert wrong.exit_code != 0
         assert "--floor must be a finite number, 0 or more, got -1" in wrong.stderr

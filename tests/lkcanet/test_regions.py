@@ -171,3 +171,38 @@ def test_whole_pixels(scale: int) -> None:
     with pytest.raises(ValueError, match=f"at least {needed} x {needed} are needed"):
         whole_pixels(Rect(0, needed - 1, 0, 40), scale)
     assert whole_pixels(Rect(0, 2 * scale - 1, 0, scale), scale, least=1) == Rect(0, scale, 0, scale)
+
+
+def test_images_are_degraded_as_in_the_training(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the point spread function that the checkpoint names."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    from lkcanet import inference
+    from lkcanet.data import SuperResolutionPatches
+    from lkcanet.data.multispectral import degraded
+    from lkcanet.models import load_model_and_extra
+
+    model, extra = load_model_and_extra(folder / "net.safetensors")
+    net, scene = tmp_path / "psf.safetensors", read_scene(folder / "scene.npz")
+    save_model(model, net, extra={**extra, "options": {"psf_sigma": 1.5}})
+    seen: list[Any] = []
+    enlarge, make = inference.super_resolve, SuperResolutionPatches.__init__
+
+    def enlarged(network: Any, small: Any, **options: Any) -> Any:
+        seen.append(small.tensor())
+        return enlarge(network, small, **options)
+
+    def made(self: Any, *args: Any, **options: Any) -> None:
+        seen.append(options.get("psf_sigma"))
+        make(self, *args, **options)
+
+    monkeypatch.setattr(inference, "super_resolve", enlarged)
+    monkeypatch.setattr(SuperResolutionPatches, "__init__", made)
+    names = ("show", "evaluate", "compress")
+    for name in names:
+        line = commands(folder, tmp_path, "0:95,32:63")[name]
+        line[line.index(folder / "net.safetensors")] = net
+        assert lkca(*line).exit_code == 0, name
+    expected = degraded(scene.tensor()[..., :92, 32:60].contiguous(), SCALE, 1.5)
+    assert torch.equal(seen[0], expected)
+    assert torch.equal(seen[1], expected)
+    assert seen[2] == 1.5
