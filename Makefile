@@ -34,6 +34,7 @@ test: $(READY) lint
 
 # what CI runs: also random sweeps, other compilers, every instruction set
 test-all: $(READY) lint
+	$(PY) -m tests.oldest_torch
 	$(PYTEST)
 
 check: $(READY)
@@ -75,7 +76,7 @@ $(PY):
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.dependencies: pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel ninja numpy
+	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel numpy
 	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
 	@touch $@
 

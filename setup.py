@@ -6,11 +6,14 @@ Environment:
                  this torch is, since the extension needs only torch's stable ABI; raises where nvcc is missing.
     TORCH_CUDA_ARCH_LIST  GPUs that CUDA kernels are compiled for, such as "8.9;9.0+PTX"; default CUDA_ARCHS below.
     CUDA_HOME    the CUDA toolkit, else nvcc on the path.
-    CXX          the C++ compiler; MAX_JOBS: how many run at once.
+    CXX          the C++ compiler, a command of one or more words; MAX_JOBS: how many run at once.
+
+Objects stay in build/objects between builds of every kind; what is current is not compiled again.
 """
 
 import concurrent.futures
 import functools
+import hashlib
 import json
 import os
 import platform
@@ -19,10 +22,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+from setuptools import Extension, setup
 from setuptools import __version__ as setuptools_version
-from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CompileError
@@ -37,6 +41,10 @@ if platform.machine() in ("x86_64", "AMD64"):
     ISA_FLAGS["Avx2"] = ["-mavx2", "-mfma", "-mf16c"]
     ISA_FLAGS["Avx512"] = [*ISA_FLAGS["Avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
     ISA_FLAGS["Avx512Bf16"] = [*ISA_FLAGS["Avx512"], "-mavx512bf16"]
+
+# C++20 is what newer torch asks for; no -g, which Python's own flags have: it would be half of the extension
+BINDING_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-DNDEBUG"]
+BINDING_MACROS = {"Py_LIMITED_API": "0x030a0000", "TORCH_TARGET_VERSION": TORCH_TARGET_VERSION}
 
 # for device code nvcc optimises (-O3) and contracts a * b + c by itself, which is what kernels want; no --use_fast_math
 CUDA_FLAGS = ["-std=c++17", "-Xcompiler=-fPIC,-fvisibility=hidden"]
@@ -126,7 +134,7 @@ def cuda_archs():
 
 @functools.cache
 def compiler():
-    """The C++ compiler, as torch's own build helper chooses it, and its version: a command of one or more words."""
+    """The C++ compiler, as torch's own build helper chooses it, and its version."""
     name = os.environ.get("CXX", "c++")
     words = shlex.split(name) or [name]  # "ccache g++" has two
     if shutil.which(words[0]) is None:
@@ -177,97 +185,109 @@ def is_current(target, command):
 def compile_object(command, target):
     if is_current(target, command):
         return
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".cmd").unlink(missing_ok=True)
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise CompileError(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stdout}{done.stderr}")
+    print(done.stdout, done.stderr, sep="", end="", file=sys.stderr)  # warnings
     target.with_suffix(".cmd").write_text(made_by(command))
 
 
 def compile_all(work):
-    """Runs these (command, object) pairs where an object is not current, several at once; returns the objects."""
+    """Runs these (command, object) pairs where an object is not current, several at once."""
     with concurrent.futures.ThreadPoolExecutor(jobs()) as pool:
         list(pool.map(compile_object, *zip(*work, strict=True)))  # list(): raises what a compiler raised
-    return [str(target) for _, target in work]
 
 
-def compile_cuda(folder):
-    """Every csrc/*/cuda.cu once, for all GPUs; returns the objects. Compiles only what changed."""
+def objects():
+    """The folder of this compiler's objects, the same for every way to build and every Python."""
+    key = hashlib.sha256(json.dumps(compiler()).encode()).hexdigest()[:8]
+    return Path("build", "objects", f"{platform.system()}-{platform.machine()}-{key}".lower())
+
+
+def compilation(command, source, folder, name):
+    """What compile_all takes: the command of an object, which also lists what the compiler read, and the object."""
+    target = objects() / folder / f"{name}.o"
+    files = ["-MMD", "-MF", str(target.with_suffix(".d")), "-c", str(source), "-o", str(target)]
+    return [*command, "-Icsrc", *files], target
+
+
+def cuda_kernels():
+    """Every csrc/*/cuda.cu once, for all GPUs."""
     codes = []
     for arch, ptx in cuda_archs():
         codes += [f"-gencode=arch=compute_{arch},code=sm_{arch}"]
         codes += [f"-gencode=arch=compute_{arch},code=compute_{arch}"] if ptx else []
-    work = []
+    command = [nvcc()[0], *CUDA_FLAGS, *codes]
     for source in sorted(Path("csrc").glob("*/cuda.cu")):
-        target = Path(folder) / "kernels" / f"{source.parent.name}_cuda.o"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        command = [nvcc()[0], *CUDA_FLAGS, *codes, "-Icsrc", "-MMD", "-MF", str(target.with_suffix(".d"))]
-        work.append(([*command, "-c", str(source), "-o", str(target)], target))
-    return compile_all(work)
+        yield compilation(command, source, "kernels", f"{source.parent.name}_cuda")
 
 
-def compile_kernels(folder):
-    """Every csrc/*/cpu.cpp once per instruction set; returns the objects. Compiles only what changed."""
-    work = []
+def isas_of(room):
+    """The instruction sets that a room is compiled for: its cpu.h declares a table for each, and says where the code of
+    two is the same."""
+    tables = re.search(r"^extern const .*;$", (room / "cpu.h").read_text(), re.MULTILINE)[0]
+    return [isa for isa in ISA_FLAGS if re.search(rf"[a-z]{isa}[,;]", tables)]
+
+
+def cpu_kernels():
+    """Every csrc/*/cpu.cpp once per instruction set."""
     for source in sorted(Path("csrc").glob("*/cpu.cpp")):
-        for isa, flags in ISA_FLAGS.items():
-            target = Path(folder) / "kernels" / f"{source.parent.name}_{isa.lower()}.o"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            command = [*compiler()[0], *KERNEL_FLAGS, *flags, f"-DLKOPS_ISA={isa}", "-Icsrc", "-MMD"]
-            work.append(([*command, "-c", str(source), "-o", str(target)], target))
-    return compile_all(work)
+        for isa in isas_of(source.parent):
+            command = [*compiler()[0], *KERNEL_FLAGS, *ISA_FLAGS[isa], f"-DLKOPS_ISA={isa}"]
+            yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
 
 
-def extension(name, sources, torch, **more):
-    from torch.utils.cpp_extension import CppExtension
+def bindings(torch, pattern):
+    """What knows torch and Python. .d files leave out headers of the system, so torch's version names the folder."""
+    from torch.utils.cpp_extension import include_paths
 
-    return CppExtension(
-        name,
-        sorted(map(str, sources)),
-        depends=[*sorted(map(str, Path("csrc").rglob("*.h"))), "setup.py", torch.version.__file__],
-        include_dirs=[str(ROOT / "csrc")],
-        extra_compile_args={
-            "cxx": ["-O2", "-fvisibility=hidden", "-Wall", f"-DTORCH_TARGET_VERSION={TORCH_TARGET_VERSION}"]
-        },
-        py_limited_api=True,
-        **more,
-    )
+    macros = BINDING_MACROS | {f"LKOPS_HAVE_{isa.upper()}": "1" for isa in ISA_FLAGS}
+    paths = [*include_paths(), *dict.fromkeys(sysconfig.get_path(name) for name in ("include", "platinclude"))]
+    command = [*compiler()[0], *BINDING_FLAGS, *(f"-D{name}={value}" for name, value in macros.items())]
+    command += [f"-isystem{path}" for path in paths]
+    for source in sorted(Path("csrc").glob(pattern)):
+        yield compilation(command, source, f"torch-{torch.__version__}", "_".join(source.with_suffix("").parts[1:]))
 
 
 def extensions(torch, cuda):
-    """_C_cpu and, where CUDA kernels are built, _C_cuda, whose bindings a C++ compiler compiles as well."""
-    csrc = Path("csrc")
-    sources = [*csrc.glob("bindings/*.cpp"), *csrc.glob("common/*.cpp")]
-    found = [
-        extension(
-            "lkops._C_cpu", sources, torch, define_macros=[(f"LKOPS_HAVE_{isa.upper()}", None) for isa in ISA_FLAGS]
+    """_C_cpu and, where CUDA kernels are built, _C_cuda: objects that compile_all makes are all that they link."""
+    from torch.utils.cpp_extension import library_paths
+
+    cudart = ["cudart_static", "dl", "rt", "pthread"]
+    wanted = {"lkops._C_cpu": ([], []), **({"lkops._C_cuda": (cuda_libraries(), cudart)} if cuda else {})}
+    return [
+        Extension(
+            name,
+            [],
+            language="c++",
+            libraries=["c10", "torch", "torch_cpu", *libraries],
+            library_dirs=[*library_paths(), *folders],
+            extra_link_args=["-Wl,-S"],  # no debug information, whatever it came from
+            py_limited_api=True,
         )
+        for name, (folders, libraries) in wanted.items()
     ]
-    if cuda:
-        runtime = {"library_dirs": cuda_libraries(), "libraries": ["cudart_static", "dl", "rt", "pthread"]}
-        found.append(extension("lkops._C_cuda", csrc.glob("bindings/cuda/*.cpp"), torch, **runtime))
-    return found
 
 
-def commands(facts, base):
+def commands(facts, torch=None):
     """The build commands. Facts go where the package goes: into the source tree in place, else into the build."""
 
-    class Build(base):
-        def finalize_options(self):
-            force = self.force
-            super().finalize_options()
-            self.force = force  # torch sets it with ninja, and would link and copy again at every call
-
+    class Build(build_ext):
         def build_extensions(self):
             facts["compiler"] = compiler()[1]
-            os.environ["MAX_JOBS"] = str(jobs())
-            for ext in self.extensions:
-                objects = (compile_cuda if ext.name == "lkops._C_cuda" else compile_kernels)(self.build_temp)
-                ext.extra_objects = objects
-                ext.depends = [*ext.depends, *objects]  # links again when a kernel changed
+            work = [[*cpu_kernels(), *bindings(torch, "bindings/*.cpp"), *bindings(torch, "common/*.cpp")]]
+            work += [[*cuda_kernels(), *bindings(torch, "bindings/cuda/*.cpp")]] if len(self.extensions) > 1 else []
+            compile_all([pair for pairs in work for pair in pairs])
+            for ext, pairs in zip(self.extensions, work, strict=True):
+                ext.extra_objects = [str(target) for _, target in pairs]
+                ext.depends = [*ext.extra_objects, "setup.py"]  # links again when one of them changed
             super().build_extensions()
 
         def run(self):
+            if self.extensions:  # links as well, in place of the compiler that this Python was built with
+                os.environ["CXX"] = shlex.join(compiler()[0])
             super().run()
             write_facts(facts, ROOT if self.inplace else self.build_lib)
 
@@ -282,11 +302,11 @@ def commands(facts, base):
 
 if int(setuptools_version.partition(".")[0]) < 77:  # without build isolation pip does not see to it
     raise SystemExit(
-        f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel ninja"
+        f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel"
     )
 cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
 if choice("LKOPS_BUILD", "1", "0", "1") == "0":
-    setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}, build_ext))
+    setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}))
 else:
     torch = import_torch()
     reason = why_no_cuda(cuda, torch)
@@ -306,10 +326,8 @@ else:
         facts["nvcc"] = nvcc()[1]
         facts["cuda_archs"] = [f"sm_{arch}{' and PTX' if ptx else ''}" for arch, ptx in cuda_archs()]
         facts["cuda_flags"] = CUDA_FLAGS
-    from torch.utils.cpp_extension import BuildExtension
-
     setup(
         ext_modules=extensions(torch, cuda=not reason),
-        cmdclass=commands(facts, BuildExtension),
+        cmdclass=commands(facts, torch),
         options={"bdist_wheel": {"py_limited_api": "cp310"}},
     )

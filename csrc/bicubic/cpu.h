@@ -40,6 +40,7 @@ struct BicubicKernels {
                         int64_t first_row, int64_t last_row, void* scratch);
 };
 
-extern const BicubicKernels kBicubicPortable, kBicubicAvx2, kBicubicAvx512, kBicubicAvx512Bf16;
+extern const BicubicKernels kBicubicPortable, kBicubicAvx2, kBicubicAvx512;
+#define kBicubicAvx512Bf16 kBicubicAvx512  // the same code, since it has no bfloat16 products: compiled once
 
 }  // namespace lkops

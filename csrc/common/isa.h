@@ -1,7 +1,7 @@
 // Which instruction set the kernels run with: chosen once, at load.
 //
-// Each kernel source is compiled once per instruction set with -DLKOPS_ISA=<name below>; setup.py says through
-// LKOPS_HAVE_AVX2, LKOPS_HAVE_AVX512 and LKOPS_HAVE_AVX512BF16 which of them this build holds.
+// Each kernel source is compiled with -DLKOPS_ISA=<name below>, once for each instruction set that its cpu.h declares a
+// table of; setup.py says through LKOPS_HAVE_AVX2, LKOPS_HAVE_AVX512 and LKOPS_HAVE_AVX512BF16 which this build holds.
 #pragma once
 
 #include <string>
@@ -32,14 +32,22 @@ std::string cpu_facts_json();
 
 }  // namespace lkops
 
-// The table of kernels that `chosen_isa()` picks: LKOPS_CHOOSE(kBicubic) is kBicubicPortable, kBicubicAvx2,
-// kBicubicAvx512 or kBicubicAvx512Bf16.
-#if defined(LKOPS_HAVE_AVX512BF16) && defined(LKOPS_HAVE_AVX512) && defined(LKOPS_HAVE_AVX2)
-#define LKOPS_CHOOSE(table)                                               \
-  (::lkops::chosen_isa() == ::lkops::Isa::kAvx512Bf16 ? table##Avx512Bf16 \
-   : ::lkops::chosen_isa() == ::lkops::Isa::kAvx512   ? table##Avx512     \
-   : ::lkops::chosen_isa() == ::lkops::Isa::kAvx2     ? table##Avx2       \
-                                                      : table##Portable)
+// The table of kernels that `chosen_isa()` picks among those of this build: LKOPS_CHOOSE(kBlock) is kBlockPortable,
+// kBlockAvx2, kBlockAvx512 or kBlockAvx512Bf16. No other stands in for one that is chosen.
+#define LKOPS_CHOOSE(table) \
+  (::lkops::chosen_isa(), LKOPS_IF_AVX512BF16(table) LKOPS_IF_AVX512(table) LKOPS_IF_AVX2(table) table##Portable)
+#if defined(LKOPS_HAVE_AVX512BF16)
+#define LKOPS_IF_AVX512BF16(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx512Bf16 ? table##Avx512Bf16 :
 #else
-#define LKOPS_CHOOSE(table) (::lkops::chosen_isa(), table##Portable)
+#define LKOPS_IF_AVX512BF16(table)
+#endif
+#if defined(LKOPS_HAVE_AVX512)
+#define LKOPS_IF_AVX512(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx512 ? table##Avx512 :
+#else
+#define LKOPS_IF_AVX512(table)
+#endif
+#if defined(LKOPS_HAVE_AVX2)
+#define LKOPS_IF_AVX2(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx2 ? table##Avx2 :
+#else
+#define LKOPS_IF_AVX2(table)
 #endif

@@ -32,6 +32,7 @@ struct DepthwiseKernels {
                         const Parallel& parallel, void* scratch);
 };
 
-extern const DepthwiseKernels kDepthwisePortable, kDepthwiseAvx2, kDepthwiseAvx512, kDepthwiseAvx512Bf16;
+extern const DepthwiseKernels kDepthwisePortable, kDepthwiseAvx2, kDepthwiseAvx512;
+#define kDepthwiseAvx512Bf16 kDepthwiseAvx512  // the same code, since it has no bfloat16 products: compiled once
 
 }  // namespace lkops

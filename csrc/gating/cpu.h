@@ -40,6 +40,7 @@ struct GatingKernels {
                         void* scratch);
 };
 
-extern const GatingKernels kGatingPortable, kGatingAvx2, kGatingAvx512, kGatingAvx512Bf16;
+extern const GatingKernels kGatingPortable, kGatingAvx2, kGatingAvx512;
+#define kGatingAvx512Bf16 kGatingAvx512  // the same code, since it has no bfloat16 products: compiled once
 
 }  // namespace lkops

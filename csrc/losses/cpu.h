@@ -44,6 +44,7 @@ struct LossesKernels {
   LossesPair<float, BFloat16> single_half;
 };
 
-extern const LossesKernels kLossesPortable, kLossesAvx2, kLossesAvx512, kLossesAvx512Bf16;
+extern const LossesKernels kLossesPortable, kLossesAvx2, kLossesAvx512;
+#define kLossesAvx512Bf16 kLossesAvx512  // the same code, since it has no bfloat16 products: compiled once
 
 }  // namespace lkops

@@ -201,11 +201,15 @@ struct Table {
 // Whether the CPU supports it and LKOPS_CPU_ISA, if set, names it.
 bool is_wanted(Isa isa);
 
-// call(name of the instruction set, kernels) for those that are wanted.
+// call(name of the instruction set, kernels) for those that are wanted; once where two have the same table.
 template <class Kernels, class Call>
 void for_tables(const std::vector<Table<Kernels>>& tables, const Call& call) {
+  const Kernels* called = nullptr;
   for (const Table<Kernels>& table : tables)
-    if (is_wanted(table.isa)) call(std::string(name_of(table.isa)), *table.kernels);
+    if (is_wanted(table.isa) && table.kernels != called) {
+      called = table.kernels;
+      call(std::string(name_of(table.isa)), *called);
+    }
 }
 
 // Each test_*.cpp has one of these at its end.

@@ -2,11 +2,8 @@
 
 import importlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -15,11 +12,7 @@ import pytest
 import torch
 
 from lkops import _extension, _library
-
-ROOT = Path(__file__).parents[2]
-SETTINGS = ("LKOPS_BUILD", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
-
-NVCC = shutil.which("nvcc", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/cuda/bin")))
+from tests.lkops.building import NVCC, ROOMS, ROOT, copy_sources, isas_of, python, run
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None or shutil.which("nm") is None, reason="no g++ or nm")
 needs_extension = pytest.mark.skipif(
@@ -28,29 +21,9 @@ needs_extension = pytest.mark.skipif(
 needs_sources = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="no csrc beside these tests")
 
 
-def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {name: value for name, value in os.environ.items() if name not in SETTINGS} | variables
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
-
-
-def python(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
-    return run(sys.executable, *arguments, cwd=cwd, **variables)
-
-
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of what a build reads, since building writes into it; it builds without optimising, which takes a tenth
-    of the time."""
-    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, tmp_path)
-    for name in ("csrc", "lkops", "lkcanet", "tests"):
-        leave = shutil.ignore_patterns("*.so", "__pycache__", "_build_facts.json")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=leave)
-    setup = tmp_path / "setup.py"
-    assert setup.read_text().count('"-O3"') == 1
-    setup.write_text(setup.read_text().replace('"-O3"', '"-O0"'))
-    return tmp_path
+    return copy_sources(tmp_path)
 
 
 # ---- what was compiled ----------------------------------------------------------------------------------------------
@@ -70,18 +43,17 @@ def check_symbols(path: Path, isa: str) -> None:
 def test_kernel_objects_hold_no_symbol_that_could_replace_another(tmp_path: Path) -> None:
     """Those of the build, where it left them, and unoptimised ones, which keep every function that a header defines."""
     facts = _extension.build_facts()
-    sources = sorted((ROOT / "csrc").glob("*/cpu.cpp"))
-    assert sources
+    assert ROOMS
     flags = [flag for flag in facts["kernel_flags"] if flag != "-O3"]
-    for source in sources:
-        for isa, isa_flags in facts["isa_flags"].items():
-            target = tmp_path / f"{source.parent.name}_{isa}.o"
-            command = ["g++", "-O0", "-fno-exceptions", *flags, *isa_flags, f"-DLKOPS_ISA={isa}", f"-I{ROOT / 'csrc'}"]
-            done = run(*command, "-c", str(source), "-o", str(target))
+    for room in ROOMS:
+        for isa in isas_of(room, list(facts["isa_flags"])):
+            target = tmp_path / f"{room}_{isa}.o"
+            command = ["g++", "-O0", "-fno-exceptions", *flags, *facts["isa_flags"][isa], f"-DLKOPS_ISA={isa}"]
+            done = run(*command, "-Icsrc", "-c", f"csrc/{room}/cpu.cpp", "-o", str(target))
             assert done.returncode == 0, done.stderr
             assert not done.stderr, f"warnings: {done.stderr}"
             check_symbols(target, isa)
-            for built in ROOT.glob(f"build/temp*/kernels/{source.parent.name}_{isa.lower()}.o"):
+            for built in ROOT.glob(f"build/objects/*/kernels/{room}_{isa.lower()}.o"):
                 check_symbols(built, isa)
 
 
@@ -251,25 +223,6 @@ def test_compiler_missing(tree: Path) -> None:
 
 @needs_compiler
 @needs_sources
-def test_compiler_of_several_words(tree: Path) -> None:
-    (tree / "csrc/bicubic/cpu.cpp").write_text("#error a cause to show\n")
-    done = python("setup.py", "build_ext", cwd=tree, CXX="env g++")
-    assert "#error a cause to show" in done.stderr
-
-
-@needs_sources
-@pytest.mark.skipif(shutil.which("clang++") is None, reason="no clang++")
-def test_clang_compiles_the_kernels(tmp_path: Path) -> None:
-    facts = _extension.build_facts()
-    for source in sorted((ROOT / "csrc").glob("*/cpu.cpp")):
-        for isa, flags in facts.get("isa_flags", {"Portable": []}).items():
-            command = ["clang++", "-std=c++17", *flags, f"-DLKOPS_ISA={isa}", f"-I{ROOT / 'csrc'}", "-c", str(source)]
-            done = run(*command, "-o", str(tmp_path / "kernel.o"))
-            assert done.returncode == 0, done.stderr
-
-
-@needs_compiler
-@needs_sources
 def test_failed_compile_shows_its_cause(tree: Path) -> None:
     (tree / "csrc/bicubic/cpu.cpp").write_text("#error a cause to show\n")
     done = python("setup.py", "build_ext", cwd=tree)
@@ -312,7 +265,7 @@ def test_wheel_in_place_and_incremental(tree: Path) -> None:
     def build() -> dict[str, int]:
         done = python("setup.py", "build_ext", "--inplace", cwd=tree)
         assert done.returncode == 0, done.stderr
-        built = [*tree.glob("build/temp*/kernels/*.o"), tree / "lkops/_C_cpu.abi3.so"]
+        built = [*tree.glob("build/objects/*/*/*.o"), tree / "lkops/_C_cpu.abi3.so"]
         return {path.name: path.stat().st_mtime_ns for path in built}
 
     first = build()
