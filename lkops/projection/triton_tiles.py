@@ -30,7 +30,9 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
     """Mean over the channels and 1 / sqrt(variance + eps) at pixels p; `x` holds the first BLOCK_ALL channels.
 
     The mean of what remains after subtracting the mean corrects it for float32, where the rounding of the first sum is
-    felt if the mean is far from 0.
+    felt if the mean is far from 0. Of the mean square no less is left than those roundings leave, lest channels that are
+    alike give a variance of noise; and a remainder whose square would overflow, as the mean square then did, counts as a
+    large number, since infinity less infinity is none.
     """
     CORRECTED: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     c = tl.arange(0, BLOCK_ALL)
@@ -50,7 +52,9 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
         if CORRECTED:
             rest += tl.sum(centred, 0)
     rest = rest / CHANNELS
-    variance = tl.maximum(squares / CHANNELS - rest * rest, 0.0)
+    mean_square = squares / CHANNELS
+    bounded = tl.where(tl.abs(rest) > 1.8e19, 1.8e19, rest)
+    variance = tl.maximum(mean_square - bounded * bounded, 1e-6 * mean_square)
     return mean + rest, tl.rsqrt(variance + eps)
 
 
