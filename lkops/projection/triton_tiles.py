@@ -30,9 +30,9 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
     """Mean over the channels and 1 / sqrt(variance + eps) at pixels p; `x` holds the first BLOCK_ALL channels.
 
     The mean of what remains after subtracting the mean corrects it for float32, where the rounding of the first sum is
-    felt if the mean is far from 0. Of the mean square no less is left than those roundings leave, lest channels that are
-    alike give a variance of noise; and a remainder whose square would overflow, as the mean square then did, counts as a
-    large number, since infinity less infinity is none.
+    felt if the mean is far from 0. No less of the mean square is left than those roundings leave: channels that are
+    alike would have a variance of noise. And a remainder whose square would overflow counts as a large number: the mean
+    square did then, and infinity less infinity is none.
     """
     CORRECTED: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     c = tl.arange(0, BLOCK_ALL)
