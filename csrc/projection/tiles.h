@@ -68,6 +68,18 @@ struct Moments {
   float rstd[kTilePixels], offset[kTilePixels];
 };
 
+// mean square - left^2, for the mean square and the mean of centred numbers. Their difference is all cancellation where
+// the numbers are alike: no less of the mean square is left than the roundings of `left` leave, so never a number below
+// 0. Where left^2 would overflow, and so the mean square did, it is taken as a large number: infinity less infinity is
+// none.
+LKOPS_INLINE Floats variance_of(Floats mean_square, Floats left) {
+  constexpr float kRootOfMost = 1.8e19f, kRoundings = 1e-6f;
+  const Floats most = broadcast(kRootOfMost), least = mean_square * kRoundings;
+  left = choose(left > most, most, choose(left < -most, -most, left));
+  const Floats variance = fma(-left, left, mean_square);
+  return choose(variance < least, least, variance);  // NaN stays
+}
+
 // centred[c] = x[c] - m, where m is the mean as far as one sum over the channels gives it. The mean of `centred` is what
 // that sum's roundings left: taking it off, by `offset`, makes the result as good as the inputs allow, far from 0 too.
 template <int kVectors, class T>
@@ -107,7 +119,7 @@ void centre(const T* x, int64_t plane, int64_t last_lanes, int64_t channels, flo
     }
   for (int v = 0; v < kVectors; ++v) {
     const Floats left = (sum[0][v] + sum[1][v]) * inverse;
-    const Floats variance = fma(-left, left, (square[0][v] + square[1][v]) * inverse);
+    const Floats variance = variance_of((square[0][v] + square[1][v]) * inverse, left);
     const Floats rstd = 1.0f / square_root(variance + eps);
     store(moments.rstd + v * kLanes, rstd);
     store(moments.offset + v * kLanes, -left * rstd);

@@ -30,7 +30,9 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
     """Mean over the channels and 1 / sqrt(variance + eps) at pixels p; `x` holds the first BLOCK_ALL channels.
 
     The mean of what remains after subtracting the mean corrects it for float32, where the rounding of the first sum is
-    felt if the mean is far from 0.
+    felt if the mean is far from 0. No less of the mean square is left than those roundings leave: channels that are
+    alike would have a variance of noise. And a remainder whose square would overflow counts as a large number: the mean
+    square did then, and infinity less infinity is none.
     """
     CORRECTED: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     c = tl.arange(0, BLOCK_ALL)
@@ -50,8 +52,11 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
         if CORRECTED:
             rest += tl.sum(centred, 0)
     rest = rest / CHANNELS
-    variance = squares / CHANNELS - rest * rest
-    variance = tl.where(variance < 0, 0.0, variance)  # tl.maximum would hide NaN
+    mean_square = squares / CHANNELS
+    bounded = tl.where(tl.abs(rest) > 1.8e19, 1.8e19, rest)
+    variance = mean_square - bounded * bounded
+    least = 1e-6 * mean_square
+    variance = tl.where(variance < least, least, variance)  # tl.maximum would hide NaN
     return mean + rest, tl.rsqrt(variance + eps)
 
 
