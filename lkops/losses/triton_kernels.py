@@ -182,8 +182,10 @@ def _counts(x: Tensor) -> tuple[float, float, float]:
 
 
 def _square(x: Tensor, floor: float) -> float:
-    """The square of a spectrum with this root mean square over the bands of `x`, as a float32 holds it."""
-    return min(x.shape[1] * floor * floor, 3.4e38)
+    """The square of a spectrum with this root mean square over the bands of `x`, within the range of float32: beyond it,
+    Triton's interpreter takes a float64 and computes all in it."""
+    square = x.shape[1] * floor * floor
+    return min(square, 3.4e38) if square >= 2.0**-126 else 0.0
 
 
 def forward(prediction: Tensor, target: Tensor, floor: float) -> tuple[Tensor, ...]:
