@@ -13,6 +13,8 @@ OPERATORS = [operator for operator, backend, _, dtype in runs() if backend == "c
 if not OPERATORS:
     pytest.skip("no C++ kernels here: see lkops.backends.status()", allow_module_level=True)
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 
 def problem(operator: str, seed: int) -> tuple[dict, dict]:
     """The operator's first case with another image for each seed."""

@@ -41,6 +41,7 @@ def test_every_operator_has_problems_and_every_kernel_that_is_here_runs() -> Non
         assert reason or key in here
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype", "case"), RUN_CASES, ids=name_of)
 def test_values_and_gradients(operator, backend, device, dtype, case) -> None:
     check_against_float64(operator, backend, device, dtype, case)
@@ -84,6 +85,7 @@ def strided(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     return every_other[..., ::2]
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("layout", ["channels_last", "transposed", "sliced"])
 @every_run
 def test_any_strides_give_the_same_and_inputs_stay(operator, backend, device, dtype, layout) -> None:
@@ -107,6 +109,7 @@ def test_any_strides_give_the_same_and_inputs_stay(operator, backend, device, dt
             assert torch.equal(tensor, dense[name]), f"{name} was written to"
 
 
+@pytest.mark.usefixtures("two_threads")
 @every_compiled
 def test_an_expanded_gradient(operator, backend, device, dtype) -> None:
     tensors, options = arguments(operator, case_named(operator, "plain"))
@@ -120,6 +123,7 @@ def test_an_expanded_gradient(operator, backend, device, dtype) -> None:
         assert_as_good_as_eager("gradient", ours, eager, exact, coarse=truncates(backend, device, dtype))
 
 
+@pytest.mark.usefixtures("two_threads")
 @every_run
 def test_each_gradient_alone(operator, backend, device, dtype) -> None:
     tensors, options = arguments(operator, case_named(operator, "plain"))
@@ -139,6 +143,7 @@ def test_each_gradient_alone(operator, backend, device, dtype) -> None:
         torch.testing.assert_close(leaf.grad, together[f"gradient of {name}"], rtol=0, atol=tolerance)
 
 
+@pytest.mark.usefixtures("two_threads")
 @every_compiled
 def test_double_backward_raises_also_in_a_gradient_penalty(operator, backend, device, dtype) -> None:
     tensors, options = arguments(operator, case_named(operator, "plain"))
@@ -160,6 +165,7 @@ def test_double_backward_raises_also_in_a_gradient_penalty(operator, backend, de
 DETERMINISTIC = [run for run in runs(every_dtype=False) if run[1] != "reference" or run[2] == "cpu"]
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), DETERMINISTIC, ids=name_of)
 def test_same_bits_again(operator, backend, device, dtype) -> None:
     tensors, options = arguments(operator, case_named(operator, "prime"))
@@ -253,6 +259,7 @@ def test_the_meta_device_gives_shapes(operator) -> None:
         assert (got.shape, got.dtype) == (right.shape, right.dtype)
 
 
+@pytest.mark.usefixtures("two_threads")
 @every_run
 def test_inference_mode_gives_the_bits_of_training(operator, backend, device, dtype) -> None:
     if (operator, backend) == ("lk_block", "cuda"):
