@@ -14,6 +14,7 @@ from .planning import Plan, plan
 from .progress import Progress
 from .report import FusionError, FusionReport, Left, Replaced
 from .sharing import own_tensors, rewrite, shared_copy
+from .verification import Check
 
 __all__ = ["FusionError", "FusionReport", "Left", "Replaced", "fuse"]
 
@@ -22,7 +23,7 @@ def fuse(
     model: nn.Module,
     example_input: Tensor | tuple[Any, ...] | None = None,
     *,
-    check: verification.Check = "full",
+    check: Check = "full",
     inference: bool = False,
 ) -> tuple[nn.Module, FusionReport]:
     """Replace the parts of a model that one of lkops' operators computes.
@@ -88,7 +89,15 @@ def fuse(
         raise ValueError(f'check must be "full", "outputs" or False, got {check!r}')
     if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)) or _is_compiled(model):
         raise ValueError(f"model must be fused before it is wrapped, got a {type(model).__name__}")
+    with Progress("lkops.fuse").running() as say:
+        return _fuse(model, example_input, check, inference, say)
+
+
+def _fuse(
+    model: nn.Module, example_input: Tensor | tuple[Any, ...] | None, check: Check, inference: bool, say: Progress
+) -> tuple[nn.Module, FusionReport]:
     report = FusionReport()
+    say("what can be replaced")
     fused = shared_copy(model)
     if inference:
         _fold(fused, report)
@@ -103,14 +112,13 @@ def fuse(
         report.notes.append(f"{found.already} modules were fused before")
     if example_input is not None:
         example = (example_input,) if isinstance(example_input, Tensor) else example_input
-        with Progress("lkops.fuse").running() as say:
-            try:
-                report.checked = _checked(model, fused, found, report, example, check, say)
-            except verification.Undecided as reason:
-                return _as_it_was(model, report, f"not compared: {reason}", inference=inference)
-            if found.replaced:
-                say("what the replaced parts are worth")
-                report.share = verification.time_share(fused, example)
+        try:
+            report.checked = _checked(model, fused, found, report, example, check, say)
+        except verification.Undecided as reason:
+            return _as_it_was(model, report, f"not compared: {reason}", inference=inference)
+        if found.replaced:
+            say("what the replaced parts are worth")
+            report.share = verification.time_share(fused, example)
     return fused, report
 
 
@@ -125,7 +133,7 @@ def _checked(
     found: Plan,
     report: FusionReport,
     example: tuple[Any, ...],
-    check: verification.Check,
+    check: Check,
     say: Progress,
 ) -> str:
     """Compare the models; says what was compared."""

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from .calls import keeps_size, plain_conv, plain_linear
 from .hooks import has_own_call, hooked
-from .tracing import CannotTrace, trace
+from .tracing import CannotTrace, Traces
 
 # results that may share memory with their first argument
 _VIEW_NAMES = (
@@ -48,17 +48,30 @@ def is_writing(node: fx.Node) -> bool:
 _IN_PLACE = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift")
 
 
+@dataclass
+class Memory:
+    """What is known of the modules of a model.
+
+    Attributes:
+        trace: of each.
+        writes: by id, whether its forward changes its arguments.
+    """
+
+    trace: Traces = field(default_factory=Traces)
+    writes: dict[int, bool] = field(default_factory=dict)
+
+
 class Matcher:
     """A graph and the module that it is of.
 
     Args:
         root: the module.
         graph: of its forward.
-        writes: module -> whether its forward changes its arguments; remembered across graphs.
+        memory: what is remembered across graphs.
     """
 
-    def __init__(self, root: nn.Module, graph: fx.Graph, writes: dict[int, bool]) -> None:
-        self.root, self.graph, self._writes = root, graph, writes
+    def __init__(self, root: nn.Module, graph: fx.Graph, memory: "Memory") -> None:
+        self.root, self.graph, self._memory = root, graph, memory
         self.nodes = list(graph.nodes)
         self.order = {node: i for i, node in enumerate(self.nodes)}
         self._aliases: dict[fx.Node, fx.Node] | None = None
@@ -135,10 +148,11 @@ class Matcher:
         if node.op != "call_module":
             return False
         child = self.root.get_submodule(str(node.target))
-        if id(child) not in self._writes:
-            self._writes[id(child)] = True  # as long as it is not known
-            self._writes[id(child)] = _module_writes(child, self._writes)
-        return self._writes[id(child)]
+        writes = self._memory.writes
+        if id(child) not in writes:
+            writes[id(child)] = True  # as long as it is not known
+            writes[id(child)] = _module_writes(child, self._memory)
+        return writes[id(child)]
 
     def _alias(self, node: fx.Node) -> fx.Node:
         """One node that stands for all that may share memory."""
@@ -164,7 +178,7 @@ class Matcher:
         return own or isinstance(child, _VIEW_MODULES) or bool(getattr(child, "inplace", False)) or hooked(child)
 
 
-def _module_writes(module: nn.Module, writes: dict[int, bool]) -> bool:
+def _module_writes(module: nn.Module, memory: Memory) -> bool:
     if type(module).__module__.startswith(("torch.nn.", "lkops.")) and not any(module.children()):
         return bool(getattr(module, "inplace", False)) or hooked(module)
     if plain_conv(module) or plain_linear(module):
@@ -172,11 +186,11 @@ def _module_writes(module: nn.Module, writes: dict[int, bool]) -> bool:
     if hooked(module):
         return True
     try:
-        traced = trace(module)
+        traced = memory.trace(module)
     except CannotTrace:
         return True
     graphs = [graph for graph in (traced.graph, traced.training) if graph is not None]
-    return any(Matcher(module, graph, writes).writes_arguments() for graph in graphs)
+    return any(Matcher(module, graph, memory).writes_arguments() for graph in graphs)
 
 
 def _pair(value: Any) -> tuple[int, int] | None:

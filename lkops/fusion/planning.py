@@ -1,5 +1,6 @@
 """Which modules get which forward: every module of the tree is traced on its own, children first."""
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,13 +11,13 @@ from torch import fx, nn
 
 from . import calls, gates, norms, patterns
 from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
-from .matching import Attribute, Match, Matcher, Missed
+from .matching import Attribute, Match, Matcher, Memory, Missed
 from .norms import Norm
 from .owners import is_of_a_child, owners
 from .report import Left, Replaced
 from .running import restored
 from .sharing import Source, imports_of, is_fused
-from .tracing import CannotTrace, Guard, Trace, is_transparent, trace
+from .tracing import CannotTrace, Guard, Trace, is_transparent
 
 _DEPTHWISE = "def evaluating(self, x):\n    return depthwise(self, x)\n\ntraining = evaluating\n"
 
@@ -52,7 +53,7 @@ class Plan:
     norms: dict[int, Norm] = field(default_factory=dict)
     norm_guards: dict[int, list[Guard]] = field(default_factory=dict)
     tails: dict[int, list[Guard]] = field(default_factory=dict)
-    writes: dict[int, bool] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
     untraced: dict[str, str] = field(default_factory=dict)
     already: int = 0
 
@@ -75,7 +76,7 @@ def _plan(model: nn.Module) -> Plan:
                 result.left.pop(id(child), None)  # what calls it was fused, and calls the operator
         elif isinstance(module, nn.Conv2d):
             _plan_depthwise(result, module, name)
-        elif is_transparent(module) or _own(module):
+        elif _has_heart(module) if is_transparent(module) else _own(module):
             _plan_forward(result, module, name)
     for key in result.replaced:
         result.left.pop(key, None)
@@ -89,6 +90,17 @@ def _children_first(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
     for child in module.children():
         yield from _children_first(child, seen)
     yield module
+
+
+def _has_heart(sequence: nn.Module) -> bool:
+    """Whether one of the modules that are called one after the other may be the heart of a match: most are not."""
+    hearts = (nn.PixelShuffle, nn.Upsample, nn.GELU)
+    for child in sequence.children():
+        if isinstance(child, hearts) or hasattr(child, "parametrizations"):
+            return True
+        if is_transparent(child) and _has_heart(child):
+            return True
+    return False
 
 
 def _own(module: nn.Module) -> bool:
@@ -134,7 +146,7 @@ def _why_not_swapped(conv: nn.Conv2d) -> str:
 def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
     """Find matches in the forward of a module; where some reach into children, these children are inlined."""
     try:
-        wide = trace(module, lambda m: is_transparent(m) or id(m) in result.tails)
+        wide = result.memory.trace(module, lambda m: is_transparent(m) or id(m) in result.tails)
     except CannotTrace as error:
         result.untraced[name] = str(error)
         return
@@ -151,11 +163,11 @@ def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Matc
     """Plan a forward with these matches replaced; says why it can't be."""
     inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in owners(module, matches)}
     try:
-        narrow = trace(module, lambda m: id(m) in inlined)
+        narrow = result.memory.trace(module, lambda m: id(m) in inlined)
     except CannotTrace as error:
         return str(error)
     sources, guards, replaced = [], list(narrow.guards), set[int]()
-    for graph in _graphs(narrow):
+    for graph in map(copy.deepcopy, _graphs(narrow)):
         matches = _find(result, module, "", graph, report=False)
         calls_of: dict[fx.Node, fx.Node] = {}
         for match in matches:
@@ -213,7 +225,7 @@ def _remember(result: Plan, module: nn.Module, traced: Trace) -> None:
     """Whether a forward, as seen by what calls it, is a norm, or ends in an upsampler."""
     if traced.training is not None or hooked(module) or has_own_call(module) or is_transparent(module):
         return
-    g = Matcher(module, traced.graph, result.writes)
+    g = Matcher(module, traced.graph, result.memory)
     if (norm := norms.whole_norm(g)) is not None:
         result.norms[id(module)] = norm
         result.norm_guards[id(module)] = traced.guards
@@ -224,7 +236,7 @@ def _remember(result: Plan, module: nn.Module, traced: Trace) -> None:
 
 def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report: bool) -> list[Match]:
     """Matches of a graph that do not share nodes, and are not wholly a child's."""
-    g = Matcher(module, graph, result.writes)
+    g = Matcher(module, graph, result.memory)
     taken: set[fx.Node] = set()
     matches = []
     for pattern in _patterns(result):

@@ -86,11 +86,10 @@ def restored(*models: nn.Module) -> Iterator[list[str]]:
 
 def _put_back(held: Any, items: Any) -> bool:
     """Give a list, dict or set its items again; says whether it had others."""
-    now, then = (list(each.items()) if isinstance(each, dict) else list(each) for each in (held, items))
-    if isinstance(held, dict):
-        same = [(k, id(v)) for k, v in now] == [(k, id(v)) for k, v in then]
-    else:
-        same = [id(item) for item in now] == [id(item) for item in then]
+    try:
+        same = bool(held == items)  # what is the same object is not asked whether it is equal
+    except Exception:  # tensors
+        same = False
     if not same:
         held.clear()
         held.extend(items) if isinstance(held, list) else held.update(items)

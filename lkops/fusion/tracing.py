@@ -6,6 +6,7 @@ what that code decides is frozen; the checks here make sure that it decided on n
 """
 
 import copy
+import functools
 import inspect
 import random
 import sys
@@ -103,22 +104,46 @@ def trace(module: nn.Module, inline: Callable[[nn.Module], bool] = is_transparen
     names = parameters_of(module)
     if has_own_forward(module):
         raise CannotTrace("forward is an attribute of the object, not of its class")
-    guards: dict[str, Guard] = {}
-    evaluating = _trace_once(module, names, False, guards, inline)
-    training: fx.Graph | None = _trace_once(module, names, True, guards, inline)
-    if training is not None and training.python_code("self").src == evaluating.python_code("self").src:
-        training = None
-    return Trace(evaluating, training, list(guards.values()), tuple(names))
+    reads: dict[str, Any] = {}
+    evaluating, training = _trace_once(module, names, False, reads, inline), None
+    if "training" in reads:
+        training = _trace_once(module, names, True, reads, inline)
+        if training.python_code("self").src == evaluating.python_code("self").src:
+            training = None
+    found = (_guard(name, value) for name, value in reads.items() if name not in _INTERNAL)
+    return Trace(evaluating, training, [guard for guard in found if guard is not None], tuple(names))
+
+
+class Traces:
+    """Traces of the modules of a model, which does not change meanwhile; each is made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, frozenset[int]], Trace | str] = {}
+
+    def __call__(self, module: nn.Module, inline: Callable[[nn.Module], bool] = is_transparent) -> Trace:
+        """As `trace`; the graphs are not to be changed."""
+        key = id(module), frozenset(id(child) for child in module.modules() if child is not module and inline(child))
+        if key not in self._known:
+            try:
+                self._known[key] = trace(module, inline)
+            except CannotTrace as error:
+                self._known[key] = str(error)
+        known = self._known[key]
+        if isinstance(known, str):
+            raise CannotTrace(known)
+        return known
 
 
 def _trace_once(
-    module: nn.Module, names: list[str], training: bool, guards: dict[str, Guard], inline: Callable[[nn.Module], bool]
+    module: nn.Module, names: list[str], training: bool, reads: dict[str, Any], inline: Callable[[nn.Module], bool]
 ) -> fx.Graph:
-    reads: dict[str, Any] = {}
-    replica = _recorder(module, names, reads)
+    """One graph; what is read of the module is added to `reads`."""
+    seen: dict[str, Any] = {}
+    replica = _recorder(module, names, seen)
     object.__setattr__(replica, "training", training)
     before = {key: id(value) for key, value in vars(replica).items()}
     with restored(replica) as changes, _watched(lambda m: m is replica or inline(m)) as problems:
+        seen.clear()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -126,6 +151,7 @@ def _trace_once(
             except Exception as error:
                 first = next(iter(str(error).splitlines()), "")
                 raise CannotTrace(f"{type(error).__name__}: {first}") from error
+        reads.update(seen)
         now = {key: id(value) for key, value in vars(replica).items()}
     if changes:
         raise CannotTrace(f"forward assigns to attributes: it changes a {changes[0]}")
@@ -133,9 +159,6 @@ def _trace_once(
         raise CannotTrace("forward assigns to attributes, or makes tensors of its own")
     if problems:
         raise CannotTrace(problems[0])
-    for name, value in reads.items():
-        if name not in _INTERNAL and (guard := _guard(name, value)) is not None:
-            guards[name] = guard
     return graph
 
 
@@ -175,6 +198,7 @@ def _simple(value: Any) -> bool:
     return isinstance(value, _SIMPLE)
 
 
+@functools.cache
 def _of_the_model(file: str) -> bool:
     """Whether code in this file is neither torch's nor the standard library's nor ours."""
     if file.startswith(_PLACES[0]) and "site-packages" not in file.removeprefix(_PLACES[0]):
@@ -204,6 +228,8 @@ def _watched(known: Callable[[nn.Module], bool]) -> Iterator[list[str]]:
                 problems.append(f"forward calls {code.co_name} of a child")  # whose attributes were not watched
             elif asked := _QUESTIONS.intersection(code.co_names):
                 problems.append(f"forward asks {min(asked)}() of values")
+            elif "__dict__" in code.co_names or "vars" in code.co_names:
+                problems.append("forward reads __dict__")  # which is not watched
             elif lost := _LOST.intersection(code.co_names):
                 problems.append(f"forward uses {min(lost)}")
 

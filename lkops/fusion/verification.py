@@ -87,10 +87,11 @@ def check(
         FusionError: something differs by more than rounding does.
     """
     given, theirs = dict(fused.named_parameters()), dict(model.named_parameters())
+    within = set(places)
     leaves = [
         name
         for name, parameter in given.items()
-        if parameter is theirs.get(name) and parameter.requires_grad and any(_within(name, place) for place in places)
+        if parameter is theirs.get(name) and parameter.requires_grad and not within.isdisjoint(_above(name))
     ]
     case = _Example(example, places, leaves, str(level), say)
     with restored(model, fused):
@@ -133,8 +134,10 @@ def check(
     return "; ".join([said, *[f"not {what}" for what in unchecked]])
 
 
-def _within(name: str, place: str) -> bool:
-    return not place or name.startswith(f"{place}.")
+def _above(name: str) -> list[str]:
+    """Paths of the modules that a parameter is in."""
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(len(parts))]
 
 
 def _eager(case: _Example, model: nn.Module, mode: str, like: Run | None) -> tuple[Run | None, str]:
