@@ -182,7 +182,7 @@ def _counts(x: Tensor) -> tuple[float, float, float]:
 
 
 def _square(x: Tensor, floor: float) -> float:
-    """The square of a spectrum with this root mean square over the bands of `x`, within the range of float32: beyond it,
+    """The square of a spectrum of this root mean square over the bands of `x`, in the range of float32: beyond it,
     Triton's interpreter takes a float64 and computes all in it."""
     square = x.shape[1] * floor * floor
     return min(square, 3.4e38) if square >= 2.0**-126 else 0.0

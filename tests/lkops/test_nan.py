@@ -38,7 +38,16 @@ def with_nan(tensors: Arguments, name: str, place: tuple[int, ...], value: float
 
 NAMES = {operator: [n for n, t in arguments(operator, small_case(operator))[0].items() if t is not None]
          for operator in PROBLEMS}  # fmt: skip
-KERNELS = [(*r, name) for r in runs(compiled_only=True, every_dtype=False) for name in NAMES[r[0]]]
+
+
+def marks(operator: str, backend: str, device: str, name: str) -> list[pytest.MarkDecorator]:
+    """Triton's interpreter takes seconds for a whole block: of its parameters, only the long run tries all."""
+    long = backend == "triton" and device == "cpu" and len(NAMES[operator]) > 6 and name not in NAMES[operator][:2]
+    return [pytest.mark.exhaustive] if long else []
+
+
+KERNELS = [pytest.param(*r, name, marks=marks(*r[:3], name))
+           for r in runs(compiled_only=True, every_dtype=False) for name in NAMES[r[0]]]  # fmt: skip
 
 
 def name_of(value: object) -> str:
