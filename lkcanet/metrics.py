@@ -245,7 +245,8 @@ def _score_image(
         scores["mssim"] = values["ssim"].mean().item()
         omitted.update({"mssim": 1} if math.isnan(scores["mssim"]) else {})
     for name in angles:
-        scores[name] = _mean_angle(*products, least=bands * floor**2 if name == "sam_above" else 0.0)
+        xy, xx, yy = products
+        scores[name] = _mean_angle(xy, xx, yy, bands * floor**2 if name == "sam_above" else 0.0)
         omitted.update({name: 1} if math.isnan(scores[name]) else {})
     if "cc" in names:
         scores["cc"] = _mean_of_kept(values["cc"], ~values["cc"].isnan(), "cc", omitted)
