@@ -172,7 +172,8 @@ def lines(runs: list[dict[str, Any]]) -> Iterator[str]:
         yield f"| {floor:g} | {' | '.join(verdict(runs, name, floor) for name in PLACES)} |\n"
     yield (
         f"\nThe default is {TrainOptions.floor:g}: of the floors that reach all on the full courses the smallest, "
-        "which costs the least angle. Differences of some hundredths of a decibel or a degree are those between seeds.\n"
+        "which costs the least angle. Differences of some hundredths of a decibel or a degree are those between "
+        "seeds.\n"
     )
 
 

@@ -1,4 +1,4 @@
-"""The experiment that chose the floor: its lakes, its report, and that the committed results say what is the default."""
+"""The experiment that chose the floor: its lakes, its report, and that the default is what the results say."""
 
 import json
 from pathlib import Path
