@@ -38,6 +38,8 @@ class CSAKDWeights:
         beba_eps: eps of `beba_loss`.
         legacy_layout: take the SAM term of the code, `layout_cosine_loss`, in place of 1 - mean cosine.
         beba_weight, sam_weight, feature_weight, image_weight: lambda 1 to 4, 0 or more.
+        floor: of the target's spectra in SAM, in its units, see `lkops.spectral_losses`; 0 is the paper's. The legacy
+            layout has no spectra, and so no floor.
 
     Raises:
         ValueError: a value that is out of range, named.
@@ -54,6 +56,7 @@ class CSAKDWeights:
     sam_weight: float = 0.1
     feature_weight: float = 0.1
     image_weight: float = 0.1
+    floor: float = 0.0
 
     def __post_init__(self) -> None:
         for name, known in (("reconstruction", ("l1", "smooth_l1")), ("beba", ("code", "paper"))):
@@ -62,7 +65,7 @@ class CSAKDWeights:
         for name in ("beba_offset", "legacy_layout"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        for name in ("beba_weight", "sam_weight", "feature_weight", "image_weight"):
+        for name in ("beba_weight", "sam_weight", "feature_weight", "image_weight", "floor"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
@@ -185,7 +188,7 @@ def fusion_loss(prediction: Tensor, target: Tensor, weights: CSAKDWeights | None
     """
     weights = weights or CSAKDWeights()
     p, t = _pair(prediction, target)
-    spectral = lkops.spectral_losses(p, t)  # one pass for both of its terms
+    spectral = lkops.spectral_losses(p, t, floor=weights.floor)  # one pass for both of its terms
     reconstruction = spectral.l1 if weights.reconstruction == "l1" else F.smooth_l1_loss(p, t)
     sam = layout_cosine_loss(p, t) if weights.legacy_layout else spectral.cosine
     beba = beba_loss(p, t, form=weights.beba, eps=weights.beba_eps, offset=weights.beba_offset)

@@ -58,7 +58,10 @@ class OnlineDistillation(Objective):
         return {"teacher": self.teacher}
 
     def facts(self) -> dict[str, Any]:
-        told = {"name": type(self).__name__, "weights": asdict(self.weights), "teacher": self.teacher.config}
+        weights = asdict(self.weights)
+        if not weights["floor"]:
+            del weights["floor"]  # as in runs from before there was one, which thus go on
+        told = {"name": type(self).__name__, "weights": weights, "teacher": self.teacher.config}
         return {"objective": told}
 
 

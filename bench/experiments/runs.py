@@ -171,6 +171,7 @@ def run(out: Path, settings: Settings, method: str, seed: int) -> dict[str, Any]
         learning_rate=settings.learning_rate,
         final_learning_rate=settings.final_learning_rate,
         validate_every=max(1, settings.steps // 4),
+        floor=0.0,  # the papers' losses
         seed=seed,
         threads=1,
         device="cpu",

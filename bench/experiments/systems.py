@@ -90,6 +90,7 @@ def run(out: Path, settings: Settings, name: str, seed: int) -> None:
         learning_rate=system.learning_rate or settings.learning_rate,
         final_learning_rate=system.learning_rate / 100 if system.learning_rate else settings.final_learning_rate,
         validate_every=max(1, (system.steps or settings.steps) // 4),
+        floor=0.0,  # the papers' losses
         seed=seed,
         threads=1,
         device="cpu",
