@@ -93,7 +93,7 @@ def whole(name: str, value: Any, least: int) -> int:
         raise ValueError(f"{name} must be a whole number, {least} or more, got {_shown(value)}")
     if number > _LARGEST:
         raise ValueError(f"{name} must be a whole number below 2^63, got {_shown(value)}")
-    return number  # type: ignore[no-any-return]
+    return number
 
 
 def pair(name: str, value: Any) -> tuple[int, int]:
