@@ -54,9 +54,12 @@ def rounds_twice(backend: str) -> bool:
     return backend == "cpu" and cpu_facts()["isa"] == "portable"
 
 
-def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tensor, *, coarse: bool = False) -> None:
+def assert_as_good_as_eager(
+    what: str, ours: Tensor, eager: Tensor, exact: Tensor, *, coarse: bool = False, slack: float = 1
+) -> None:
     """At most twice the error of eager PyTorch in the same dtype, plus four roundings of the largest value; one more
-    where results are truncated instead of rounded, or products rounded before they are added."""
+    where results are truncated instead of rounded, or products rounded before they are added. All of it times `slack`
+    in sweeps: of thousands of drawn problems, eager is better than its rounding errors in some by luck."""
     assert ours.shape == exact.shape, what
     assert ours.dtype == eager.dtype, what
     if not exact.numel():
@@ -64,6 +67,7 @@ def assert_as_good_as_eager(what: str, ours: Tensor, eager: Tensor, exact: Tenso
     exact = exact.to(ours.device)
     roundings = 5 if coarse else 4
     bound = 2 * (eager.double() - exact).abs().max() + roundings * torch.finfo(ours.dtype).eps * exact.abs().max()
+    bound = slack * bound
     error = (ours.double() - exact).abs().max()
     assert error <= bound, f"{what}: error {error:.3e} above {bound:.3e}"
     if exact.abs().max() > 0:
