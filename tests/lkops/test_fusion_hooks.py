@@ -1,6 +1,7 @@
 """Hooks, and forwards put on an object, of any module of a fused model do what they do in the model."""
 
 import copy
+import pickle
 import types
 from collections.abc import Callable
 
@@ -271,6 +272,20 @@ def test_hooks_of_all_modules_see_nothing_of_fusing() -> None:
     finally:
         handle.remove()
     assert not registry._global_forward_hooks
+
+
+def test_copies_ask_their_own_modules() -> None:
+    """Of a copy, of a pickled one, and of a model that was fused again."""
+    torch.manual_seed(0)
+    model = MAKERS["VAN"]()
+    fused = lkops.fuse(model)[0]
+    for twin in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused)), lkops.fuse(fused)[0]):
+        plain = results(model)
+        for each in (twin, model):
+            each.to_img[1].register_forward_hook(lambda module, args, y: y * 1.5)
+        same(results(twin), results(model), "hooked")
+        model.to_img[1]._forward_hooks.clear()
+        same(results(fused), plain, "the other")
 
 
 def test_what_a_class_says_of_calls() -> None:
