@@ -53,7 +53,7 @@ def fuse(
             compared on it, and the report says what the replaced parts are worth. Buffers, plain attributes, modes and
             gradients of the model stay what they are, and so do the states of the random generators. Above two seconds,
             a line on stderr says what takes so long. Where two forwards of the model take different routes on the
-            example (it keeps something from call to call, has chances of its own, or decides by values that rounding
+            example (it keeps something outside of itself, has chances of its own, or decides by values that rounding
             changes), there is nothing to compare: everything is left as it was, and the report has the reason.
         check: what is compared, in evaluation and in training mode. Nothing is without an example.
             "full": outputs, of the model and of every module that has another forward; gradients by the example, by

@@ -31,7 +31,7 @@ class FusionReport:
 
     Attributes:
         replaced, left: parts, in the order of the model.
-        checked: with an example input, what was compared; else "".
+        checked: with an example input, which check was made, and what it compared or why it could not; else "".
         share: with an example input, the share of one inference's time that the replaced parts took before, measured
             on that input with PyTorch's own operators; None without one.
         notes: what holds for the model as a whole.

@@ -196,6 +196,7 @@ def run(
     leaves: Iterable[str] = (),
     dtype: torch.dtype | None = None,
     like: Run | None = None,
+    only: Iterable[str] | None = None,
 ) -> Run:
     """Run a model; its buffers and attributes are put back.
 
@@ -206,6 +207,7 @@ def run(
         leaves: names of parameters.
         dtype: that the floating tensors of the example are converted to.
         like: a run whose gradients are not to be computed again, where this one gives the same.
+        only: names of the gradients that are wanted of these; all.
     """
 
     def prepare(value: Any) -> Any:
@@ -237,7 +239,8 @@ def run(
         if like is not None and found.like(like):
             found.repeats = True
             return found
-        found.results |= _gradients(outputs, {**wanted, **watch.edges})
+        edges, names = {**wanted, **watch.edges}, None if only is None else set(only)
+        found.results |= _gradients(outputs, {name: edges[name] for name in edges if names is None or name in names})
     return found
 
 

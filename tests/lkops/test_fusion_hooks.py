@@ -1,6 +1,8 @@
 """Hooks, and forwards put on an object, of any module of a fused model do what they do in the model."""
 
 import copy
+import pickle
+import types
 from collections.abc import Callable
 
 import pytest
@@ -90,8 +92,10 @@ def scaled(grads):
 
 
 def own_forward(module):
-    before = module.forward
-    module.forward = lambda *args, **kwargs: changed(before(*args, **kwargs))
+    def forward(self, *args, **kwargs):
+        return changed(type(self).forward(self, *args, **kwargs))
+
+    module.forward = types.MethodType(forward, module)  # a copy's is bound to the copy
 
     class Handle:
         def remove(self):
@@ -213,14 +217,15 @@ def test_hooks_added_after_fusing(name, kind, monkeypatch) -> None:
     assert effects >= 1 + (name != "functional")
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("name", MAKERS)
-def test_hooks_added_before_fusing(name) -> None:
-    """Each pattern is left, or runs them."""
+def test_hooks_added_before_fusing(name, every) -> None:
+    """Each pattern is left, or runs them; every kind at every place, or one kind at each."""
     torch.manual_seed(0)
     first = MAKERS[name]()
     kinds = list(LOCAL)
     for i, path in enumerate(called(first)):
-        for kind in (kinds[i % len(kinds)], kinds[(i + 3) % len(kinds)]):
+        for kind in kinds if every else kinds[i % len(kinds) :][:1]:
             model = copy.deepcopy(first)
             LOCAL[kind](model.get_submodule(path))
             theirs = results(model)
@@ -267,6 +272,20 @@ def test_hooks_of_all_modules_see_nothing_of_fusing() -> None:
     finally:
         handle.remove()
     assert not registry._global_forward_hooks
+
+
+def test_copies_ask_their_own_modules() -> None:
+    """Of a copy, of a pickled one, and of a model that was fused again."""
+    torch.manual_seed(0)
+    model = MAKERS["VAN"]()
+    fused = lkops.fuse(model)[0]
+    for twin in (copy.deepcopy(fused), pickle.loads(pickle.dumps(fused)), lkops.fuse(fused)[0]):
+        plain = results(model)
+        for each in (twin, model):
+            each.to_img[1].register_forward_hook(lambda module, args, y: y * 1.5)
+        same(results(twin), results(model), "hooked")
+        model.to_img[1]._forward_hooks.clear()
+        same(results(fused), plain, "the other")
 
 
 def test_what_a_class_says_of_calls() -> None:
