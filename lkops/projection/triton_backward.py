@@ -67,7 +67,7 @@ def pixels_backward_kernel(
             residual_ptr += n * CHANNELS * plane
         if BLOCK_ALL >= CHANNELS:
             g = dz * load_vector(norm_weight_ptr, c, CHANNELS)[:, None]
-            xhat = normalised(x, mean, rstd)
+            xhat = normalised(x, mean, rstd, c, CHANNELS)
             g_mean, gx_mean = tl.sum(g, 0) / CHANNELS, tl.sum(g * xhat, 0) / CHANNELS
             dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
             if residual_ptr is not None:
@@ -85,13 +85,15 @@ def pixels_backward_kernel(
                 g = part * load_vector(norm_weight_ptr, start + c, CHANNELS)[:, None]
                 g = g.to(dx_ptr.dtype.element_ty).to(tl.float32)
                 store_tile(dx_ptr, start + c, p, CHANNELS, plane, g)
-                xhat = normalised(load_tile(x_ptr, start + c, p, CHANNELS, plane), mean, rstd)
+                more = load_tile(x_ptr, start + c, p, CHANNELS, plane)
+                xhat = normalised(more, mean, rstd, start + c, CHANNELS)
                 g_mean += tl.sum(g, 0) / CHANNELS
                 gx_mean += tl.sum(g * xhat, 0) / CHANNELS
             tl.debug_barrier()
             for start in range(0, CHANNELS, BLOCK_ALL):
                 g = load_tile(dx_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
-                xhat = normalised(load_tile(x_ptr, start + c, p, CHANNELS, plane), mean, rstd)
+                more = load_tile(x_ptr, start + c, p, CHANNELS, plane)
+                xhat = normalised(more, mean, rstd, start + c, CHANNELS)
                 dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
                 if residual_ptr is not None:
                     dx += load_tile(residual_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
@@ -133,7 +135,7 @@ def products_kernel(
         rstd = tl.load(moments_ptr + (batch + n) * plane + p, mask=p < plane, other=0.0)
         x = load_tile(x_ptr + n * CHANNELS * plane, c, p, CHANNELS, plane)
         dh = load_tile(dh_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane)
-        xhat = normalised(x, mean, rstd).to(dh.dtype)
+        xhat = normalised(x, mean, rstd, c, CHANNELS).to(dh.dtype)
         products = dot(xhat, tl.trans(dh), products, PRECISION)
         sums += tl.sum(dh.to(tl.float32), 1)
     partial_ptr += s.to(tl.int64) * (CHANNELS + 1) * OUTPUTS

@@ -61,9 +61,9 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
 
 
 @triton.jit
-def normalised(x, mean, rstd):
-    """xhat = (x - mean) / std, in float32"""
-    return (x.to(tl.float32) - mean[None, :]) * rstd[None, :]
+def normalised(x, mean, rstd, c, CHANNELS: tl.constexpr):
+    """xhat = (x - mean) / std of channels c, in float32; zeros outside, where a large mean may give infinity."""
+    return tl.where(c[:, None] < CHANNELS, (x.to(tl.float32) - mean[None, :]) * rstd[None, :], 0.0)
 
 
 @triton.jit
@@ -102,9 +102,9 @@ def before_gelu(
     for start in range(0, CHANNELS, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
         if BLOCK_C < CHANNELS:
-            xhat = normalised(load_tile(x_ptr, c, p, CHANNELS, plane), mean, rstd)
+            xhat = normalised(load_tile(x_ptr, c, p, CHANNELS, plane), mean, rstd, c, CHANNELS)
         else:
-            xhat = normalised(x, mean, rstd)
+            xhat = normalised(x, mean, rstd, c, CHANNELS)
         scale, shift = load_vector(norm_weight_ptr, c, CHANNELS), load_vector(norm_bias_ptr, c, CHANNELS)
         z = xhat * scale[:, None] + shift[:, None]
         h = dot(load_weight(w_ptr, k, c, OUTPUTS, CHANNELS), z.to(w_ptr.dtype.element_ty), h, PRECISION)
