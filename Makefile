@@ -32,7 +32,7 @@ demo: $(READY)
 test: $(READY) lint
 	$(PYTEST) -m "not exhaustive"
 
-# what CI runs: also random sweeps, other compilers, every instruction set
+# also random sweeps, other compilers, every instruction set
 test-all: $(READY) lint
 	$(PY) -m tests.oldest_torch
 	$(PYTEST)
