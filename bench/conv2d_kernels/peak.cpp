@@ -12,13 +12,15 @@ constexpr int kSums = kLanes == 16 ? 24 : 12;
 template <class V>
 LKOPS_INLINE float chain(V a, V b) {
   Floats sums[kSums];
+#pragma GCC unroll 24
   for (int i = 0; i < kSums; ++i) sums[i] = broadcast(static_cast<float>(i));
   for (int64_t step = 0; step < kSteps; ++step) {
 #pragma GCC unroll 24
     for (int i = 0; i < kSums; ++i) sums[i] = fma(a, b, sums[i]);
-    asm volatile("" ::: "memory");
+    asm volatile("");
   }
   Floats all{};
+#pragma GCC unroll 24
   for (int i = 0; i < kSums; ++i) all += sums[i];
   return all[0];
 }
