@@ -1,6 +1,6 @@
 // Times the kernels of csrc/conv2d without torch, beside the FMA peak of the same seconds.
 //
-//   conv2d_kernels [--channels 64,128] [--sizes 48,128] [--threads 2] [--only winograd2] [--dtype float32]
+//   conv2d_kernels [--channels 64,3x64] [--sizes 48,128] [--threads 2] [--only winograd2] [--dtype float32]
 //
 // Each output is compared with a direct conv in double precision, at some pixels, before it is timed. GFLOP/s count
 // the direct conv's multiplications, so Winograd's algorithm may pass the peak. The medians of rounds that take turns.
@@ -88,6 +88,20 @@ double error_of(const Conv2dProblem& p, const T* x, const T* weight, const T* ou
   return worst / largest;
 }
 
+using Pairs = std::vector<std::pair<int64_t, int64_t>>;
+
+// "64,3x128": 64 to 64 channels, 3 to 128.
+Pairs pairs(const char* text) {
+  Pairs result;
+  for (const char* p = text; *p != 0; p += *p == ',') {
+    char* end;
+    const int64_t first = std::strtol(p, &end, 10);
+    result.push_back({first, *end == 'x' ? std::strtol(end + 1, &end, 10) : first});
+    p = end;
+  }
+  return result;
+}
+
 std::vector<int64_t> numbers(const char* text) {
   std::vector<int64_t> result;
   for (const char* p = text; *p != 0; p += *p == ',') {
@@ -99,17 +113,18 @@ std::vector<int64_t> numbers(const char* text) {
 }
 
 template <class T>
-int run(const Conv2dKernelsOf<T>& kernels, const std::vector<int64_t>& channels, const std::vector<int64_t>& sizes,
+int run(const Conv2dKernelsOf<T>& kernels, const Pairs& channels, const std::vector<int64_t>& sizes,
         int64_t kernel, int64_t threads, const std::string& only, double bound) {
   const Parallel parallel = pool(threads);
   int failures = 0;
-  for (int64_t c : channels)
+  for (const auto& [inputs, outputs] : channels)
     for (int64_t size : sizes) {
-      const size_t pixels = static_cast<size_t>(size * size), count = pixels * static_cast<size_t>(c);
-      Buffer<T> x(count), weight(static_cast<size_t>(c * c * kernel * kernel)), out(count);
+      const size_t pixels = static_cast<size_t>(size * size), count = pixels * static_cast<size_t>(outputs);
+      const int64_t weights = inputs * outputs * kernel * kernel;
+      Buffer<T> x(pixels * static_cast<size_t>(inputs)), weight(static_cast<size_t>(weights)), out(count);
       fill(x, 1, 1);
-      fill(weight, 1 / std::sqrt(static_cast<double>(c * kernel * kernel)), 2);
-      const double flops = 2.0 * static_cast<double>(c * c * kernel * kernel) * static_cast<double>(pixels);
+      fill(weight, 1 / std::sqrt(static_cast<double>(inputs * kernel * kernel)), 2);
+      const double flops = 2.0 * static_cast<double>(weights) * static_cast<double>(pixels);
       std::vector<Case> cases;
       std::vector<std::function<void()>> calls;
       std::vector<std::vector<double>> times;
@@ -130,10 +145,11 @@ int run(const Conv2dKernelsOf<T>& kernels, const std::vector<int64_t>& channels,
       for (const auto& way : ways) {
         if (!only.empty() && only != way.name) continue;
         if (way.algorithm != ConvAlgorithm::kDirect && kernel != 3) continue;
-        if (way.layout == ConvLayout::kBlocked && c % 16 != 0) continue;
+        if (way.layout == ConvLayout::kBlocked && (inputs % 16 != 0 || outputs % 16 != 0)) continue;
         Conv2dProblem p{};
+        p.spread_height = p.spread_width = 1;
         p.n = p.groups = p.stride_height = p.stride_width = p.dilation_height = p.dilation_width = 1;
-        p.inputs = p.outputs = c, p.height = p.width = p.out_height = p.out_width = size;
+        p.inputs = inputs, p.outputs = outputs, p.height = p.width = p.out_height = p.out_width = size;
         p.kernel_height = p.kernel_width = kernel, p.top = p.left = kernel / 2;
         p.algorithm = way.algorithm, p.layout = p.out_layout = way.layout, p.residual_scale = 1;
         p.levels = way.levels;
@@ -152,7 +168,8 @@ int run(const Conv2dKernelsOf<T>& kernels, const std::vector<int64_t>& channels,
           const double error = error_of(p, x.data, weight.data, out.data);
           const bool is_wrong = !(error <= bound);
           failures += is_wrong;
-          std::printf("%s%s c %ld size %ld: error %.2g\n", is_wrong ? "WRONG " : "", way.name, c, size, error);
+          std::printf("%s%s %ld to %ld, size %ld: error %.2g\n", is_wrong ? "WRONG " : "", way.name, inputs, outputs, size,
+                      error);
         }
       }
       times.resize(calls.size());
@@ -172,8 +189,8 @@ int run(const Conv2dKernelsOf<T>& kernels, const std::vector<int64_t>& channels,
       for (size_t i = 0; i < calls.size(); ++i) {
         std::sort(times[i].begin(), times[i].end());
         const double rate = flops / times[i][rounds / 2] * 1e-9;
-        std::printf("%-18s c %3ld size %3ld: %8.3f ms %7.1f GFLOP/s, %.2f of the peak %.0f\n", cases[i].name.c_str(), c,
-                    size, times[i][rounds / 2] * 1e3, rate, rate / peaks[rounds / 2], peaks[rounds / 2]);
+        std::printf("%-18s %3ld to %3ld, %3ld: %8.3f ms %7.1f GFLOP/s, %.2f of the peak %.0f\n", cases[i].name.c_str(),
+                    inputs, outputs, size, times[i][rounds / 2] * 1e3, rate, rate / peaks[rounds / 2], peaks[rounds / 2]);
       }
       std::fflush(stdout);
     }
@@ -183,12 +200,13 @@ int run(const Conv2dKernelsOf<T>& kernels, const std::vector<int64_t>& channels,
 }  // namespace
 
 int main(int count, char** arguments) {
-  std::vector<int64_t> channels{64, 128, 180, 256}, sizes{48, 64, 128};
+  Pairs channels = pairs("64,128,180,256");
+  std::vector<int64_t> sizes{48, 64, 128};
   int64_t threads = 2, kernel = 3;
   std::string only, dtype = "float32";
   for (int i = 1; i + 1 < count; i += 2) {
     const std::string name = arguments[i];
-    if (name == "--channels") channels = numbers(arguments[i + 1]);
+    if (name == "--channels") channels = pairs(arguments[i + 1]);
     else if (name == "--sizes") sizes = numbers(arguments[i + 1]);
     else if (name == "--threads") threads = std::atol(arguments[i + 1]);
     else if (name == "--kernel") kernel = std::atol(arguments[i + 1]);

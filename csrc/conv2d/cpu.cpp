@@ -1,6 +1,8 @@
 #include "conv2d/cpu.h"
 
+#include "conv2d/activation_gradient.h"
 #include "conv2d/direct.h"
+#include "conv2d/weight_gradient.h"
 #include "conv2d/winograd.h"
 
 namespace lkops {
@@ -9,7 +11,7 @@ namespace {
 // 1x1 without padding and stride: rows follow one another in every layout, and their length does not matter.
 Conv2dProblem flattened(Conv2dProblem p) {
   if (p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 && p.stride_width == 1 && p.top == 0 &&
-      p.left == 0 && p.out_height == p.height && p.out_width == p.width) {
+      p.left == 0 && p.spread_height == 1 && p.spread_width == 1 && p.out_height == p.height && p.out_width == p.width) {
     p.width = p.out_width = p.height * p.width;
     p.height = p.out_height = 1;
   }
@@ -52,7 +54,10 @@ void forward(const Conv2dProblem& asked, const Parallel& parallel, const T* x, c
 }
 
 template <class T>
-constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>, pack<T>, forward_scratch<T>, forward<T>};
+constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>,          pack<T>,
+                                    forward_scratch<T>,       forward<T>,
+                                    activation_gradient<T>,   WeightGradient<T>::scratch,
+                                    WeightGradient<T>::run};
 
 }  // namespace
 

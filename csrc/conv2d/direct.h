@@ -50,17 +50,16 @@ class Direct {
       inputs = space.take<E>(plan.channels.elements * region.floats());
       halves = space.take<float>(kPairs ? 2 * region.floats() : 0);
       sums = space.take<float>(plan.rows * plan.columns * kOutVectors * kLanes);
-      results = space.take<float>(plan.rows * plan.columns * kLanes);
       offsets = space.take<int64_t>(taps_of(problem) * plan.channels.elements);
     }
     E* inputs;
-    float *halves, *sums, *results;
+    float *halves, *sums;
     int64_t* offsets;
   };
 
   static int64_t taps_of(const Conv2dProblem& problem) { return problem.kernel_height * problem.kernel_width; }
   static int64_t panel(const Conv2dProblem& problem, const Channels<E>& channels) {
-    return taps_of(problem) * channels.elements * channels.depth * kLanes;
+    return taps_of(problem) * channels.depths() * kLanes;
   }
 
  public:
@@ -81,7 +80,7 @@ class Direct {
                 (vector - from) * kLanes;
         for (int64_t chunk = 0; chunk < channels.elements; ++chunk)
           for (int64_t tap = 0; tap < taps; ++tap)
-            for (int64_t k = 0; k < channels.depth; ++k, to += width)
+            for (int64_t k = 0; k < channels.depth(chunk); ++k, to += width)
               for (int lane = 0; lane < kLanes; ++lane) {
                 const auto at = [&](int h) -> float {
                   const int64_t output = vector * kLanes + lane, input = channels.input(chunk, k, h);
@@ -163,7 +162,7 @@ class Direct {
     const Rectangle at{sample, row, column, rows, columns};
     const int64_t count = taps_of(problem) * channels.elements;
     const int64_t level = problem.levels ? most(1, 64 / kLanes) : count;
-    const Chunks chunks{slot.offsets, count, channels.depth, level};
+    const Chunks chunks{slot.offsets, count, kLanes, count - taps_of(problem), channels.last_depth, level};
     const int64_t panels = ceil_div(channels.out_vectors, kOutVectors);
     for (int64_t part = split * panels / plan.splits; part < (split + 1) * panels / plan.splits; ++part) {
       const int64_t vector = part * kOutVectors;
@@ -173,10 +172,9 @@ class Direct {
         multiply_chunks(columns, vectors, slot.inputs + i * problem.stride_height * region.row(), chunks, weights,
                         slot.sums + i * columns * vectors * kLanes, vectors * kLanes);
       for (int v = 0; v < vectors; ++v) {
-        for (int64_t p = 0; p < rows * columns; ++p)
-          store(slot.results + p * kLanes, load(slot.sums + (p * vectors + v) * kLanes));
         const int64_t channel = (vector + v) * kLanes;
-        epilogue.finish(at, group * channels.outputs + channel, least(kLanes, channels.outputs - channel), slot.results);
+        epilogue.finish(at, group * channels.outputs + channel, least(kLanes, channels.outputs - channel),
+                        slot.sums + v * kLanes, vectors * kLanes);
       }
     }
   }

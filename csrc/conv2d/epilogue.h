@@ -54,9 +54,9 @@ class Epilogue {
   Epilogue(const Conv2dProblem& problem, const T* bias, const T* slopes, const T* residual, T* before, T* out)
       : problem_(problem), bias_(bias), slopes_(slopes), residual_(residual), before_(before), out_(out) {}
 
-  // Channels channel ..., at most kLanes, of a rectangle. `sums`: kLanes for each pixel, rows without gaps.
-  void finish(const Rectangle& at, int64_t channel, int64_t channels, const float* sums) const {
-    if (problem_.out_layout == ConvLayout::kPlanar) return finish_planes(at, channel, channels, sums);
+  // Channels channel ..., at most kLanes, of a rectangle. `sums`: kLanes for each pixel, `step` from one to the next, rows without gaps.
+  void finish(const Rectangle& at, int64_t channel, int64_t channels, const float* sums, int64_t step) const {
+    if (problem_.out_layout == ConvLayout::kPlanar) return finish_planes(at, channel, channels, sums, step);
     const bool is_blocked = problem_.out_layout == ConvLayout::kBlocked;
     const Floats bias = bias_ == nullptr ? Floats{} : load_some(bias_ + channel, channels);
     const Floats slope = slopes_ == nullptr ? broadcast(problem_.slope) : load_some(slopes_ + channel, channels);
@@ -67,7 +67,7 @@ class Epilogue {
     const int64_t all = is_blocked ? ceil_div(problem_.outputs, kLanes) * kLanes : problem_.outputs;
     for (int64_t i = 0; i < at.rows; ++i) {
       const int64_t place = (at.sample * problem_.out_height * all + (at.y + i) * pixel) * problem_.out_width;
-      for (int64_t j = 0; j < at.columns; ++j, sums += kLanes)
+      for (int64_t j = 0; j < at.columns; ++j, sums += step)
         finish_vector(load(sums), bias, slope, scale, place + first + (at.x + j) * pixel, lanes);
     }
   }
@@ -81,7 +81,7 @@ class Epilogue {
     store_some(out_ + at, value, lanes);
   }
 
-  void finish_planes(const Rectangle& at, int64_t channel, int64_t channels, const float* sums) const {
+  void finish_planes(const Rectangle& at, int64_t channel, int64_t channels, const float* sums, int64_t step) const {
     const int64_t pixels = problem_.out_height * problem_.out_width;
     const bool is_whole = at.columns == problem_.out_width;  // then its rows lie one behind another in the planes too
     const Floats scale = broadcast(problem_.residual_scale);
@@ -89,10 +89,10 @@ class Epilogue {
     for (int64_t i = 0; i < rows; ++i)
       for (int64_t j = 0; j < columns; j += kLanes) {
         const int64_t count = least(kLanes, columns - j);
-        const float* from = sums + (i * columns + j) * kLanes;
+        const float* from = sums + (i * columns + j) * step;
         Floats values[kLanes];
 #pragma GCC unroll 16
-        for (int64_t p = 0; p < kLanes; ++p) values[p] = p < count ? load(from + p * kLanes) : Floats{};
+        for (int64_t p = 0; p < kLanes; ++p) values[p] = p < count ? load(from + p * step) : Floats{};
         transpose(values);
         const int64_t place = (at.y + i) * problem_.out_width + at.x + j;
         float lanes[kLanes][kLanes];

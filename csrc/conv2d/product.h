@@ -30,7 +30,8 @@ constexpr int kDepthStep = 4;   // depths are multiples of it
 struct Chunks {
   const int64_t* offsets;
   int64_t count, depth;
-  int64_t level;  // chunks after which a sum is added to its total
+  int64_t full, last_depth;  // from chunk `full` on, depth is last_depth
+  int64_t level;             // chunks after which a sum is added to its total
 };
 
 template <int kRows, int kVectors, class E>
@@ -45,7 +46,8 @@ void multiply_rows(const E* x, const Chunks& chunks, const E* w, float* y, int64
       for (int v = 0; v < kVectors; ++v) sum[r][v] = Floats{};
     for (; c < end; ++c) {
       const E* from = x + chunks.offsets[c];
-      for (int64_t k = 0; k < chunks.depth; k += kDepthStep, from += kDepthStep)
+      const int64_t depth = c < chunks.full ? chunks.depth : chunks.last_depth;
+      for (int64_t k = 0; k < depth; k += kDepthStep, from += kDepthStep)
 #pragma GCC unroll 4
         for (int i = 0; i < kDepthStep; ++i, w += kVectors * kLanes) {
           decltype(load(w)) weights[kVectors];
@@ -97,18 +99,25 @@ struct Channels {
         outputs(problem.outputs / problem.groups),
         vectors(ceil_div(inputs, kLanes)),
         elements(ceil_div(vectors, kPairs ? 2 : 1)),
-        depth(vectors > 1 ? kLanes : ceil_div(inputs, kDepthStep) * kDepthStep),
+        last_depth(depth_of_last()),
         out_vectors(ceil_div(outputs, kLanes)) {}
 
   static constexpr bool kPairs = __is_same(E, Pair);
 
+  int64_t depth(int64_t chunk) const { return chunk + 1 < elements ? kLanes : last_depth; }
+  int64_t depths() const { return (elements - 1) * kLanes + last_depth; }
+
   // Input channel of half h of element k of a chunk.
   int64_t input(int64_t chunk, int64_t k, int h) const { return (kPairs ? chunk * 2 + h : chunk) * kLanes + k; }
+  int64_t depth_of_last() const {
+    const int64_t first = (elements - 1) * kLanes * (kPairs ? 2 : 1);
+    return ceil_div(least(kLanes, inputs - first), kDepthStep) * kDepthStep;
+  }
   int vectors_from(int64_t out_vector) const { return static_cast<int>(least(kOutVectors, out_vectors - out_vector)); }
 
   int64_t inputs, outputs;
   int64_t vectors, elements;  // of input channels; of elements, which hold one or two of them
-  int64_t depth;              // elements of a vector that are used
+  int64_t last_depth;         // elements of the last vector that are used
   int64_t out_vectors;
 };
 

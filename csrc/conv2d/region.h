@@ -28,6 +28,8 @@ class Fetch {
   void run(int64_t sample, int64_t channel, int64_t channels, const Region& region, float* to) const {
     const int64_t first = least(most(0, -region.x), region.columns);
     const int64_t last = most(first, least(region.columns, problem_.width - region.x));
+    if (problem_.spread_height > 1 || problem_.spread_width > 1)
+      return spread(sample, channel, channels, region, to);
     const T* image = x_ + sample * all_ * problem_.height * problem_.width;
     for (int64_t i = 0; i < region.rows; ++i, to += region.row()) {
       const int64_t y = region.y + i;
@@ -44,6 +46,23 @@ class Fetch {
   }
 
  private:
+  // Pixels of planes with zeros between them: for the gradients of strided convs, which are rare.
+  void spread(int64_t sample, int64_t channel, int64_t channels, const Region& region, float* to) const {
+    const int64_t plane = problem_.height * problem_.width;
+    const T* image = x_ + (sample * all_ + channel) * plane;
+    for (int64_t i = 0; i < region.rows; ++i, to += region.row())
+      for (int64_t j = 0; j < region.columns; ++j) {
+        const int64_t y = region.y + i, x = region.x + j;
+        float lanes[kLanes] = {};
+        if (y >= 0 && x >= 0 && y % problem_.spread_height == 0 && x % problem_.spread_width == 0 &&
+            y / problem_.spread_height < problem_.height && x / problem_.spread_width < problem_.width) {
+          const int64_t place = y / problem_.spread_height * problem_.width + x / problem_.spread_width;
+          for (int64_t c = 0; c < channels; ++c) lanes[c] = widen(image[c * plane + place]);
+        }
+        store(to + region.column(j), load(lanes));
+      }
+  }
+
   void vectors(const T* image, int64_t channel, int64_t channels, int64_t y, const Region& region, int64_t begin,
                int64_t end, float* to) const {
     const bool is_blocked = problem_.layout == ConvLayout::kBlocked;

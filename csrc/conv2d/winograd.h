@@ -9,7 +9,7 @@
 namespace lkops {
 namespace {
 
-constexpr int64_t kTileBytes = 640 << 10;  // of a block's transformed inputs, about: with its sums and weights in L2
+constexpr int64_t kTileBytes = 960 << 10;  // of a block's transformed inputs, about: with its sums and weights in L2
 constexpr int64_t kMostTiles = 56;
 
 // How the work is cut. An item is (sample, group, rows of tiles, columns of tiles, split of outputs), the last fastest.
@@ -23,9 +23,8 @@ struct WinogradPlan {
     const int64_t panels = ceil_div(channels.out_vectors, kOutVectors);
     double best = 0;
     // cycles of a CPU with two vectors of FMA a cycle, about
-    const double vectors = static_cast<double>(channels.elements * channels.depth * channels.out_vectors);
-    const bool is_large = Tile::kProducts * channels.elements * channels.depth * channels.out_vectors * kLanes * 4 >
-                          (700 << 10);
+    const double vectors = static_cast<double>(channels.depths() * channels.out_vectors);
+    const bool is_large = Tile::kProducts * channels.depths() * channels.out_vectors * kLanes * 4 > (700 << 10);
     for (int64_t across_parts = 1; across_parts <= tiles_across; ++across_parts) {
       const int64_t across = ceil_div(tiles_across, across_parts);
       if (across > most_tiles || ceil_div(tiles_across, across) != across_parts) continue;
@@ -97,9 +96,9 @@ class Winograd {
         E* to = static_cast<E*>(packed) +
                 (group * channels.out_vectors + from) * Tile::kProducts * panel(channels) + (vector - from) * kLanes;
         for (int64_t chunk = 0; chunk < channels.elements; ++chunk)
-          for (int64_t k = 0; k < channels.depth; ++k)
+          for (int64_t k = 0; k < channels.depth(chunk); ++k)
             pack_vector(channels, weight, flipped, group, vector, chunk, k,
-                        to + (chunk * channels.depth + k) * width, channels.elements * channels.depth * width);
+                        to + (chunk * kLanes + k) * width, channels.depths() * width);
       }
     });
   }
@@ -124,7 +123,7 @@ class Winograd {
   }
 
  private:
-  static int64_t panel(const Channels<E>& channels) { return channels.elements * channels.depth * kLanes; }
+  static int64_t panel(const Channels<E>& channels) { return channels.depths() * kLanes; }
 
   static void pack_vector(const Channels<E>& channels, const T* weight, bool flipped, int64_t group, int64_t vector,
                           int64_t chunk, int64_t k, E* to, int64_t step) {
@@ -190,7 +189,7 @@ class Winograd {
     const Rectangle at{sample, row * kRows, column * kColumns, least(down * kRows, problem.out_height - row * kRows),
                        least(across * kColumns, problem.out_width - column * kColumns)};
     const int64_t level = problem.levels ? most(1, 16 / kLanes) : channels.elements;
-    const Chunks chunks{slot.offsets, channels.elements, channels.depth, level};
+    const Chunks chunks{slot.offsets, channels.elements, kLanes, channels.elements - 1, channels.last_depth, level};
     const int64_t panels = ceil_div(channels.out_vectors, kOutVectors);
     for (int64_t part = split * panels / plan.splits; part < (split + 1) * panels / plan.splits; ++part) {
       const int64_t vector = part * kOutVectors, step = sums_of(plan);
@@ -203,7 +202,8 @@ class Winograd {
         for (int64_t tile = 0; tile < tiles; ++tile)
           finish_tile(at, tile / across, tile % across, slot.sums + (tile * vectors + v) * kLanes, step, slot.results);
         const int64_t channel = (vector + v) * kLanes;
-        epilogue.finish(at, group * channels.outputs + channel, least(kLanes, channels.outputs - channel), slot.results);
+        epilogue.finish(at, group * channels.outputs + channel, least(kLanes, channels.outputs - channel), slot.results,
+                        kLanes);
       }
     }
   }

@@ -75,6 +75,7 @@ void test_dtype(const Shape& s, Conv2dKernelsOf<T> Conv2dKernels::*member) {
   p.n = s.n, p.inputs = s.inputs, p.height = s.height, p.width = s.width, p.outputs = s.outputs, p.groups = s.groups;
   p.kernel_height = s.rows, p.kernel_width = s.columns, p.stride_height = p.stride_width = s.stride;
   p.dilation_height = p.dilation_width = s.dilation, p.top = s.top, p.left = s.left;
+  p.spread_height = p.spread_width = 1;
   p.out_height = (s.height + 2 * s.top - s.dilation * (s.rows - 1) - 1) / s.stride + 1;
   p.out_width = (s.width + 2 * s.left - s.dilation * (s.columns - 1) - 1) / s.stride + 1;
   p.layout = s.layout, p.out_layout = s.out_layout, p.activation = s.activation, p.slope = 0.25f;
