@@ -1,0 +1,68 @@
+#include "conv2d/cpu.h"
+
+#include "conv2d/activation_gradient.h"
+#include "conv2d/direct.h"
+#include "conv2d/weight_gradient.h"
+#include "conv2d/winograd.h"
+
+namespace lkops {
+namespace {
+
+// 1x1 without padding and stride: rows follow one another in every layout, and their length does not matter.
+Conv2dProblem flattened(Conv2dProblem p) {
+  if (p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 && p.stride_width == 1 && p.top == 0 &&
+      p.left == 0 && p.spread_height == 1 && p.spread_width == 1 && p.out_height == p.height && p.out_width == p.width) {
+    p.width = p.out_width = p.height * p.width;
+    p.height = p.out_height = 1;
+  }
+  return p;
+}
+
+// call(algorithm) for the one that a problem names.
+template <class T, class Call>
+auto with_algorithm(const Conv2dProblem& problem, const Call& call) {
+  switch (problem.algorithm) {
+    case ConvAlgorithm::kWinograd2: return call(Winograd<2, 4, T>());
+    case ConvAlgorithm::kWinograd4: return call(Winograd<4, 4, T>());
+    default: return call(Direct<T>());
+  }
+}
+
+template <class T>
+int64_t packed_bytes(const Conv2dProblem& problem) {
+  return with_algorithm<T>(problem, [&](auto algorithm) { return algorithm.packed_bytes(problem); });
+}
+
+template <class T>
+void pack(const Conv2dProblem& problem, const Parallel& parallel, const T* weight, bool flipped, void* packed) {
+  with_algorithm<T>(problem, [&](auto algorithm) { algorithm.pack(problem, parallel, weight, flipped, packed); });
+}
+
+template <class T>
+int64_t forward_scratch(const Conv2dProblem& asked, int64_t slots) {
+  const Conv2dProblem problem = flattened(asked);
+  return with_algorithm<T>(problem, [&](auto algorithm) { return algorithm.scratch(problem, slots); });
+}
+
+template <class T>
+void forward(const Conv2dProblem& asked, const Parallel& parallel, const T* x, const void* packed, const T* bias,
+             const T* slopes, const T* residual, T* before, T* out, void* scratch) {
+  const Conv2dProblem problem = flattened(asked);
+  const Epilogue<T> epilogue(problem, bias, slopes, residual, before, out);
+  with_algorithm<T>(
+      problem, [&](auto algorithm) { algorithm.forward(problem, parallel, x, packed, epilogue, scratch); });
+}
+
+template <class T>
+constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>,          pack<T>,
+                                    forward_scratch<T>,       forward<T>,
+                                    activation_gradient<T>,   WeightGradient<T>::scratch,
+                                    WeightGradient<T>::run};
+
+}  // namespace
+
+#define LKOPS_TABLE_NAME(isa) kConv2d##isa
+#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
+extern const Conv2dKernels LKOPS_TABLE(LKOPS_ISA) = {kLanes, kOf<float>, kOf<BFloat16>};
+
+}  // namespace lkops
