@@ -183,9 +183,13 @@ PEAK = """
     x = torch.ones(1, 2, side, side, dtype=torch.bfloat16, requires_grad=True)
     weight, bias = torch.rand(2, 1, 7, 7).bfloat16().requires_grad_(), torch.rand(2).bfloat16().requires_grad_()
     grad = torch.ones_like(x)
-    few = torch.rand(1, 2, 8, 8).bfloat16()
-    lkops.depthwise_conv2d(few.requires_grad_(), weight, bias, dilation={dilation}, backend="cpu").sum().backward()
-    weight.grad = bias.grad = None
+
+    def gradients_of(y, x, grad):
+        return torch.autograd.grad(y, (x, weight, bias), grad)
+
+    few = torch.ones(1, 2, 8, 8, dtype=torch.bfloat16, requires_grad=True)  # what torch imports at the first call
+    y = lkops.depthwise_conv2d(few, weight, bias, dilation={dilation}, backend="cpu")
+    gradients_of(y, few, torch.ones_like(few))
 
     def peak():
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -196,7 +200,7 @@ PEAK = """
     forward = peak() - before
     del y
     y = lkops.depthwise_conv2d(x, weight, bias, dilation={dilation}, backend="cpu")
-    gradients = torch.autograd.grad(y, (x, weight, bias), grad)
+    gradients = gradients_of(y, x, grad)
     print(forward, peak() - before)
 """
 
