@@ -135,7 +135,8 @@ def products_kernel(
         rstd = tl.load(moments_ptr + (batch + n) * plane + p, mask=p < plane, other=0.0)
         x = load_tile(x_ptr + n * CHANNELS * plane, c, p, CHANNELS, plane)
         dh = load_tile(dh_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane)
-        xhat = normalised(x, mean, rstd, c, CHANNELS).to(dh.dtype)
+        # channels beyond the last give rows of their own, which are not stored
+        xhat = ((x.to(tl.float32) - mean[None, :]) * rstd[None, :]).to(dh.dtype)
         products = dot(xhat, tl.trans(dh), products, PRECISION)
         sums += tl.sum(dh.to(tl.float32), 1)
     partial_ptr += s.to(tl.int64) * (CHANNELS + 1) * OUTPUTS
