@@ -63,8 +63,8 @@ def test_a_dry_run_does_everything_but_the_device(tmp_path) -> None:
 def test_a_wrong_kernel_has_no_time_and_fails_the_gate(tmp_path, monkeypatch, capsys, spoil) -> None:
     right = lkops.nn.spectral_losses
 
-    def wrong(p, t):
-        losses = right(p, t)
+    def wrong(p, t, **options):
+        losses = right(p, t, **options)
         return losses if p.dtype is torch.float64 else tuple(spoil(loss) + 0 * p.sum() for loss in losses)
 
     monkeypatch.setattr(lkops.nn, "spectral_losses", wrong)
