@@ -26,11 +26,12 @@ auto with_dtype(bool f32, const Call& call) {
   return f32 ? call(kernels().f32, static_cast<float*>(nullptr)) : call(kernels().bf16, static_cast<BFloat16*>(nullptr));
 }
 
-// Measured on Zen 5, 3 to 256 channels, 48x48 to 128x128: Winograd's algorithm wins from about 16 by 16 channels on; what
-// lies beyond follows the largest. `exact` keeps the tolerance with tiles of 2x4 (float32: at most 0.7 of what is allowed
-// up to 512 channels, bfloat16 0.4); 4x4 needs `relaxed` (float32: 5e-6 of the largest value). Tiles in bfloat16 have
-// errors that are within the tolerance but above one rounding, so that signs of small values change: where a derivative
-// with a jump will follow, `jumps`, the direct algorithm serves.
+// Measured on Zen 5, one thread of a busy machine, 48x48 to 128x128, 28 to 256 channels: Winograd's algorithm wins
+// everywhere; from 3 to 64 channels it is even with the direct one, and what lies below was not measured. float32 keeps
+// the tolerance with tiles of 2x4 (at most 0.7 of what is allowed in 20 problems each of 16 to 512 channels); 4x4 needs
+// `relaxed` (4.1e-6 of the largest value at most). bfloat16 with 2x4 had 0.009 of the largest value at 64 and at 256
+// channels, a quarter of what is allowed; that is more than one rounding, so that signs of small values change: where a
+// derivative with a jump will follow, `jumps`, the direct algorithm serves.
 void choose_algorithm(Conv2dProblem& p, bool f32, bool relaxed, bool jumps) {
   const int64_t inputs = p.inputs / p.groups, outputs = p.outputs / p.groups;
   const bool is_winograd = p.kernel_height == 3 && p.kernel_width == 3 && p.stride_height == 1 && p.stride_width == 1 &&
