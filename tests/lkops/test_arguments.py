@@ -8,7 +8,12 @@ from lkops import backends
 from tests.lkops.harness import cast
 from tests.lkops.problems import PROBLEMS, arguments, case_named
 
-IMAGE = {"large_kernel_channel_attention": "u", "upsample_add": "features", "spectral_losses": "prediction"}
+IMAGE = {
+    "conv2d": "input",
+    "large_kernel_channel_attention": "u",
+    "upsample_add": "features",
+    "spectral_losses": "prediction",
+}
 Z = torch.zeros
 
 
