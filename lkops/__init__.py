@@ -10,7 +10,6 @@ from .attention import large_kernel_channel_attention
 from .backends import backend
 from .bicubic import bicubic_upsample
 from .block import lk_block
-from .conv2d import conv2d
 from .depthwise import depthwise_conv2d
 from .fusion import FusionError, FusionReport, fuse
 from .gating import channel_attention
@@ -30,7 +29,6 @@ __all__ = [
     "bicubic_upsample",
     "channel_attention",
     "compress",
-    "conv2d",
     "cosine_loss",
     "depthwise_conv2d",
     "distill_upsampler",

@@ -14,7 +14,6 @@ from . import _checks
 from .attention import large_kernel_channel_attention
 from .bicubic import bicubic_upsample
 from .block import lk_block
-from .conv2d import conv2d
 from .depthwise import depthwise_conv2d
 from .gating import channel_attention
 from .losses import SpectralLosses as _Losses
@@ -26,7 +25,6 @@ __all__ = [
     "BicubicUpsample",
     "ChannelAttention",
     "ChannelLayerNorm",
-    "Conv2d",
     "DepthwiseConv2d",
     "LKBlock",
     "LargeKernelChannelAttention",
@@ -63,63 +61,6 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return depthwise_conv2d(x, self.weight, self.bias, dilation=self.dilation[0])
-
-
-class Conv2d(nn.Conv2d):
-    """`lkops.conv2d` with the parameters and the state dict of torch's conv; `prelu` adds `prelu_weight`.
-
-    Args:
-        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias: as torch's, but padding is
-            "same" if not given.
-        activation, slope, residual_scale, accuracy: see the function.
-    """
-
-    prelu_weight: nn.Parameter | None
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        *,
-        stride: int | tuple[int, int] = 1,
-        padding: str | int | tuple[int, int] = "same",
-        dilation: int | tuple[int, int] = 1,
-        groups: int = 1,
-        bias: bool = True,
-        activation: str | None = None,
-        slope: float = 0.01,
-        residual_scale: float = 1.0,
-        accuracy: str = "exact",
-    ) -> None:
-        super().__init__(
-            in_channels, out_channels, kernel_size, stride=stride, dilation=dilation, groups=groups, bias=bias
-        )
-        self.padding = padding  # torch's own check refuses "same" with a stride
-        self.activation, self.slope, self.residual_scale, self.accuracy = activation, slope, residual_scale, accuracy
-        self.register_parameter(
-            "prelu_weight", nn.Parameter(torch.full((out_channels,), 0.25)) if activation == "prelu" else None
-        )
-
-    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
-        return conv2d(
-            input,
-            self.weight,
-            self.bias,
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            activation=self.activation,
-            slope=self.slope,
-            prelu_weight=self.prelu_weight,
-            residual=residual,
-            residual_scale=self.residual_scale,
-            accuracy=self.accuracy,
-        )
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, activation={self.activation!r}, accuracy={self.accuracy!r}"
 
 
 class ChannelLayerNorm(nn.Module):

@@ -116,22 +116,6 @@ def _upsample(draw: Draw, case: Case, groups: int = 1, bands: int = 3, side: int
     }
 
 
-def _conv(draw: Draw, case: Case, outputs: int = 5, side: int = 3, groups: int = 1) -> Arguments:
-    n, c, h, w = case.shape
-    options = case.options
-    stride, dilation = options.get("stride", 1), options.get("dilation", 1)
-    padding = options.get("padding", "same")
-    around = {"same": dilation * (side // 2), "valid": 0}.get(padding, padding)
-    sides = [(length + 2 * around - dilation * (side - 1) - 1) // stride + 1 for length in (h, w)]
-    return {
-        "input": draw(*case.shape),
-        "weight": draw.conv(outputs, c // groups, side),
-        "bias": draw(outputs),
-        **({"prelu_weight": draw(outputs)} if options.get("activation") == "prelu" else {}),
-        "residual": draw(n, outputs, *sides),
-    }
-
-
 def _losses(draw: Draw, case: Case, empty_spectra: bool = False) -> Arguments:
     prediction, target = draw(*case.shape), draw(*case.shape)
     target = prediction + 0.5 * target
@@ -169,22 +153,6 @@ PROBLEMS: dict[str, tuple[Callable[..., Arguments], tuple[Case, ...]]] = {
             _case("torch", 2, 3, 7, 9, scale=4, cubic_a=-0.75, border="replicate"),
             _case("torch_tiny", 2, 3, 1, 2, scale=2, cubic_a=-0.75, border="replicate"),
             _case("large", 1, 5, 40, 37, scale=4),
-        ),
-    ),
-    "conv2d": (
-        _conv,
-        (
-            *_IMAGES,
-            _LARGE,
-            _case("winograd", 2, 24, 11, 14, outputs=33, activation="relu", residual_scale=0.5),
-            _case("relaxed", 1, 17, 9, 18, outputs=18, activation="silu", accuracy="relaxed"),
-            _case("many_channels", 1, 160, 6, 9, outputs=40),
-            _case("kernel_1", 2, 5, 6, 7, side=1, activation="gelu"),
-            _case("kernel_5_dilated", 1, 3, 11, 17, side=5, dilation=2, activation="prelu"),
-            _case("strided", 2, 6, 9, 14, outputs=4, groups=2, stride=2, activation="leaky_relu", slope=0.2),
-            _case("even_kernel", 1, 3, 8, 9, side=4, padding=1, stride=3, activation="sigmoid"),
-            _case("valid", 1, 3, 8, 9, padding="valid", without=("residual",)),
-            _case("no_bias", 2, 3, 6, 7, without=("bias", "residual"), activation="relu"),
         ),
     ),
     "depthwise_conv2d": (
@@ -273,8 +241,7 @@ _DRAWING = {"groups", "kernels", "outputs", "side", "bands", "mean", "empty_spec
 def arguments(operator: str, case: Case, draw: Draw | None = None) -> tuple[Arguments, dict[str, Any]]:
     """The tensors, by name and in order, in float64, and the keyword options of one case."""
     drawing = {key: value for key, value in case.options.items() if key in _DRAWING}
-    asked_for = _DRAWING - {"groups"} if operator == "conv2d" else _DRAWING  # others tell groups from their weight
-    options = {key: value for key, value in case.options.items() if key not in asked_for}
+    options = {key: value for key, value in case.options.items() if key not in _DRAWING}
     tensors = PROBLEMS[operator][0](draw or Draw(), case, **drawing)
     return {name: None if name in case.without else tensor for name, tensor in tensors.items()}, options
 

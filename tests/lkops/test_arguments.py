@@ -8,12 +8,7 @@ from lkops import backends
 from tests.lkops.harness import cast
 from tests.lkops.problems import PROBLEMS, arguments, case_named
 
-IMAGE = {
-    "conv2d": "input",
-    "large_kernel_channel_attention": "u",
-    "upsample_add": "features",
-    "spectral_losses": "prediction",
-}
+IMAGE = {"large_kernel_channel_attention": "u", "upsample_add": "features", "spectral_losses": "prediction"}
 Z = torch.zeros
 
 
