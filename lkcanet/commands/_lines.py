@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ._training import Given
 
 # what evaluate calls as training does but means another way, or knows from the checkpoint
-ANOTHER = frozenset({"scale", "snr", "seed", "json", "response", "psf_sigma"})
+ANOTHER = frozenset({"scale", "snr", "seed", "json", "response", "psf_sigma", "floor"})
 
 
 @cache
