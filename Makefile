@@ -51,13 +51,13 @@ sanitize:
 	$(MAKE) -C tests/csrc -j$(JOBS) thread
 
 bench: $(READY)
-	$(PY) -m bench.run $(BENCH)
+	$(PY) -m bench.cpu.run $(BENCH)
 
 # compiles new and changed Triton launches, and CUDA kernels where nvcc is, for GPUs into
 # bench/results/*_ahead_of_time.*; needs none
 ahead-of-time: $(READY)
-	$(PY) -m bench.ahead_of_time
-	@if command -v nvcc >/dev/null || [ -n "$$CUDA_HOME" ]; then $(PY) -m bench.cuda_ahead_of_time; \
+	$(PY) -m bench.without_gpu.ahead_of_time
+	@if command -v nvcc >/dev/null || [ -n "$$CUDA_HOME" ]; then $(PY) -m bench.without_gpu.cuda_ahead_of_time; \
 	else echo "ahead-of-time: no nvcc, CUDA kernels are left as they are"; fi
 
 # not $(READY): it builds by itself, with CUDA, where no extension is there

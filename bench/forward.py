@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkcanet._providers import Runner
+from lkcanet.benchmark.providers import Runner
 
 
 class Forward(Runner):

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 import lkops
-from lkops import _operator, backends
+from lkops import backends
+from lkops._core import operator as _operator
 
 Sizes = Mapping[str, Sequence[int] | None]  # of tensors by name; None for one that is left out
 Size = tuple[int, int, int, int]

@@ -4,7 +4,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from ._optional import require
+from .common.optional import require
 
 if TYPE_CHECKING:
     from typer import Typer

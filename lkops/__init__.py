@@ -6,17 +6,17 @@ Every operator is one function with a plain PyTorch reference that defines it an
 
 from . import nn  # isort: skip - operators are listed in the order in which they are imported
 from . import backends, lowrank
-from .attention import large_kernel_channel_attention
 from .backends import backend
-from .bicubic import bicubic_upsample
-from .block import lk_block
-from .depthwise import depthwise_conv2d
 from .fusion import FusionError, FusionReport, fuse
-from .gating import channel_attention
-from .losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
 from .lowrank import compress, distill_upsampler
-from .projection import norm_conv1x1_gelu
-from .upsample import upsample_add
+from .ops.bicubic_upsample import bicubic_upsample
+from .ops.channel_attention import channel_attention
+from .ops.depthwise_conv2d import depthwise_conv2d
+from .ops.large_kernel_channel_attention import large_kernel_channel_attention
+from .ops.lk_block import lk_block
+from .ops.norm_conv1x1_gelu import norm_conv1x1_gelu
+from .ops.spectral_losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
+from .ops.upsample_add import upsample_add
 
 __version__ = "0.1.0"
 

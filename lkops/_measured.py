@@ -1,7 +1,7 @@
 """What GPUs have shown of `cuda` against `triton`, from which the automatic choice between them follows.
 
 measured.json beside this file lists, for an operator, dtype, shape and device, how many times as fast `cuda` was; it is
-what `python -m bench.gpu_cascade --choose` writes of committed results of `make gpu`. The rule: `cuda` is chosen where
+what `python -m bench.gpu.cascade --choose` writes of committed results of `make gpu`. The rule: `cuda` is chosen where
 the measured shape next to the one at hand, on this device and in this dtype, is one that it won, and is less than
 twice as large or small in both the number of planes and the pixels of one; everywhere else it is `triton`, which every
 operator has. Without a result `cuda` is never chosen.

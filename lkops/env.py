@@ -8,7 +8,8 @@ import torch
 
 import lkops
 
-from . import _extension, backends
+from . import backends
+from ._core import extension
 
 _VARIABLES = ("LKOPS_BACKEND", "LKOPS_CPU_ISA", "LKOPS_BUILD", "LKOPS_CUDA", "TRITON_INTERPRET")
 
@@ -33,10 +34,10 @@ def report() -> str:
         *(f"  {name:16} {os.environ.get(name, '(not set)')}" for name in _VARIABLES),
         "",
         "build:",
-        *(f"  {key:16} {value}" for key, value in _extension.build_facts().items()),
-        f"  {'cpu extension':16} {_extension.extension_error('_C_cpu') or 'loaded'}",
-        *(f"  {key:16} {value}" for key, value in _extension.cpu_facts().items()),
-        f"  {'cuda extension':16} {_extension.extension_error('_C_cuda') or 'loaded'}",
+        *(f"  {key:16} {value}" for key, value in extension.build_facts().items()),
+        f"  {'cpu extension':16} {extension.extension_error('_C_cpu') or 'loaded'}",
+        *(f"  {key:16} {value}" for key, value in extension.cpu_facts().items()),
+        f"  {'cuda extension':16} {extension.extension_error('_C_cuda') or 'loaded'}",
         "",
         "operators (* = automatic choice for float32 on the CPU):",
         *(f"  {line}" for line in str(backends.status()).splitlines()),

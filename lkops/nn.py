@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import _checks
-from .attention import large_kernel_channel_attention
-from .bicubic import bicubic_upsample
-from .block import lk_block
-from .depthwise import depthwise_conv2d
-from .gating import channel_attention
-from .losses import SpectralLosses as _Losses
-from .losses import spectral_losses
-from .projection import norm_conv1x1_gelu
-from .upsample import upsample_add
+from ._core import checks
+from .ops.bicubic_upsample import bicubic_upsample
+from .ops.channel_attention import channel_attention
+from .ops.depthwise_conv2d import depthwise_conv2d
+from .ops.large_kernel_channel_attention import large_kernel_channel_attention
+from .ops.lk_block import lk_block
+from .ops.norm_conv1x1_gelu import norm_conv1x1_gelu
+from .ops.spectral_losses import SpectralLosses as _Losses
+from .ops.spectral_losses import spectral_losses
+from .ops.upsample_add import upsample_add
 
 __all__ = [
     "BicubicUpsample",
@@ -35,14 +35,14 @@ __all__ = [
 
 
 def _divides(name: str, value: int, what: str, total: int) -> int:
-    value = _checks.positive(name, value)
+    value = checks.positive(name, value)
     if total % value:
         raise ValueError(f"{name} must divide {what}, {total}; got {value}")
     return value
 
 
 def _odd(name: str, value: int) -> int:
-    value = _checks.positive(name, value)
+    value = checks.positive(name, value)
     if value % 2 == 0:
         raise ValueError(f"{name} must be odd, got {value}")
     return value
@@ -52,8 +52,8 @@ class DepthwiseConv2d(nn.Conv2d):
     """`lkops.depthwise_conv2d` with its weight (C, 1, k, k) and bias (C,)."""
 
     def __init__(self, channels: int, kernel_size: int, *, dilation: int = 1, bias: bool = True) -> None:
-        channels, kernel_size = _checks.positive("channels", channels), _odd("kernel_size", kernel_size)
-        dilation, bias = _checks.positive("dilation", dilation), _checks.flag("bias", bias)
+        channels, kernel_size = checks.positive("channels", channels), _odd("kernel_size", kernel_size)
+        dilation, bias = checks.positive("dilation", dilation), checks.flag("bias", bias)
         padding = dilation * (kernel_size // 2)
         super().__init__(
             channels, channels, kernel_size, padding=padding, dilation=dilation, groups=channels, bias=bias
@@ -68,7 +68,7 @@ class ChannelLayerNorm(nn.Module):
 
     def __init__(self, channels: int, *, eps: float = 1e-6) -> None:
         super().__init__()
-        channels, self.eps = _checks.positive("channels", channels), _checks.above_zero("eps", eps)
+        channels, self.eps = checks.positive("channels", channels), checks.above_zero("eps", eps)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -81,7 +81,7 @@ class ChannelAttention(nn.Module):
 
     def __init__(self, channels: int, *, reduction: int = 16) -> None:
         super().__init__()
-        channels = _checks.positive("channels", channels)
+        channels = checks.positive("channels", channels)
         reduction = _divides("reduction", reduction, "the channels", channels)
         self.reduce = nn.Conv2d(channels, channels // reduction, 1)
         self.expand = nn.Conv2d(channels // reduction, channels, 1)
@@ -112,10 +112,10 @@ class LargeKernelChannelAttention(nn.Module):
         interleave: bool = False,
     ) -> None:
         super().__init__()
-        channels = _checks.positive("channels", channels)
+        channels = checks.positive("channels", channels)
         groups = _divides("groups", groups, "the channels", channels)
-        kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
-        self.dilations, self.interleave = dilations, _checks.flag("interleave", interleave)
+        kernel_sizes, dilations = checks.pair("kernel_sizes", kernel_sizes), checks.pair("dilations", dilations)
+        self.dilations, self.interleave = dilations, checks.flag("interleave", interleave)
         self.dw1 = DepthwiseConv2d(channels, kernel_sizes[0], dilation=dilations[0])
         self.dw2 = DepthwiseConv2d(channels, kernel_sizes[1], dilation=dilations[1])
         self.attention = ChannelAttention(3 * channels, reduction=reduction)
@@ -140,8 +140,8 @@ class NormConv1x1GELU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, *, eps: float = 1e-6) -> None:
         super().__init__()
-        in_channels = _checks.positive("in_channels", in_channels)
-        out_channels = _checks.positive("out_channels", out_channels)
+        in_channels = checks.positive("in_channels", in_channels)
+        out_channels = checks.positive("out_channels", out_channels)
         self.norm = ChannelLayerNorm(in_channels, eps=eps)
         self.conv = nn.Conv2d(in_channels, out_channels, 1)
 
@@ -176,10 +176,10 @@ class LKBlock(nn.Module):
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.drop_path = _checks.number("drop_path", drop_path)
+        self.drop_path = checks.number("drop_path", drop_path)
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        channels = _checks.positive("channels", channels)
+        channels = checks.positive("channels", channels)
         self.projection = NormConv1x1GELU(channels, channels, eps=eps)
         self.attention = LargeKernelChannelAttention(
             channels,
@@ -215,9 +215,9 @@ class BicubicUpsample(nn.Module):
 
     def __init__(self, scale: int, *, cubic_a: float = -0.5, border: str = "symmetric") -> None:
         super().__init__()
-        _checks.border("border", border)
-        self.scale, self.border = _checks.positive("scale", scale), border
-        self.cubic_a = _checks.number("cubic_a", cubic_a)
+        checks.border("border", border)
+        self.scale, self.border = checks.positive("scale", scale), border
+        self.cubic_a = checks.number("cubic_a", cubic_a)
 
     def forward(self, x: Tensor) -> Tensor:
         return bicubic_upsample(x, scale=self.scale, cubic_a=self.cubic_a, border=self.border)
@@ -259,16 +259,16 @@ class UpsampleAdd(nn.Module):
         border: str = "symmetric",
     ) -> None:
         super().__init__()
-        in_channels = _checks.positive("in_channels", in_channels)
-        bands, scale = _checks.positive("bands", bands), _checks.positive("scale", scale)
-        kernel_size, bias = _odd("kernel_size", kernel_size), _checks.flag("bias", bias)
-        rank = None if rank is None else _checks.positive("rank", rank)
+        in_channels = checks.positive("in_channels", in_channels)
+        bands, scale = checks.positive("bands", bands), checks.positive("scale", scale)
+        kernel_size, bias = _odd("kernel_size", kernel_size), checks.flag("bias", bias)
+        rank = None if rank is None else checks.positive("rank", rank)
         groups = _divides(
             "groups", groups, "the channels of the features" if rank is None else "rank", rank or in_channels
         )
         _divides("groups", groups, "bands * scale^2", bands * scale**2)
-        _checks.border("border", border)
-        self.scale, self.border, self.cubic_a = scale, border, _checks.number("cubic_a", cubic_a)
+        checks.border("border", border)
+        self.scale, self.border, self.cubic_a = scale, border, checks.number("cubic_a", cubic_a)
         self.first = None
         if rank is not None:
             self.first = nn.Conv2d(in_channels, rank, kernel_size, padding=kernel_size // 2, bias=False)
@@ -309,7 +309,7 @@ class SpectralLosses(nn.Module):
 
     def __init__(self, floor: float = 0.0) -> None:
         super().__init__()
-        self.floor = _checks.at_least_zero("floor", floor)
+        self.floor = checks.at_least_zero("floor", floor)
 
     def forward(self, prediction: Tensor, target: Tensor) -> _Losses:
         return spectral_losses(prediction, target, floor=self.floor)

@@ -1,4 +1,5 @@
-"""Headers of the oldest torch that pyproject.toml allows, for tests/lkops/test_oldest_torch.py; `make test-all` runs
+"""Headers of the oldest torch that pyproject.toml allows, for tests/lkops/build/test_oldest_torch.py; `make test-all`
+runs
 
     python -m tests.oldest_torch        into build/oldest-torch-*, unless they are there
 

@@ -27,12 +27,12 @@ import lkops
 from bench.environment import environment
 from bench.experiments.compression_report import write
 from bench.experiments.runs import Settings, held_out, load
-from lkcanet._files import atomic_path
-from lkcanet._prepare import prepare
-from lkcanet.compression import PatchBatches, compress
+from lkcanet.common.files import atomic_path
+from lkcanet.deploy.compression import PatchBatches, compress
+from lkcanet.evaluation.metrics import evaluate
 from lkcanet.inference import super_resolve
-from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet, load_model, save_model
+from lkcanet.training.prepare import prepare
 
 CALIBRATION = 64  # patches
 STEPS, LEARNING_RATE = 200, 3e-4  # of an alignment

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
+from bench.cpu.run import RESULTS
 from bench.environment import environment
 from bench.experiments.runs import Settings, bicubic_scores
 from bench.forward import Forward
-from bench.run import RESULTS
-from lkcanet._files import atomic_path
-from lkcanet._providers import Runner
 from lkcanet.benchmark import interleave
-from lkcanet.figures import save_figure
+from lkcanet.benchmark.providers import Runner
+from lkcanet.common.files import atomic_path
+from lkcanet.evaluation.figures import save_figure
 from lkcanet.models import load_model
 
 SCRATCH = {"teacher": "LKCA-Net, 32 blocks (teacher)", "net": "LKCA-Net", "lr": "LKCA-LR", "kd": "LKCA-KD"}

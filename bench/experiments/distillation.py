@@ -20,10 +20,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.cpu.run import RESULTS
 from bench.experiments.report import markdown
 from bench.experiments.runs import METHODS, Settings, add_settings, bicubic_scores, done, given_settings, run
-from bench.run import RESULTS
-from lkcanet._files import atomic_path
+from lkcanet.common.files import atomic_path
 
 
 def in_process(out: Path, settings: Settings, method: str, seed: int) -> None:

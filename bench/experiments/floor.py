@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench.cpu.run import RESULTS
 from bench.environment import environment
-from bench.run import RESULTS
-from lkcanet._files import atomic_path
+from lkcanet.common.files import atomic_path
 from lkcanet.data import Scene, bicubic_downsample, bicubic_upsample, demo_scene, read_scene, region_split
 from lkcanet.data.splits import parse_rect
+from lkcanet.evaluation.metrics import evaluate
 from lkcanet.inference import super_resolve
-from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet
 from lkcanet.training import TrainOptions, train
 

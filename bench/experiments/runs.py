@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from bench.environment import environment
-from lkcanet._files import atomic_path
+from lkcanet.common.files import atomic_path
 from lkcanet.data import (
     Scene,
     Split,
@@ -24,10 +24,10 @@ from lkcanet.data import (
     region_split,
     whole_pixels,
 )
-from lkcanet.distillation import Distillation
+from lkcanet.evaluation.metrics import evaluate
 from lkcanet.inference import super_resolve
-from lkcanet.metrics import evaluate
 from lkcanet.models import LKCANet, load_model
+from lkcanet.objectives.distillation import Distillation
 from lkcanet.training import TrainOptions, distill, train
 
 GENERATED = "generated"

@@ -23,17 +23,17 @@ from typing import Any
 
 import torch
 
+from bench.cpu.run import RESULTS
 from bench.environment import environment
 from bench.experiments.runs import Settings, add_settings, bicubic_scores, given_settings, held_out, load
 from bench.forward import Forward
-from bench.run import RESULTS
-from lkcanet._files import atomic_path
-from lkcanet._providers import Runner
 from lkcanet.benchmark import interleave
+from lkcanet.benchmark.providers import Runner
+from lkcanet.common.files import atomic_path
 from lkcanet.data.multispectral import simulate_msi
 from lkcanet.data.responses import named_response
+from lkcanet.evaluation.metrics import evaluate
 from lkcanet.inference import super_resolve
-from lkcanet.metrics import evaluate
 from lkcanet.models import load_model
 from lkcanet.models.registry import PRESETS
 from lkcanet.objectives import HObjective, objective_for

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lkcanet._files import atomic_path
+from lkcanet.common.files import atomic_path
 
 from . import checkpoints, envi, inputs, options, prepared, runs, scenes
 from .runner import CHANGED, FAILED, REFUSED, UNAFFECTED, Case, Outcome, run
@@ -41,7 +41,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
     return f"""# Malformed inputs
 
 {len(outcomes)} malformed scenes, checkpoints and options, made with fixed seeds, each given to a command of `lkca` by
-`python -m bench.reliability`; `tests/lkcanet/test_reliability.py` runs the same.
+`python -m bench.reliability`; `tests/lkcanet/commands/test_reliability.py` runs the same.
 
 - *Refused*: exit code 1 or 2, exactly one line that begins with "error: ", no traceback, nothing on stdout, nothing
   printed by a library, no file written or changed.

@@ -105,8 +105,8 @@ def _write_run(folder: Path) -> None:
 
     from typer.testing import CliRunner
 
-    from lkcanet._module import Module
     from lkcanet.cli import build_app
+    from lkcanet.training.module import Module
 
     def fail_in_the_second_step(self: Module, _: Any) -> None:
         if self.trainer.global_step == 1:

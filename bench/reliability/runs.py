@@ -50,7 +50,7 @@ def _rewritten(change: Callable[[Any], Any]) -> Callable[[Path], Any]:
     """A state with a digest that is right."""
 
     def damage(run: Path) -> None:
-        from lkcanet import _state
+        from lkcanet.training import state as _state
 
         state = _state.read(run / _state.STATE)
         change(state)

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "bindings/attention.h"
+#include "bindings/large_kernel_channel_attention.h"
 
 namespace lkops {
 

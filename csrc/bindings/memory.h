@@ -1,5 +1,5 @@
 // Memory that bindings ask for: results and scratch. Where there is none, the error says for what and how many bytes;
-// lkops/_memory.py adds which operator wanted it.
+// lkops/_core/memory.py adds which operator wanted it.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>

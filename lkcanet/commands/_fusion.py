@@ -90,8 +90,8 @@ def msi_for(model: "Network", source: "Scene | SpectralResponse | None", target:
     Raises:
         ValueError: it needs one and there is none, or it is of other bands or pixels.
     """
-    from lkcanet._prepare import check_msi
     from lkcanet.data import Scene, simulate_msi
+    from lkcanet.training.prepare import check_msi
 
     if not model.msi_bands:
         return None

@@ -58,9 +58,9 @@ def score(
 ) -> None:
     """Print the scores of bicubic and networks on a prepared folder's test images."""
     from lkcanet.data import load_prepared
-    from lkcanet.data.reported import reported as paper_rows
-    from lkcanet.scoring import mean_scores, score_tests
-    from lkcanet.tables import above_table, metrics_table
+    from lkcanet.evaluation.reported import reported as paper_rows
+    from lkcanet.evaluation.scoring import mean_scores, score_tests
+    from lkcanet.evaluation.tables import above_table, metrics_table
 
     prepared = load_prepared(folder)
     refuse(folder, {"--scale": (scale, prepared.scale)})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lkcanet.metrics import Metrics
+    from lkcanet.evaluation.metrics import Metrics
 
 Level = float | None  # dB of noise; None is none
 

@@ -245,7 +245,7 @@ def print_json(value: Any) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """What `print_json` prints, to a file that is whole or untouched."""
-    from lkcanet._files import atomic_path
+    from lkcanet.common.files import atomic_path
 
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")

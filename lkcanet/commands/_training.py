@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from .._options import FLOOR
+from ..common.options import FLOOR
 from . import _fusion as fusion
 from . import _lines as lines
 from . import _shared as shared

@@ -12,7 +12,7 @@ from ._progress import bar
 from ._training import default_stride
 
 if TYPE_CHECKING:
-    from lkcanet.compression import PatchBatches
+    from lkcanet.deploy.compression import PatchBatches
     from lkcanet.models import LKCANet
 
 CALIBRATION = 64  # patches
@@ -72,7 +72,7 @@ def compress(
     import torch
 
     import lkops
-    from lkcanet.compression import compress as compressed_of
+    from lkcanet.deploy.compression import compress as compressed_of
     from lkcanet.models import save_model
 
     shared.check_output(out, (".safetensors",))
@@ -158,9 +158,9 @@ def _batches(
     model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int | None, batch_size: int, seed: int
 ) -> "PatchBatches":
     """Training patches of a scene, where the checkpoint's training had them."""
-    from lkcanet.compression import PatchBatches
     from lkcanet.data import SuperResolutionPatches, region_split
     from lkcanet.data.splits import overlap, parse_rect
+    from lkcanet.deploy.compression import PatchBatches
 
     split, known = extra.get("split", {}), extra.get("scene", {})
     if patch is None:

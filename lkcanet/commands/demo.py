@@ -11,7 +11,7 @@ from . import _shared as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lkcanet.speed import OperatorSpeed
+    from lkcanet.benchmark.speed import OperatorSpeed
 
 SCALE = 4
 
@@ -45,7 +45,7 @@ def demo(
         facts = {"figure": out / "demo.png", "seconds": seconds, "beats_bicubic": beaten}
         shared.print_json({"quality": rows, "training": training, "operators": operators, **facts})
     else:
-        from lkcanet.tables import metrics_table
+        from lkcanet.evaluation.tables import metrics_table
 
         title = f"Quality on the held-out test region, x{SCALE}"
         shared.print_table(metrics_table(rows, title=title))
@@ -64,9 +64,9 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
     import torch
 
     from lkcanet.data import bicubic_downsample, bicubic_upsample, demo_scene, region_split, write_scene
-    from lkcanet.figures import comparison, save_figure
+    from lkcanet.evaluation.figures import comparison, save_figure
+    from lkcanet.evaluation.metrics import evaluate
     from lkcanet.inference import super_resolve
-    from lkcanet.metrics import evaluate
     from lkcanet.models import lkca_lr, load_model
     from lkcanet.training import TrainOptions, train
 
@@ -113,7 +113,7 @@ def _super_resolution(out: Path, quick: bool, seed: int) -> tuple[dict[str, Any]
 
 
 def _speeds(quick: bool) -> "list[OperatorSpeed]":
-    from lkcanet.speed import operator_speeds
+    from lkcanet.benchmark.speed import operator_speeds
 
     rows = []
     for row in operator_speeds(quick=quick):
@@ -123,7 +123,7 @@ def _speeds(quick: bool) -> "list[OperatorSpeed]":
 
 
 def speed_table(rows: "list[OperatorSpeed]") -> "Table":
-    """The rows of `lkcanet.speed.operator_speeds` as a rich table."""
+    """The rows of `lkcanet.benchmark.speed.operator_speeds` as a rich table."""
     import torch
     from rich import box
     from rich.table import Table

@@ -82,9 +82,9 @@ def evaluate(
     """
     from lkcanet.data import bicubic_upsample, is_prepared, load_prepared
     from lkcanet.data.multispectral import noisy_scene
+    from lkcanet.evaluation.scoring import score_scene as score
+    from lkcanet.evaluation.tables import above_table, metrics_table
     from lkcanet.inference import super_resolve
-    from lkcanet.scoring import score_scene as score
-    from lkcanet.tables import above_table, metrics_table
 
     shared.set_threads(threads)
     networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]

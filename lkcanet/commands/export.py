@@ -26,7 +26,7 @@ def export(
 
     Example: lkca export run/best.safetensors net.onnx
     """
-    from lkcanet.export import export_onnx
+    from lkcanet.deploy.export import export_onnx
 
     shared.check_output(out, (".onnx",))
     shared.set_threads(threads)

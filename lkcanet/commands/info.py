@@ -26,7 +26,7 @@ def info(
 
     Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
     """
-    from lkcanet.models._foreign import SAVED
+    from lkcanet.models.foreign import SAVED
 
     if path is None:
         facts = _installation()

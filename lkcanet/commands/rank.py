@@ -10,7 +10,7 @@ from . import _shared as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lkcanet.rank import Parts, RankReport
+    from lkcanet.deploy.rank import Parts, RankReport
 
 
 def rank(
@@ -38,8 +38,8 @@ def rank(
 
     Example: lkca rank run/best.safetensors other/best.safetensors --out rank.png
     """
-    from lkcanet.figures import save_figure
-    from lkcanet.rank import plot_ranks, rank_report
+    from lkcanet.deploy.rank import plot_ranks, rank_report
+    from lkcanet.evaluation.figures import save_figure
 
     if not checkpoint and fresh is None:
         raise typer.BadParameter("give a checkpoint, or --fresh")

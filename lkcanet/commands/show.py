@@ -41,7 +41,7 @@ def show(
     Example: lkca show scene.mat -c run/best.safetensors --pixel 40,60 --pixel 200,31 --out show.png
     """
     from lkcanet.data import bicubic_upsample
-    from lkcanet.figures import comparison, save_figure
+    from lkcanet.evaluation.figures import comparison, save_figure
     from lkcanet.inference import super_resolve
 
     shared.check_output(out, shared.FIGURES)

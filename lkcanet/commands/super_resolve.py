@@ -234,26 +234,26 @@ def _state(
     model: "LKCANet", scene: Any, estimate: "Memory", out: Path, tile: tuple[int, int] | None, force: bool
 ) -> None:
     """Say what memory it takes; warn or refuse where that is more than there is."""
-    from lkcanet import _memory
+    from lkcanet.inference import footprint
 
     mapped = out.suffix.lower() == ".npy"
     more = estimate.output if out.suffix.lower() == ".mat" else 0  # its writer makes a copy
     taken = estimate.input - more  # the scene is loaded already
-    there = _memory.available()
-    known = "" if there is None else f"; {_memory.gigabytes(there[0])} are available"
+    there = footprint.available()
+    known = "" if there is None else f"; {footprint.gigabytes(there[0])} are available"
     shared.note(f"note: {out.name} takes about {estimate}{known}")
     needed = estimate.peak - taken
     if there is None or needed <= there[0]:
         return
     rows, columns = scene.size
-    side = _memory.fitting_tile(model, rows, columns, int(0.8 * there[0]) + taken, mapped=mapped)
+    side = footprint.fitting_tile(model, rows, columns, int(0.8 * there[0]) + taken, mapped=mapped)
     advice = [] if side is None or (tile is not None and side >= min(tile)) else [f"--tile {side},{side} would fit"]
     if not mapped:
         advice.append("a result that ends in .npy goes to the disk as it is made")
     hint = "; ".join(advice) or "no tile would fit"
     if needed > sum(there) and not force:
         raise RuntimeError(
-            f"{out.name} needs {_memory.gigabytes(needed)} more memory, {_memory.gigabytes(sum(there))} are available "
+            f"{out.name} needs {footprint.gigabytes(needed)} more memory, {footprint.gigabytes(sum(there))} are available "
             f"with swap: {hint}; --force starts all the same"
         )
     shared.note(f"warning: that is more than there is: {hint}")

@@ -1,23 +1,23 @@
 """Scenes, degradation, patches and the generated demo scene."""
 
 # ruff: noqa: E402
-from lkcanet._optional import require
+from lkcanet.common.optional import require
 
 require("numpy", extra="io")  # everything here is made of it: one clear error instead of one in each module
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
+from lkcanet.data.formats.readers import read_scene
+from lkcanet.data.formats.writers import write_scene
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.multispectral import FusionPair, gaussian_downsample, simulate_msi, simulate_pair, with_noise
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
-from lkcanet.data.readers import read_scene
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split, whole_pixels
 from lkcanet.data.synthetic import demo_scene
-from lkcanet.data.writers import write_scene
 
 __all__ = [
     "PROTOCOLS",

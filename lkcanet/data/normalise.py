@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lkcanet._optional import require
+from lkcanet.common.optional import require
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene, check_positive
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.multispectral import degraded
-from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import patch_grid, valid_patches
 

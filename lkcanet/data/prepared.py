@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 import lkops
-from lkcanet._files import atomic_folder
-from lkcanet.data import _sources, sspsr
-from lkcanet.data._manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
+from lkcanet.common.files import atomic_folder
+from lkcanet.data import sources, sspsr
+from lkcanet.data.formats.readers import read_scene
+from lkcanet.data.formats.writers import append_record
+from lkcanet.data.manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
 from lkcanet.data.protocols import Placement, Protocol, protocol_named
-from lkcanet.data.readers import read_scene
 from lkcanet.data.scenes import Scene, check_positive
 from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
-from lkcanet.data.writers import append_record
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
 
@@ -125,7 +125,7 @@ def prepare(
     given = None if peak is None else check_positive(peak, "peak")
     file, tell = Path(file), progress or (lambda _: None)
     with (
-        _sources.opened(file, key, axes, rules.key) as source,
+        sources.opened(file, key, axes, rules.key) as source,
         atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=(SCENE, *sspsr.FOLDERS)) as folder,
     ):
         bands, rows, width = source.shape
@@ -207,14 +207,14 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
     return Prepared(folder, manifest["protocol"], manifest["scale"], scene, split, tests, manifest)
 
 
-def _maximum(source: _sources.Source, placement: Placement) -> float:
+def _maximum(source: sources.Source, placement: Placement) -> float:
     value = max(float(block.max()) for _, block in source.blocks(placement))
     if value <= 0:
         raise ValueError(f"{source.path}: cannot normalise by the maximum: the largest value is {value:g}; give peak")
     return value
 
 
-def _write_scene(path: Path, source: _sources.Source, at: Placement, rules: Protocol, peak: float) -> Scene:
+def _write_scene(path: Path, source: sources.Source, at: Placement, rules: Protocol, peak: float) -> Scene:
     shape = (at.bands, *rules.size)
     pixels: np.ndarray = np.lib.format.open_memmap(path, "w+", np.float32, shape)
     with path.open("rb+") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lkcanet._optional import require
+from lkcanet.common.optional import require
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
 from lkcanet.data.scenes import Scene
 from lkcanet.data.splits import Rect, Split

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lkcanet._optional import require
+from lkcanet.common.optional import require
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.scenes import Scene
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lkops
-from lkops import _checks
+from lkops._core import checks
 
 from .registry import Network
 
@@ -21,9 +21,9 @@ class _Baseline(Network):
 
     def __init__(self, bands: int, scale: int, bicubic: bool, cubic_a: float, border: str) -> None:
         super().__init__()
-        bands, scale = _checks.positive("bands", bands), _checks.positive("scale", scale)
-        bicubic, cubic_a = _checks.flag("bicubic", bicubic), _checks.number("cubic_a", cubic_a)
-        _checks.border("border", border)
+        bands, scale = checks.positive("bands", bands), checks.positive("scale", scale)
+        bicubic, cubic_a = checks.flag("bicubic", bicubic), checks.number("cubic_a", cubic_a)
+        checks.border("border", border)
         self.bands, self.scale, self.bicubic = bands, scale, bicubic
         self.options: dict[str, Any] = {"cubic_a": cubic_a, "border": border}
         self.config: dict[str, Any] = {"bands": bands, "scale": scale, "bicubic": bicubic, **self.options}
@@ -104,7 +104,7 @@ class VDSRLR(_Baseline):
         border: str = "symmetric",
     ) -> None:
         super().__init__(bands, scale, bicubic, cubic_a, border)
-        channels, depth = _checks.positive("channels", channels), _checks.whole("depth", depth, 0)
+        channels, depth = checks.positive("channels", channels), checks.whole("depth", depth, 0)
         self.config |= {"channels": channels, "depth": depth}
         widths = [self.bands, *[channels] * (depth + 1), self.bands * self.scale**2]
         for inputs, outputs in itertools.pairwise(widths):

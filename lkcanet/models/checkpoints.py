@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .._files import atomic_path
-from .._optional import require
-from ._foreign import ADVICE, WRAPPERS, bare_keys, is_saved_by_torch, read_saved, unwrapped, unwrapped_keys
+from ..common.files import atomic_path
+from ..common.optional import require
+from .foreign import ADVICE, WRAPPERS, bare_keys, is_saved_by_torch, read_saved, unwrapped, unwrapped_keys
 from .registry import KINDS, Network
 
 _FORMAT = "lkcanet-1"

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lkops
-from lkops import _checks
+from lkops._core import checks
 
-from ._csakd_blocks import SLOPE, CrossSelfAttention, Stream, convolve
+from .csakd_blocks import SLOPE, CrossSelfAttention, Stream, convolve
 from .registry import Network
 
 __all__ = [
@@ -94,7 +94,7 @@ class CSAKD(Network):
             "heads": heads,
             "head_width": head_width,
         }
-        numbers = {name: _checks.positive(name, value) for name, value in numbers.items()}
+        numbers = {name: checks.positive(name, value) for name, value in numbers.items()}
         bands, msi_bands, scale, h_groups, features, growth, heads, head_width = numbers.values()
         counts = _four_counts(counts)
         for name, value in (("features", features), ("growth", growth)):
@@ -107,9 +107,9 @@ class CSAKD(Network):
             if choice not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {choice!r}")
         if temperature is not None:
-            temperature = _checks.above_zero("temperature", temperature)
+            temperature = checks.above_zero("temperature", temperature)
         for name, switch in (("legacy_sum", legacy_sum), ("residual", residual)):
-            _checks.flag(name, switch)
+            checks.flag(name, switch)
         self.config: dict[str, Any] = {
             **numbers,
             "counts": list(counts),
@@ -144,8 +144,8 @@ class CSAKD(Network):
 
     def check(self, lowres: Tensor, msi: Tensor) -> None:
         """Raise a ValueError or TypeError where the two images do not fit this network, or each other."""
-        _checks.image("lowres", lowres)
-        _checks.image("msi", msi)
+        checks.image("lowres", lowres)
+        checks.image("msi", msi)
         if lowres.shape[1] != self.bands:
             raise ValueError(f"lowres must have the {self.bands} bands of this network, got {tuple(lowres.shape)}")
         n, _, h, w = lowres.shape
@@ -155,7 +155,7 @@ class CSAKD(Network):
                 f"msi must be {expected}, {self.msi_bands} bands and {self.scale} times the sides of lowres, "
                 f"{tuple(lowres.shape)}; got {tuple(msi.shape)}"
             )
-        _checks.like("msi", msi, "lowres", lowres)
+        checks.like("msi", msi, "lowres", lowres)
 
     def fused(self, lowres: Tensor, msi: Tensor) -> tuple[Tensor, Tensor]:
         """(image, Z), (N, B, r H, r W) and (N, features, r H, r W): Z is what feature distillation compares."""

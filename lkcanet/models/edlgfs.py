@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lkops import _checks
+from lkops._core import checks
 
-from ._edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
+from .edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
 from .registry import Network
 
 __all__ = ["EDLGFS"]
@@ -22,8 +22,8 @@ class EDLGFS(Network):
 
     A stage selects features by attention between all pixels of the image; for an image of H x W pixels its cost grows
     with (H W)^2, its memory with H W. `edge` is a second network, from the edges of I_LR to those of I_SR, that
-    `lkcanet.edge_objective.EdgeDistillation` trains along and learns from; `forward` never runs it and `fold` drops it.
-    A fresh network returns the bicubic image (where bands <= channels).
+    `lkcanet.objectives.edlgfs.EdgeDistillation` trains along and learns from; `forward` never runs it and `fold` drops
+    it. A fresh network returns the bicubic image (where bands <= channels).
 
     Args:
         bands: B of the image.
@@ -82,23 +82,23 @@ class EDLGFS(Network):
             "spectral_heads": spectral_heads,
             "reduction": reduction,
         }
-        whole = {name: _checks.positive(name, value) for name, value in whole.items()}
+        whole = {name: checks.positive(name, value) for name, value in whole.items()}
         bands, scale, channels, stages, layers, spectral_heads, reduction = whole.values()
-        kernel_sizes = _checks.pair("kernel_sizes", kernel_sizes)
+        kernel_sizes = checks.pair("kernel_sizes", kernel_sizes)
         if not all(size % 2 for size in kernel_sizes):
             raise ValueError(f"kernel_sizes must be odd, got {list(kernel_sizes)}")
         if channels % (2 * spectral_heads):
             raise ValueError(f"spectral_heads must divide half of the channels, {channels} / 2; got {spectral_heads}")
         numbers = {"mlp_ratio": mlp_ratio, "branch_scale": branch_scale, "cubic_a": cubic_a}
-        numbers = {name: _checks.number(name, value) for name, value in numbers.items()}
+        numbers = {name: checks.number(name, value) for name, value in numbers.items()}
         mlp_ratio, branch_scale, cubic_a = numbers.values()
         if attention_scale is not None:
-            attention_scale = _checks.number("attention_scale", attention_scale)
+            attention_scale = checks.number("attention_scale", attention_scale)
         hidden = int(mlp_ratio * channels)
         if hidden < 1:
             raise ValueError(f"mlp_ratio must give 1 hidden channel or more, {mlp_ratio} of {channels} is less")
-        _checks.flag("edge_branch", edge_branch)
-        _checks.border("border", border)
+        checks.flag("edge_branch", edge_branch)
+        checks.border("border", border)
         self.config: dict[str, Any] = {
             **whole,
             "kernel_sizes": list(kernel_sizes),

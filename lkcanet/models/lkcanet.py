@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
 
 import lkops.nn
-from lkops import _checks
+from lkops._core import checks
 
 from .registry import Network
 
@@ -81,20 +81,20 @@ class LKCANet(Network):
             "attention_groups": attention_groups,
             "reduction": reduction,
         }
-        numbers = {name: _checks.positive(name, value) for name, value in numbers.items()}
+        numbers = {name: checks.positive(name, value) for name, value in numbers.items()}
         bands, scale, channels, upsample_groups, attention_groups, reduction = numbers.values()
         if upsample_rank is not None:
-            upsample_rank = _checks.positive("upsample_rank", upsample_rank)
+            upsample_rank = checks.positive("upsample_rank", upsample_rank)
             if upsample_groups != 1:
                 raise ValueError(f"upsample_rank goes with upsample_groups 1, got {upsample_groups} groups")
-        blocks = _checks.whole("blocks", blocks, 0)
-        drop_path, cubic_a = _checks.number("drop_path", drop_path), _checks.number("cubic_a", cubic_a)
+        blocks = checks.whole("blocks", blocks, 0)
+        drop_path, cubic_a = checks.number("drop_path", drop_path), checks.number("cubic_a", cubic_a)
         for name, switch in (("interleave", interleave), ("weight_norm", weight_norm)):
-            _checks.flag(name, switch)
+            checks.flag(name, switch)
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
-        eps = _checks.above_zero("eps", eps)
-        kernel_sizes, dilations = _checks.pair("kernel_sizes", kernel_sizes), _checks.pair("dilations", dilations)
+        eps = checks.above_zero("eps", eps)
+        kernel_sizes, dilations = checks.pair("kernel_sizes", kernel_sizes), checks.pair("dilations", dilations)
         for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
             if total % upsample_groups:
                 raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
@@ -145,7 +145,7 @@ class LKCANet(Network):
         first = self.upsample.first
         if not (first is None or isinstance(first, nn.Conv2d)):
             raise ValueError(
-                "the upsampler takes its features in another order: call lkcanet.compression.compress, which puts the "
+                "the upsampler takes its features in another order: call lkcanet.deploy.compression.compress, which puts the "
                 "order into the other weights, instead of lkops.compress"
             )
         return {**self._config, **self._upsampler()}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, remove_weight_norm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from .. import _checks
+from .._core import checks
 from . import verification
 from .planning import Plan, plan
 from .progress import Progress
@@ -82,7 +82,7 @@ def fuse(
         raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
     if example_input is not None and not isinstance(example_input, (Tensor, tuple)):
         raise TypeError(f"example_input must be a tensor or a tuple of arguments, got {type(example_input).__name__}")
-    inference = _checks.flag("inference", inference)
+    inference = checks.flag("inference", inference)
     if not isinstance(check, str) and check is not False:
         raise TypeError(f'check must be "full", "outputs" or False, got {check!r}')
     if check not in ("full", "outputs", False):

@@ -2,7 +2,7 @@
 
 All that is known only at the call is decided here: dtypes, autocast, sizes, whether there will be a backward, and
 whether the modules are still as they were (hooks, parametrisations, another module in their place). So a fused model
-can be slower than it might be, and not wrong. The speeds behind `_worth...` are of bench/fusion.py on a CPU.
+can be slower than it might be, and not wrong. The speeds behind `_worth...` are of bench/cpu/fusion.py on a CPU.
 """
 
 import time
@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import backends
-from ..bicubic import bicubic_upsample
-from ..depthwise import depthwise_conv2d
-from ..gating import channel_attention
-from ..projection import norm_conv1x1_gelu
-from ..upsample import upsample_add
+from ..ops.bicubic_upsample import bicubic_upsample
+from ..ops.channel_attention import channel_attention
+from ..ops.depthwise_conv2d import depthwise_conv2d
+from ..ops.norm_conv1x1_gelu import norm_conv1x1_gelu
+from ..ops.upsample_add import upsample_add
 from .hooks import hooked
 
 _clock: list[float] | None = None  # seconds spent in PyTorch's own operators, while `timing`

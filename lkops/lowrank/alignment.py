@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
-from ..losses import spectral_losses
+from .._core import checks
+from ..ops.spectral_losses import spectral_losses
 
 __all__ = ["AlignmentResult", "distill_upsampler"]
 
@@ -87,16 +87,16 @@ def distill_upsampler(
             raise TypeError(f"{name} must be a torch.nn.Module, got {type(module).__name__}")
     if not isinstance(loader, Iterable):
         raise TypeError(f"loader must be an iterable of batches, got {type(loader).__name__}")
-    steps = _checks.positive("steps", steps)
-    alpha, cosine_weight = _checks.at_least_zero("alpha", alpha), _checks.at_least_zero("cosine_weight", cosine_weight)
-    sam_weight = _checks.at_least_zero("sam_weight", sam_weight)
-    gradient_weight = _checks.at_least_zero("gradient_weight", gradient_weight)
-    final_learning_rate = _checks.at_least_zero("final_learning_rate", final_learning_rate)
+    steps = checks.positive("steps", steps)
+    alpha, cosine_weight = checks.at_least_zero("alpha", alpha), checks.at_least_zero("cosine_weight", cosine_weight)
+    sam_weight = checks.at_least_zero("sam_weight", sam_weight)
+    gradient_weight = checks.at_least_zero("gradient_weight", gradient_weight)
+    final_learning_rate = checks.at_least_zero("final_learning_rate", final_learning_rate)
     learning_rate, decay = _above_zero("learning_rate", learning_rate), _above_zero("decay", decay, most=1)
     frequency = _above_zero("frequency", steps / FALLS if frequency is None else frequency)
     trained = _trained(teacher, student, train)
     optimizer = torch.optim.Adam(trained.values(), lr=learning_rate)
-    weights, floor = (cosine_weight, sam_weight, gradient_weight), _checks.at_least_zero("floor", floor)
+    weights, floor = (cosine_weight, sam_weight, gradient_weight), checks.at_least_zero("floor", floor)
     history = []
     modes = {module: module.training for network in (teacher, student) for module in network.modules()}
     frozen = [p for p in student.parameters() if p.requires_grad and all(p is not q for q in trained.values())]
@@ -215,7 +215,7 @@ def _losses(
 
 def _above_zero(name: str, value: Any, most: float = math.inf) -> float:
     expected = "a finite number above 0" + ("" if most == math.inf else f" and at most {most}")
-    real = _checks.number(name, value, expected)
+    real = checks.number(name, value, expected)
     if not 0 < real <= most:
         raise ValueError(f"{name} must be {expected}, got {value!r}")
     return real

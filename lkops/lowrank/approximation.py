@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
+from .._core import checks
 from .singular_values import checked_weight, rank_at
 from .statistics import InputStatistics, moments_and_mean, ridge_of, solve
 
@@ -57,7 +57,7 @@ def suggest_groups(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-C: 8 groups, rank 144 at the most where about 60 were found.
     """
-    scale, whole_bands = _checks.positive("scale", scale), _checks.flag("whole_bands", whole_bands)
+    scale, whole_bands = checks.positive("scale", scale), checks.flag("whole_bands", whole_bands)
     _dense(conv)
     if conv.out_channels % scale**2:
         raise ValueError(f"conv must have a multiple of scale^2 = {scale**2} outputs, got {conv.out_channels}")
@@ -101,7 +101,7 @@ def to_grouped(
     Source: LKCA-Net, section III-C, is where the groups come from; it trains them from scratch.
     """
     weight = _expanded(conv)
-    groups, permute = _checks.positive("groups", groups), _checks.flag("permute", permute)
+    groups, permute = checks.positive("groups", groups), checks.flag("permute", permute)
     for what, count in (("inputs", conv.in_channels), ("outputs", conv.out_channels)):
         if count % groups:
             raise ValueError(f"groups must divide the conv's {what}, {count}; got {groups}")
@@ -155,7 +155,7 @@ def to_factored(conv: nn.Conv2d, rank: int, *, statistics: InputStatistics | Non
     Source: Eckart and Young, Psychometrika 1 (1936).
     """
     weight = _dense(conv)
-    rank = _checks.positive("rank", rank)
+    rank = checks.positive("rank", rank)
     matrix = weight.flatten(1)
     if rank > min(matrix.shape):
         raise ValueError(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from torch.utils._pytree import tree_leaves
 
-from .. import _checks, backends
+from .. import backends
+from .._core import checks
 from ..fusion.report import Left
 from .approximation import approximation_error, to_factored, to_grouped
 from .macs import CountMacs
@@ -124,9 +125,9 @@ def compress(
     if len(given) > 1:
         raise ValueError(f"give one of share, groups and rank, got {' and '.join(given)}")
     share = None if share is None else checked_share(share)
-    groups = None if groups is None else _checks.positive("groups", groups)
-    rank = None if rank is None else _checks.positive("rank", rank)
-    energy, permute = _checks.flag("energy", energy), _checks.flag("permute", permute)
+    groups = None if groups is None else checks.positive("groups", groups)
+    rank = None if rank is None else checks.positive("rank", rank)
+    energy, permute = checks.flag("energy", energy), checks.flag("permute", permute)
     if permute and groups is None:
         raise ValueError("permute goes with groups")
     if energy and (groups is not None or rank is not None):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import _checks
+from .._core import checks
 
 __all__ = ["cumulative_share", "rank_at", "spectrum"]
 
@@ -39,7 +39,7 @@ def spectrum(conv_or_weight: nn.Conv2d | Tensor, *, block_diagonal: bool = False
 
     Source: LKCA-Net (arXiv 2501.18664), eq. 16 and the text before it.
     """
-    weight, groups = checked_weight(conv_or_weight, _checks.flag("block_diagonal", block_diagonal))
+    weight, groups = checked_weight(conv_or_weight, checks.flag("block_diagonal", block_diagonal))
     matrix = weight.reshape(weight.shape[0], -1)
     if not block_diagonal:
         return torch.linalg.svdvals(matrix)
@@ -69,7 +69,7 @@ def cumulative_share(values: Tensor, *, energy: bool = False) -> Tensor:
         raise TypeError(f"values must be a floating tensor, got {_name(values)}")
     if values.dim() != 1 or values.numel() == 0:
         raise ValueError(f"values must be singular values (p,), at least one, got shape {tuple(values.shape)}")
-    energy = _checks.flag("energy", energy)
+    energy = checks.flag("energy", energy)
     values = values.detach().double()
     if not values.isfinite().all() or values[-1] < 0 or (values.diff() > 0).any():
         raise ValueError("values must be singular values, finite, 0 or more, largest first")
@@ -100,8 +100,8 @@ def rank_at(
 
     Source: LKCA-Net, Fig. 4: about 60 at a share of 0.9 of the values on Chikusei and Houston, 130 on Pavia Center.
     """
-    share, energy = checked_share(share), _checks.flag("energy", energy)
-    block_diagonal = _checks.flag("block_diagonal", block_diagonal)
+    share, energy = checked_share(share), checks.flag("energy", energy)
+    block_diagonal = checks.flag("block_diagonal", block_diagonal)
     if isinstance(conv_or_weight, Tensor) and conv_or_weight.dim() == 1 and not block_diagonal:
         values = weight = conv_or_weight
         cumulative_share(values)  # checks them
@@ -120,7 +120,7 @@ def rank_at(
 
 def checked_share(share: Any) -> float:
     """A share must be a number above 0, up to 1."""
-    real = _checks.number("share", share, "above 0 and up to 1")
+    real = checks.number("share", share, "above 0 and up to 1")
     if not 0 < real <= 1:
         raise ValueError(f"share must be above 0 and up to 1, got {share!r}")
     return real

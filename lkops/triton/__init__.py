@@ -2,7 +2,7 @@
 
 Kernels live in their operator's room (`lkops/<room>/triton_kernels.py`); device functions that several rooms use are
 in `device.py`. `table.json` holds, for every kernel and dtype class, configurations by the amount of work;
-`python -m bench.tune` derives it again on a GPU. Under TRITON_INTERPRET=1 the same kernels run on CPU tensors.
+`python -m bench.gpu.tune` derives it again on a GPU. Under TRITON_INTERPRET=1 the same kernels run on CPU tensors.
 """
 
 import functools

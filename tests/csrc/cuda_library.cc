@@ -1,6 +1,6 @@
-// The CUDA kernels, run by the host, as a library for tests/lkops/test_cuda_on_the_host.py: float32, no sanitizer.
-#include "attention/cuda.cuh"
-#include "block/cuda.cuh"
+// The CUDA kernels, run by the host, as a library for tests/lkops/ops/test_cuda_on_the_host.py: float32, no sanitizer.
+#include "large_kernel_channel_attention/cuda.cuh"
+#include "lk_block/cuda.cuh"
 #include "cuda_grid.h"
 
 using namespace lkops;

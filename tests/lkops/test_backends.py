@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import lkops
-from lkops import _operator, backends
+from lkops import backends
+from lkops._core import operator as _operator
 
 X = torch.randn(1, 2, 3, 3)
 

@@ -1,0 +1,137 @@
+"""`python -m bench.cpu.fusion`: how much faster the example networks of tests/lkops/fusion/foreign.py run after
+`lkops.fuse`.
+
+Every network is fused with an example, which compares outputs and gradients first. Then the model as it is, the same
+in channels_last memory and the fused model are called in turn, round by round, on two threads, in an inference and in
+forward and backward; a time is the median. Writes bench/results/fusion.json and .md.
+"""
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import lkops
+from bench.environment import RECYCLED, environment
+from bench.forward import Forward
+from lkcanet.benchmark import interleave
+from lkcanet.benchmark.providers import Runner
+from lkcanet.common.files import atomic_path
+from tests.lkops.fusion.foreign import NETWORKS
+
+RESULTS = Path(__file__).parents[1] / "results"
+# sizes of networks and of the low-resolution image (bands, rows, columns) as they are in use
+CASES: dict[str, tuple[dict[str, int], tuple[int, int, int]]] = {
+    "EDSR": ({"channels": 64, "blocks": 16, "scale": 4}, (3, 48, 48)),
+    "RCAN": ({"channels": 64, "groups": 2, "blocks": 6, "scale": 2}, (3, 48, 48)),
+    "RCAN, linear": ({"channels": 64, "groups": 2, "blocks": 6, "scale": 2}, (3, 48, 48)),
+    "VDSR": ({"bands": 128, "channels": 64, "depth": 4, "scale": 4, "groups": 8}, (128, 48, 48)),
+    "VAN": ({"channels": 64, "blocks": 6, "scale": 4}, (3, 64, 64)),
+    "SwinIR": ({"channels": 60, "blocks": 6, "scale": 4, "window": 8, "heads": 6}, (3, 64, 64)),
+    "functional": ({"bands": 31, "channels": 64, "blocks": 4, "scale": 4}, (31, 48, 48)),
+    "recursive": ({"bands": 31, "channels": 64, "times": 4, "scale": 4}, (31, 48, 48)),
+    "weight norm": ({"channels": 32, "blocks": 8, "scale": 4}, (3, 64, 64)),
+    "untraceable": ({"channels": 64, "blocks": 6, "scale": 4}, (3, 64, 64)),
+}
+# those with depthwise convs or a bicubic skip must be faster by this factor, the others not slower
+TARGET = dict.fromkeys(("VDSR", "VAN", "functional", "recursive", "untraceable"), 1.5)
+
+
+class _Training(Runner):
+    def __init__(self, model: nn.Module, image: Tensor) -> None:
+        self.model, self.image = model.train(), image
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def run(self, state: Any) -> None:
+        torch.autograd.grad(self.model(self.image).square().mean(), self.parameters)
+
+
+def measure(name: str, seconds: float, *, tiny: bool = False) -> dict[str, Any]:
+    """One network: milliseconds of each provider in each mode, and what the report says."""
+    sizes, shape = CASES[name]
+    if tiny:
+        sizes, shape = {"scale": 2}, ({"VDSR": 5, "functional": 4}.get(name, 3), 8, 8)
+    torch.manual_seed(0)
+    model = NETWORKS[name](**sizes)
+    image = torch.rand(1, *shape)
+    fused, report = lkops.fuse(model, image)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    image_last = image.contiguous(memory_format=torch.channels_last)
+    row: dict[str, Any] = {"network": name, "sizes": sizes, "image": [1, *shape], "target": TARGET.get(name, 1.0)}
+    kinds: tuple[tuple[str, Any], ...] = (("inference", Forward), ("training", _Training))
+    for mode, make in kinds:
+        runners: dict[str, Runner] = {
+            "eager": make(model, image),
+            "channels_last": make(last, image_last),
+            "fused": make(fused, image),
+        }
+        times = interleave(runners, seconds)
+        row[mode] = {provider: 1e3 * statistics.median(taken) for provider, taken in times.items()}
+        row[mode]["ratio"] = row[mode]["eager"] / row[mode]["fused"]
+    row["replaced"] = [[part.place, part.pattern, part.operator] for part in report.replaced]
+    row["left"] = [[part.place, part.what, part.why] for part in report.left]
+    row["share"], row["most"] = report.share, report.most
+    return row
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The table, with how it was made."""
+    machine = found["environment"]
+    lines = [
+        "# Example networks after `lkops.fuse`",
+        "",
+        f"{machine.get('cpu', 'a CPU')}, {machine.get('threads')} threads, torch {machine.get('torch')}, commit "
+        f"{str(machine.get('commit'))[:12]}; load before the run {found['load']:.1f}. Milliseconds are medians of "
+        "calls in turns; outputs and gradients were compared before (`python -m bench.cpu.fusion`). The ratio is that "
+        'of the model as it is to the fused one; "at most" is what fusing could give if these parts took no time. '
+        "Networks with depthwise convs or a bicubic skip have a target of 1.5x, the others must not be slower.",
+        "",
+        "| network | image | model (ms) | channels_last (ms) | fused (ms) | ratio | at most | target | forward and "
+        "backward: model (ms) | fused (ms) | ratio |",
+        "|---|---|---:|---:|---:|---:|---:|---|---:|---:|---:|",
+    ]
+    for row in found["rows"]:
+        one, two = row["inference"], row["training"]
+        verdict = "holds" if one["ratio"] >= row["target"] * (1 if row["target"] > 1 else 0.98) else "MISSED"
+        lines.append(
+            f"| {row['network']} | {'x'.join(map(str, row['image']))} | {one['eager']:.2f} | "
+            f"{one['channels_last']:.2f} | {one['fused']:.2f} | {one['ratio']:.2f}x | {row['most'] or 1:.2f}x | "
+            f"{row['target']:g}x: {verdict} | {two['eager']:.1f} | {two['fused']:.1f} | {two['ratio']:.2f}x |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="names of networks, separated by semicolons")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each network and mode")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tiny", action="store_true", help="small networks and images: to see that it runs")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of fusion.json and fusion.md")
+    arguments = parser.parse_args()
+    if os.environ.get("GLIBC_TUNABLES") != RECYCLED:  # the allocator reads it when the process starts
+        command = [sys.executable, "-m", "bench.cpu.fusion", *sys.argv[1:]]
+        os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": RECYCLED})
+    torch.set_num_threads(arguments.threads)
+    chosen = [name.strip() for name in arguments.only.split(";") if name.strip()] or list(CASES)
+    if unknown := set(chosen) - set(CASES):
+        parser.error(f"--only names {min(unknown)!r}; expected some of {'; '.join(CASES)}")
+    found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "rows": []}
+    for name in chosen:
+        found["rows"].append(measure(name, arguments.seconds, tiny=arguments.tiny))
+        print(markdown(found).splitlines()[-1], flush=True)
+    for file, text in (("fusion.json", json.dumps(found, indent=1)), ("fusion.md", markdown(found))):
+        with atomic_path(arguments.out / file) as temporary:
+            temporary.write_text(text)
+    print(f"{arguments.out / 'fusion.md'} is written")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+// How the kernels work is told in forward.h and backward.h; tile.h is what both need.
+#include "upsample_add/cpu.h"
+
+#include "upsample_add/backward.h"
+#include "upsample_add/forward.h"
+
+namespace lkops {
+namespace {
+
+template <class T, class G>
+constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T, G>, forward<T, G>, backward_scratch<T, G>, backward<T, G>};
+
+}  // namespace
+
+#define LKOPS_TABLE_NAME(isa) kUpsample##isa
+#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
+extern const UpsampleKernels LKOPS_TABLE(LKOPS_ISA) = {kOf<float, float>, kOf<BFloat16, BFloat16>,
+                                                       kOf<BFloat16, float>};
+
+}  // namespace lkops

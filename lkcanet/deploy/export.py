@@ -1,0 +1,217 @@
+"""Networks to ONNX, for runtimes without PyTorch."""
+
+import copy
+import json
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import lkops
+
+from ..common.files import atomic_path
+from ..common.optional import require
+from ..models import LKCANet
+
+__all__ = ["OnnxReport", "export_onnx"]
+
+OPSETS = range(13, 21)
+_FORMAT = "lkcanet-onnx-1"
+_EXAMPLE = (2, 6, 7)  # batch, rows and columns of the image that is traced where they are left open
+# what a file with open sizes is compared on: one pixel, one row, one column, and more than a 7x7 of dilation 7
+_SHAPES = ((1, 1, 1), (2, 1, 9), (1, 8, 1), (3, 6, 5), (1, 31, 46))
+
+
+@dataclass(frozen=True)
+class OnnxReport:
+    """What `export_onnx` wrote.
+
+    Attributes:
+        path: the file.
+        opset: the version of ONNX's operators.
+        inputs: the shape of the input "lowres"; names stand for sizes that are open.
+        outputs: the same of the output "image".
+        size: bytes.
+        checked: the shapes on which onnxruntime agreed with PyTorch; none where the check was left out.
+        error: the largest difference from float64 there, absolute.
+        allowed: what that may be: the error of float32 in PyTorch, twice, and four roundings of the largest value. Of
+            the shape that came closest to its limit.
+    """
+
+    path: Path
+    opset: int
+    inputs: tuple[int | str, ...]
+    outputs: tuple[int | str, ...]
+    size: int
+    checked: tuple[tuple[int, ...], ...]
+    error: float
+    allowed: float
+
+
+def export_onnx(
+    model: LKCANet,
+    path: str | Path,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    opset: int = 17,
+    metadata: Mapping[str, Any] | None = None,
+    check: bool = True,
+) -> OnnxReport:
+    """Write a network as an ONNX file of float32, with weight normalisation folded, through the reference operators.
+
+    The graph has one input, "lowres" (N, B, H, W), divided by the peak as for PyTorch, and one output, "image"
+    (N, B, r H, r W), not clipped. It holds standard operators only. N is open; so are H and W unless they are given. An
+    image of another size than a fixed one, or of other bands, is refused by the runtime. Empty batches are right in the
+    graph, but onnxruntime refuses them unless it runs with ORT_ENABLE_BASIC optimisation or less.
+
+    The file's metadata properties hold `format`, `bands`, `scale` and `config` (the constructor's arguments, JSON), and
+    what `metadata` adds.
+
+    Args:
+        model: any mode, on any device, of any floating dtype; left as it is.
+        path: ends in .onnx.
+        height, width: of the low-resolution image, both or neither.
+        opset: 13 to 20.
+        metadata: more properties, such as peak and wavelengths: texts as they are, others as JSON; None is left out.
+        check: have onnx look the file through, and compare onnxruntime's images with PyTorch's in float64: on five
+            random ones of other sizes and batches than the traced, or on two of the given size. The error may be
+            twice that of PyTorch in float32, and four roundings of the largest value: 2 max|eager - exact| +
+            4 eps max|exact|.
+
+    Raises:
+        TypeError: `model` is not a LKCANet, or a number is no int.
+        ValueError: a wrong suffix, size or opset, one of height and width without the other; NaN or infinite weights;
+            metadata that names one of the properties above or can't be JSON.
+        ModuleNotFoundError: onnx, or for the check onnxruntime, is not installed.
+        RuntimeError: the file is no valid ONNX or its images differ. Nothing is left under `path` that was not there.
+        OSError: the file can't be written.
+    """
+    path = Path(path)
+    _check_arguments(model, path, height, width, opset)
+    properties = _properties(model, metadata or {})
+    onnx = require("onnx", extra="onnx")
+    if check:
+        require("onnxruntime", extra="onnx")
+    folded = model.fold().eval().requires_grad_(False).to("cpu", torch.float32)
+    n, rows, columns = _EXAMPLE
+    example = torch.zeros(n, model.bands, height or rows, width or columns)
+    open_axes = {0: "batch"} if height else {0: "batch", 2: "height", 3: "width"}
+    with atomic_path(path) as temporary:
+        with lkops.backend("reference"), torch.no_grad(), warnings.catch_warnings():
+            # checks of shapes in Python are traced as what they are, constants; the tracing exporter needs no further
+            # package and leaves the sizes open, where the one that follows it needs onnxscript
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            torch.onnx.export(
+                folded, (example,), str(temporary), dynamo=False, opset_version=opset, input_names=["lowres"],
+                output_names=["image"], dynamic_axes={"lowres": open_axes},
+            )  # fmt: skip
+        graph = onnx.load(str(temporary))
+        enlarged: list[Any] = [f"{model.scale}*{name}" for name in ("height", "width")]
+        if height and width:
+            enlarged = [model.scale * height, model.scale * width]
+        shape = ("batch", model.bands, *enlarged)  # the exporter only says that there are four sizes
+        graph.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape))
+        onnx.helper.set_model_props(graph, properties)
+        graph.producer_name, graph.producer_version = "lkcanet", lkops.__version__
+        onnx.save(graph, str(temporary))
+        shapes: tuple[tuple[int, ...], ...] = ()
+        error = allowed = 0.0
+        if check:
+            sizes = ((1, height, width), (2, height, width)) if height and width else _SHAPES
+            shapes = tuple((size[0], model.bands, *size[1:]) for size in sizes)
+            error, allowed = _compare(temporary, folded, shapes)
+        size = temporary.stat().st_size
+    inputs, outputs = (_shape(value) for value in (graph.graph.input[0], graph.graph.output[0]))
+    return OnnxReport(path, opset, inputs, outputs, size, shapes, error, allowed)
+
+
+def _check_arguments(model: LKCANet, path: Path, height: int | None, width: int | None, opset: int) -> None:
+    if not isinstance(model, LKCANet):
+        raise TypeError(f"model must be a LKCANet, got {type(model).__name__}")
+    if path.suffix != ".onnx":
+        raise ValueError(f"path must end in .onnx, got {str(path)!r}")
+    for name, number in (("height", height), ("width", width), ("opset", opset)):
+        if number is not None and (isinstance(number, bool) or not isinstance(number, int)):
+            raise TypeError(f"{name} must be a whole number, got {number!r}")
+    if (height is None) != (width is None):
+        raise ValueError(f"height and width go together, got {height} and {width}")
+    if height is not None and width is not None and min(height, width) < 1:
+        raise ValueError(f"height and width must be 1 or more, got {height} and {width}")
+    if opset not in OPSETS:
+        raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"model has NaN or infinite values in {name}")
+
+
+def _properties(model: LKCANet, metadata: Mapping[str, Any]) -> dict[str, str]:
+    own = {
+        "format": _FORMAT,
+        "bands": str(model.bands),
+        "scale": str(model.scale),
+        "config": json.dumps(model.config),
+    }
+    if taken := sorted(set(own) & set(metadata)):
+        raise ValueError(f"metadata must not name {', '.join(taken)}, which the file says itself")
+    for name, value in metadata.items():
+        if value is None:
+            continue
+        try:
+            own[str(name)] = value if isinstance(value, str) else json.dumps(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"metadata[{name!r}] can't be written as JSON: {error}") from error
+    return own
+
+
+def _compare(path: Path, folded: LKCANet, shapes: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Look the file through and run it; the error, and what is allowed, of the shape that came closest to its limit."""
+    onnx, runtime = require("onnx", extra="onnx"), require("onnxruntime", extra="onnx")
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise RuntimeError(f"the export is not valid ONNX: {str(error).splitlines()[0]}") from error
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what fails is raised; it need not be printed, too
+    options.intra_op_num_threads = torch.get_num_threads()
+    exact = copy.deepcopy(folded).double()
+    generator = torch.Generator().manual_seed(0)
+    worst = (-1.0, 0.0, 0.0)
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no base class of their own
+        raise RuntimeError(f"onnxruntime can't load the export: {str(error).splitlines()[0]}") from error
+    for shape in shapes:
+        image = torch.rand(*shape, generator=generator)
+        try:
+            result = torch.from_numpy(session.run(None, {"lowres": image.numpy()})[0])
+        except Exception as error:
+            raise RuntimeError(f"onnxruntime can't run the export on {tuple(shape)}: {error}") from error
+        with torch.inference_mode(), lkops.backend("reference"):
+            truth, eager = exact(image.double()), folded(image)
+        off, allowed = _error(result, truth), 2 * _error(eager, truth)
+        allowed += 4 * torch.finfo(torch.float32).eps * float(truth.abs().max())
+        if not off <= allowed:
+            raise RuntimeError(
+                f"onnxruntime's image of {tuple(shape)} differs from PyTorch's by {off:.3g}, where {allowed:.3g} is "
+                "allowed: nothing was written"
+            )
+        worst = max(worst, (off / allowed if allowed else 0.0, off, allowed))
+    return worst[1:]
+
+
+def _error(result: Tensor, truth: Tensor) -> float:
+    if result.shape != truth.shape or not result.isfinite().all():
+        return math.inf
+    return float((result.double() - truth).abs().max())
+
+
+def _shape(value: Any) -> tuple[int | str, ...]:
+    dimensions = value.type.tensor_type.shape.dim
+    return tuple(d.dim_param if d.HasField("dim_param") else d.dim_value for d in dimensions)

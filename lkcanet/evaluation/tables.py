@@ -1,0 +1,118 @@
+"""Tables of scores, for the terminal (rich) and for reports (Markdown)."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lkcanet.common.optional import require
+from lkcanet.evaluation.metrics import Metrics
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["above_table", "metrics_markdown", "metrics_table"]
+
+# key: heading, decimals, higher is better
+COLUMNS = {
+    "mpsnr": ("MPSNR (dB) ↑", 3, True),
+    "mssim": ("MSSIM ↑", 4, True),
+    "sam": ("SAM (°) ↓", 3, False),
+    "cc": ("CC ↑", 4, True),
+    "rmse": ("RMSE ↓", 4, False),
+    "ergas": ("ERGAS ↓", 3, False),
+}
+
+
+Sizes = Mapping[str, tuple[float | None, float | None]]
+
+_Cell = tuple[str, bool]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Headings, and per row a name and cells: text, and whether it is the best of its column."""
+
+    headings: list[str]
+    rows: list[tuple[str, list[_Cell]]]
+
+
+def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None) -> "Table":
+    """Scores of several methods, a row each; in every column the best is bold.
+
+    Args:
+        rows: name of the method to its scores, from `lkcanet.evaluation.metrics.evaluate`. Scores that print alike are
+            equally good; nan is shown as a dash and never the best. With a single row nothing is bold.
+        title: line above the table.
+        sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
+            methods that are left out show a dash.
+
+    Raises:
+        ValueError: `rows` is empty or a row lacks a score.
+    """
+    return _rich(_metrics_grid(rows, sizes), title)
+
+
+def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
+    """SAM of the pixels above a floor: `sam_above` of those rows that have it, the best bold."""
+    values = {name: scores["sam_above"] for name, scores in rows.items() if "sam_above" in scores}
+    texts = {name: _number(value, 3) for name, value in values.items()}
+    known = [value for value in values.values() if not math.isnan(value)]
+    best = _number(min(known), 3) if len(values) > 1 and known else None
+    grid = [(name, [(text, text == best)]) for name, text in texts.items()]
+    title = f"the same, of pixels whose root mean square over the bands is above {floor:g}"
+    return _rich(_Grid(["Method", COLUMNS["sam"][0]], grid), title)
+
+
+def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
+    """The table of `metrics_table` as GitHub Markdown, ending in a newline."""
+    return _markdown(_metrics_grid(rows))
+
+
+def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _Grid:
+    if not rows:
+        raise ValueError("rows is empty, expected at least one method's scores")
+    for name, scores in rows.items():
+        if missing := [key for key in COLUMNS if key not in scores]:
+            raise ValueError(f"rows[{name!r}] lacks {', '.join(missing)}")
+    columns: list[list[_Cell]] = []
+    headings = ["Method"]
+    if sizes is not None:
+        for position, (heading, unit) in enumerate((("Params (M)", 1e6), ("MACs (G)", 1e9))):
+            headings.append(heading)
+            counts = [sizes.get(name, (None, None))[position] for name in rows]
+            columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
+    for key, (_, decimals, higher) in COLUMNS.items():
+        values: list[float] = [dict(scores)[key] for scores in rows.values()]  # type: ignore[misc]
+        texts = [_number(value, decimals) for value in values]
+        known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
+        best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
+        columns.append([(text, text == best) for text in texts])
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    headings += [heading for heading, _, _ in COLUMNS.values()]
+    return _Grid(headings, list(zip(rows, cells, strict=True)))
+
+
+def _number(value: float, decimals: int) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.{decimals}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
+
+
+def _rich(grid: _Grid, title: str | None) -> "Table":
+    box = require("rich.box", extra="io")
+    text = require("rich.text", extra="io").Text  # names may hold [brackets], which are no markup
+    table: Table = require("rich.table", extra="io").Table(
+        title=None if title is None else text(title), box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    for index, heading in enumerate(grid.headings):
+        table.add_column(text(heading), justify="left" if index == 0 else "right", no_wrap=True)
+    for name, cells in grid.rows:
+        table.add_row(text(name), *(text(cell, style="bold" if best else "") for cell, best in cells))
+    return table
+
+
+def _markdown(grid: _Grid) -> str:
+    lines = [grid.headings, ["---", *["---:"] * (len(grid.headings) - 1)]]
+    lines += [[name, *(f"**{cell}**" if best else cell for cell, best in cells)] for name, cells in grid.rows]
+    return "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)

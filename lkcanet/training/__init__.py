@@ -1,0 +1,288 @@
+"""Training of a network on the training region of one scene, with or without a teacher."""
+
+import hashlib
+import os
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..common.optional import require
+from ..common.options import PRECISIONS, TrainOptions
+from ..data.multispectral import simulate_msi
+from ..data.responses import SpectralResponse
+from ..data.scenes import Scene
+from ..data.splits import Rect, Split
+from ..models import Network
+from ..objectives import Batch, HObjective, KDObjective, Objective, objective_for
+from ..objectives.distillation import Distillation, check_pair
+from . import state as _state
+from .batches import mixed
+from .prepare import Material, prepare
+from .rehearsal import rehearse
+from .result import BEST, LAST, TrainResult
+
+__all__ = [
+    "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "distill", "objective_for",
+    "train",
+]  # fmt: skip
+
+HASHED = 16  # training patches whose pixels tell one scene from another
+
+
+def train(
+    model: Network,
+    scene: Scene,
+    split: Split,
+    options: TrainOptions | None = None,
+    out_dir: str | os.PathLike[str] = "run",
+    *,
+    msi: Scene | SpectralResponse | None = None,
+    objective: Objective | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> TrainResult:
+    """Train `model` with its objective and Adam; keep the checkpoint that is best on the validation block or patches.
+
+    The objective is the H loss, or the loss of the network's own paper. Validations score the network's image by H,
+    whatever the objective, so that runs can be compared.
+
+    Only pixels of the training patches and of the validation are read, never those of the test region. LR images are
+    made by the MATLAB-exact bicubic (or `options.psf_sigma`) from each patch, and from the validation block cropped to
+    whole LR pixels; patches of the MSI are cut at the same places, and its pixels elsewhere aren't read either. The
+    validation block is super-resolved as one image before the first step, every `options.validate_every` steps and
+    after the last; where `split.validation` is None, or that block holds invalid pixels, the patches at
+    `split.validation_origins` are, and scores are means over them. Patches that touch invalid pixels of the scene are
+    left out, and counted in the checkpoints.
+    Checkpoints appear under their names only when complete.
+
+    Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt. It
+    is validated first, so that `best.safetensors` counts that step; a second Ctrl-C leaves that out. What it finds is
+    forgotten by a run that goes on.
+
+    A run that was interrupted, killed or lost its machine goes on with `resume`, from its last validation (after
+    Ctrl-C: from its last step), and gives what it would have given: on the CPU with the same number of threads and
+    devices the same bits, in the checkpoints and in the log. It is called as the first time; other arguments are
+    refused by name, but for the options workers, threads, device, devices, tensorboard and progress. So are other
+    steps, epochs or minutes: the learning rate of every step depends on them. The clock of `max_minutes` goes on where
+    it stood. A run from before there was a floor goes on without one, where `options` leave the floor at its default.
+
+    Args:
+        model: trained in place; it holds the weights of the last step afterwards, in eval mode, on the CPU.
+        scene: of `model.bands` bands.
+        split: of this scene, with a validation block or patches; its patch is `model.scale` times the LR patch.
+        options: how to train.
+        out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
+            `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
+            lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
+        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; or the spectral
+            response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
+        objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
+        overwrite: replace the checkpoints of another run in `out_dir`.
+        resume: go on with the run in `out_dir`. Where it had ended already, nothing is done: see
+            `TrainResult.resumed_from`.
+
+    Returns:
+        `TrainResult`.
+
+    Raises:
+        ValueError: the model, the scene and the split do not fit each other; the scene holds NaN in its training or
+            validation region, or no patch of valid pixels there; a run to resume is another, or damaged.
+        FileExistsError: `out_dir` holds checkpoints, and `overwrite` and `resume` are False.
+        FileNotFoundError: there is nothing to resume.
+        FloatingPointError: the loss or its gradient is not finite; the message names the step, the epoch and the
+            patches of the batch. The weights are those of before that step, and checkpoints written before remain.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM.
+        OSError: a file can't be written.
+        ModuleNotFoundError: lightning is not installed.
+    """
+    return _run(model, scene, split, options, out_dir, msi, objective, overwrite=overwrite, resume=resume)
+
+
+def distill(
+    student: Network,
+    teacher: Network,
+    scene: Scene,
+    split: Split,
+    options: TrainOptions | None = None,
+    distillation: Distillation | None = None,
+    out_dir: str | os.PathLike[str] = "run",
+    *,
+    teacher_file: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+) -> TrainResult:
+    """Train `student` as `train` does, drawn towards a trained teacher: LKCA-KD.
+
+        L = D alpha KD(student, teacher) + H(student, target),   D = d^floor(epoch / f)
+
+    The teacher is a folded copy, frozen and in eval mode; `teacher` itself is left as it is, in every respect. The log
+    has kd (unweighted), its terms kd_cosine, kd_sam and kd_gradient, and decay (D) besides those of `train`; loss is L.
+    The validation scores the student alone, by H.
+
+    Args:
+        student: trained in place, as `model` of `train`.
+        teacher: of the student's bands and scale; usually deeper, with a dense upsampler. Neither may fuse an MSI.
+        scene, split, options, out_dir, overwrite, resume: as for `train`.
+        distillation: how the student is drawn.
+        teacher_file: where the teacher comes from, noted in the checkpoints.
+
+    Returns, raises:
+        As `train`; ValueError where the teacher does not fit the student.
+
+    Source: LKCA-Net (arXiv 2501.18664), section III-D, eq. 17 to 21.
+    """
+    options, distillation = options or TrainOptions(), distillation or Distillation()
+    check_pair(student, teacher, distillation)
+    source = None if teacher_file is None else str(teacher_file)
+    objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source, options.floor)
+    return _run(student, scene, split, options, out_dir, None, objective, overwrite=overwrite, resume=resume)
+
+
+def _run(
+    model: Network,
+    scene: Scene,
+    split: Split,
+    options: TrainOptions | None,
+    out_dir: str | os.PathLike[str],
+    msi: Scene | SpectralResponse | None,
+    objective: Objective | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+) -> TrainResult:
+    options = options or TrainOptions()
+    if overwrite and resume:
+        raise ValueError("give overwrite or resume, not both")
+    if resume and _state.knew_no_floor(Path(out_dir) / _state.STATE) and options.floor == TrainOptions.floor:
+        options = replace(options, floor=0.0)
+        if isinstance(objective, HObjective):
+            objective.floor = 0.0
+        if options.progress:
+            print("note: the run began before there was a floor, and goes on with a floor of 0", file=sys.stderr)
+    response = None if msi is None or isinstance(msi, Scene) else msi
+    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
+    material = prepare(model, scene, split, options.batch_size, sharp, options.psf_sigma)
+    require("lightning.pytorch", extra="train")
+    require("safetensors", extra="train")
+    if options.tensorboard:
+        require("tensorboard", extra="train")
+    from . import lightning  # defines subclasses of Lightning's
+
+    if objective is None:
+        with torch.random.fork_rng():  # what learns along starts from the seed, too
+            torch.manual_seed(mixed(options.seed, 2))
+            objective = objective_for(model, options)
+    facts = (
+        describe(scene, material.split, options, sharp, response) | {"left_out": material.left_out} | objective.facts()
+    )
+    if options.progress and any(material.left_out.values()):
+        counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
+        print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
+        if material.split.validation is not None and material.validation.patches is not None:
+            count = len(material.validation.patches)
+            print(f"note: the validation block is scored by its {count} patches of valid pixels", file=sys.stderr)
+    identity = _identity(model, scene, material, facts, objective)
+    out = Path(out_dir)
+    if resume:
+        state = _state.read(out / _state.STATE)
+        _state.check_same(identity, state.identity)
+        total = options.total_steps(len(material.patches) * (8 if options.augment else 1))
+        learned = [*model.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
+        _state.check_fits(out / _state.STATE, state, model, total, learned, objective.state())
+    else:
+        state = _state.State(0, 0.0, [], {}, 0, identity)
+    along = [f"{name}.safetensors" for name in objective.companions()]
+    names = (BEST, LAST, _state.STATE, *along)
+    present = [name for name in names if (out / name).exists()]
+    if present and not overwrite and not resume:
+        raise FileExistsError(
+            f"{out} holds {', '.join(present)} of another run: choose another folder, overwrite, or resume it"
+        )
+    if state.ended_by is None:
+        rehearse(model, objective, material, options)
+    out.mkdir(parents=True, exist_ok=True)
+    _state.remove_strays(out, names)
+    for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
+        (out / name).unlink()
+    return lightning.fit(model, objective, material, options, out, facts, state)
+
+
+def _identity(
+    model: Network, scene: Scene, material: Material, facts: dict[str, Any], objective: Objective
+) -> dict[str, Any]:
+    """What makes a run this run. Of the scene only pixels that are trained on are looked at."""
+    pixels = hashlib.blake2b(digest_size=16)
+    step = max(1, len(material.patches.origins) // HASHED)
+    for index in range(0, len(material.patches.origins), step):
+        for patch in (material.patches.crop(index), *material.patches.crop_msi(index)):
+            pixels.update(patch.numpy().tobytes())
+    held = material.validation.patches
+    parts = (material.split.train_origins, () if held is None else held.origins)
+    origins = [[(int(row), int(column)) for row, column in part] for part in parts]
+    identity = {
+        "network": model.config,
+        "scene": {"name": scene.name, "peak": scene.peak, "shape": list(scene.pixels.shape)},
+        "pixels": pixels.hexdigest(),
+        "split": facts["split"],
+        "patches": hashlib.blake2b(repr(origins).encode(), digest_size=16).hexdigest(),
+        "option": {key: value for key, value in facts["options"].items() if key not in _state.FREE},
+        "distillation": facts.get("distillation"),
+        "teacher": facts.get("teacher", {}).get("digest"),
+    }
+    if model.kind != "lkcanet":
+        identity["kind"] = model.kind
+    if "msi" in facts:
+        identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
+    if "objective" in facts:
+        identity["objective"] = facts["objective"]
+    if along := objective.companions():
+        identity["companions"] = {name: [network.kind, network.config] for name, network in along.items()}
+    return identity
+
+
+def describe(
+    scene: Scene,
+    split: Split,
+    options: TrainOptions,
+    msi: Scene | None = None,
+    response: SpectralResponse | None = None,
+) -> dict[str, Any]:
+    """What checkpoints tell about their training, JSON-serialisable."""
+    facts = {
+        "peak": scene.peak,
+        "scene": {
+            "name": scene.name,
+            "source": scene.source,
+            "shape": list(scene.pixels.shape),
+            "wavelengths": None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths],
+        },
+        "split": {
+            "test": str(split.test),
+            "train": _bounds(split),
+            "validation": None if split.validation is None else str(split.validation),
+            "patch": split.patch,
+            "stride": split.stride,
+            **{f"{part}_patches": count for part, count in split.counts.items()},
+        },
+        "options": asdict(options),
+    }
+    if msi is not None:
+        facts["msi"] = {
+            "name": msi.name,
+            "source": msi.source,
+            "peak": msi.peak,
+            "shape": list(msi.pixels.shape),
+            "wavelengths": None if msi.wavelengths is None else [float(nm) for nm in msi.wavelengths],
+            "response": None if response is None else asdict(response),
+        }
+    return facts
+
+
+def _bounds(split: Split) -> str:
+    """The smallest rectangle around all training patches."""
+    top, left = split.train_origins.min(0).tolist()
+    bottom, right = (split.train_origins.max(0) + split.patch).tolist()
+    return str(Rect(top, bottom, left, right))

@@ -1,0 +1,99 @@
+"""`channel_attention`: scale every channel by a gate computed from all channels' means."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..._core import checks, operator
+from . import reference
+
+__all__ = ["channel_attention", "reference"]
+
+_PARAMETERS = "Tensor reduce_weight, Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias"
+
+
+def _fake_forward(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), x.new_empty(x.shape[:2], dtype=torch.float32)
+
+
+def _fake_backward(grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
+    *parameters, _mean, needs = rest
+    return operator.gradients_like(needs, x, *parameters)
+
+
+operator.register(
+    "channel_attention",
+    reference.channel_attention,
+    kernels={
+        "cpu": (torch.float32, torch.bfloat16),
+        "triton": (torch.float32, torch.bfloat16, torch.float16),
+    },
+    forward=f"(Tensor x, {_PARAMETERS}) -> (Tensor, Tensor)",
+    backward=f"(Tensor grad, Tensor x, {_PARAMETERS}, Tensor mean, bool[] needs)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    fake_forward=_fake_forward,
+    fake_backward=_fake_backward,
+    saves=(0, 1, 2, 3, 4, 6),
+)
+
+
+def check(
+    x_name: str,
+    x: Tensor,
+    channels: int,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+) -> None:
+    """The parameters must be those of channel attention over `channels` channels, with dtype and device of `x`."""
+    checks.conv_weight("reduce_weight", reduce_weight)
+    hidden = reduce_weight.shape[0]
+    checks.parameter("reduce_weight", reduce_weight, (hidden, channels, 1, 1), x_name, x)
+    checks.optional_parameter("reduce_bias", reduce_bias, (hidden,), x_name, x)
+    checks.parameter("expand_weight", expand_weight, (channels, hidden, 1, 1), x_name, x)
+    checks.optional_parameter("expand_bias", expand_bias, (channels,), x_name, x)
+
+
+def channel_attention(
+    x: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+    *,
+    backend: str | Sequence[str] | None = None,
+) -> Tensor:
+    """Scale every channel by its attention.
+
+        s = sigmoid(W2 relu(W1 m + b1) + b2),   m[n, c] = mean over pixels of x[n, c]
+        y[n, c] = s[n, c] x[n, c]
+
+    Args:
+        x: (N, C, H, W), floating.
+        reduce_weight: W1, (R, C, 1, 1); dtype and device of `x`.
+        reduce_bias: b1, (R,), or None.
+        expand_weight: W2, (C, R, 1, 1).
+        expand_bias: b2, (C,), or None.
+        backend: see `lkops.backends`.
+
+    Returns:
+        (N, C, H, W), contiguous; under autocast in the autocast dtype.
+
+    Raises:
+        ValueError, TypeError: an argument that is not as above.
+        RuntimeError: a backend was asked for that can't run these arguments.
+        torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
+
+    Source: Zhang et al., RCAN (ECCV 2018), eq. 5 to 9; LKCA-Net (arXiv 2501.18664), eq. 12.
+    """
+    tensors: Sequence[Any] = (x, reduce_weight, reduce_bias, expand_weight, expand_bias)
+    if (y := operator.unchecked("channel_attention", backend, tensors, lambda: ())) is not None:
+        return y
+    checks.image("x", x)
+    tensors = operator.autocast(*tensors)
+    x, *parameters = tensors
+    check("x", x, x.shape[1], *parameters)
+    return operator.call("channel_attention", backend, tensors)

@@ -1,0 +1,94 @@
+"""`lkca demo --quick`: all its parts, and that it fails where the network does not beat bicubic."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import lkops
+from lkcanet.benchmark import eager, speed
+
+pytest.importorskip("lightning", reason="lightning is not installed")
+pytest.importorskip("rich", reason="rich is not installed")
+pytest.importorskip("safetensors", reason="safetensors is not installed")
+pytest.importorskip("scipy", reason="scipy is not installed")
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+
+
+def demo(*args: object):
+    from lkcanet.cli import build_app
+
+    return testing.CliRunner().invoke(build_app(), ["demo", "--quick", *map(str, args)])
+
+
+def test_quick_demo(tmp_path: Path) -> None:
+    result = demo("--out", tmp_path / "demo", "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    bicubic, network = report["quality"].values()
+    assert network["mpsnr"] > bicubic["mpsnr"] + 0.1
+    assert network["sam"] < bicubic["sam"]
+    assert report["beats_bicubic"] is True
+    assert {row["name"] for row in report["operators"]} == set(lkops.backends.operators())
+    assert Path(report["figure"]).read_bytes().startswith(b"\x89PNG")
+    names = {path.name for path in (tmp_path / "demo").iterdir()}
+    assert names >= {"demo.png", "scene.npy", "super-resolved.npy", "best.safetensors", "last.safetensors"}
+    assert not [name for name in names if name.startswith(".")]
+
+
+def test_a_network_that_does_not_beat_bicubic_fails_the_demo(tmp_path: Path, monkeypatch) -> None:
+    from lkcanet import inference, training
+    from lkcanet.data import bicubic_upsample
+
+    def no_better(model, image):
+        return dataclasses.replace(image, pixels=bicubic_upsample(image.tensor(), model.scale)[0].numpy())
+
+    monkeypatch.setattr(inference, "super_resolve", no_better)
+    monkeypatch.setattr(speed, "operator_speeds", lambda quick: iter(()))
+    options = training.TrainOptions
+    monkeypatch.setattr(training, "TrainOptions", lambda **given: options(**{**given, "steps": 1}))
+    result = demo("--out", tmp_path)
+    assert result.exit_code == 1
+    assert "WARNING: the network does not beat bicubic: MPSNR" in result.stderr
+    assert "Quality on the held-out test region" in result.stdout
+    assert str(tmp_path / "demo.png") in result.stdout
+
+
+def test_the_folder_of_the_result_must_exist(tmp_path: Path) -> None:
+    result = demo("--out", tmp_path / "a" / "b")
+    assert result.exit_code == 1
+    assert "does not exist" in result.stderr
+
+
+def test_operator_speeds() -> None:
+    rows = list(speed.operator_speeds(quick=True))
+    assert [row.name for row in rows] == list(lkops.backends.operators())
+    for row in rows:
+        assert row.ratio == pytest.approx(row.eager_milliseconds / row.milliseconds)
+        assert 0 <= row.error <= row.allowed < 1e-4
+        assert math.prod(row.shape) > 0
+        assert row.backend in lkops.backends.NAMES
+
+
+def test_wrong_outputs_are_not_timed(monkeypatch) -> None:
+    original = lkops.depthwise_conv2d
+
+    def wrong(x, *args, backend=None, **options):
+        result = original(x, *args, backend=backend, **options)
+        return result if backend == "reference" else result * (1 + 1e-3)
+
+    monkeypatch.setattr(lkops, "depthwise_conv2d", wrong)
+    with pytest.raises(RuntimeError, match=r"depthwise_conv2d on .* differs from the reference by"):
+        list(speed.operator_speeds(quick=True))
+
+
+def test_eager_versions_compute_what_the_operators_do() -> None:
+    with torch.inference_mode():
+        for case in speed._cases(16, 8):
+            expected = getattr(lkops, case.name)(*case.tensors, **case.options, backend="reference")
+            got = getattr(eager, case.name)(*case.tensors, **case.options)
+            torch.testing.assert_close(got, tuple(expected) if isinstance(expected, tuple) else expected)

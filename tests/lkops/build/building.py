@@ -1,0 +1,76 @@
+"""What the tests of the build share: a copy of the sources, and the commands that setup.py would run."""
+
+import functools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+SETTINGS = ("LKOPS_BUILD", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
+NVCC = shutil.which("nvcc", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/cuda/bin")))
+ROOMS = sorted(path.parent.name for path in (ROOT / "csrc").glob("*/cpu.cpp"))
+
+
+def run(*command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if name not in SETTINGS} | variables
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+def python(*arguments: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+    return run(sys.executable, *arguments, cwd=cwd, **variables)
+
+
+def copy_sources(to: Path) -> Path:
+    """What a build reads, since building writes into it; it builds without optimising, which takes a tenth of the
+    time."""
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "LICENSE", "README.md"):
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, to)
+    for name in ("csrc", "lkops", "lkcanet", "tests"):
+        leave = shutil.ignore_patterns("*.so", "__pycache__", "_build_facts.json")
+        shutil.copytree(ROOT / name, to / name, ignore=leave)
+    setup = to / "setup.py"
+    text = setup.read_text()
+    assert text.count('"-O3"') == text.count('"-O2"') == 1
+    setup.write_text(text.replace('"-O3"', '"-O0"').replace('"-O2"', '"-O0"'))
+    return to
+
+
+@functools.cache
+def compilers() -> dict[str, str]:
+    """The C++ compilers on the path that README promises: versions by name, each once."""
+    found: dict[str, str] = {}
+    seen = set()
+    names = ["c++", "g++", "clang++", *(f"g++-{n}" for n in range(11, 20)), *(f"clang++-{n}" for n in range(14, 30))]
+    for name in names:
+        if (path := shutil.which(name)) is None:
+            continue
+        version = run(name, "-dumpversion").stdout.strip()
+        family = "clang" if "clang" in run(name, "--version").stdout else "gcc"
+        major = int(version.partition(".")[0])
+        if major >= {"gcc": 11, "clang": 14}[family] and (family, version) not in seen:
+            seen.add((family, version))
+            found[path] = f"{family} {version}"
+    return found
+
+
+def isas_of(room: str, isas: list[str]) -> list[str]:
+    """The instruction sets among `isas` that a room of csrc declares a table for."""
+    text = (ROOT / "csrc" / room / "cpu.h").read_text()
+    declared = re.search(r"^extern const .*;$", text, re.MULTILINE)
+    assert declared, f"csrc/{room}/cpu.h declares no tables"
+    return [isa for isa in isas if re.search(rf"[a-z]{isa}[,;]", declared[0])]
+
+
+def binding_command(headers: list[Path]) -> list[str]:
+    """Flags to check a binding with, warnings as errors; torch's headers are those of the folders given."""
+    text = (ROOT / "setup.py").read_text()
+    version = re.search(r'^TORCH_TARGET_VERSION = "(\w+)"', text, re.MULTILINE)
+    assert version
+    have = [f"-DLKOPS_HAVE_{isa}=1" for isa in ("PORTABLE", "AVX2", "AVX512", "AVX512BF16")]
+    flags = ["-std=c++20", "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Werror", "-DPy_LIMITED_API=0x030a0000"]
+    flags += [f"-DTORCH_TARGET_VERSION={version[1]}", *have, f"-I{ROOT / 'csrc'}"]
+    return [*flags, *(f"-isystem{folder}" for folder in headers)]

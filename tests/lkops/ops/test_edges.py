@@ -1,0 +1,158 @@
+"""Where a kernel changes its mind: thresholds, numbers of samples, scales and eps that the contract's cases do not
+meet; and the ways of calling that must not reach a kernel straight."""
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+
+import lkops
+from tests.lkops.ops.harness import as_tuple, assert_as_good_as_eager, cast, check_against_float64, invoke, run, runs
+from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments, case_named
+
+RUNS = runs(every_dtype=False)
+pytestmark = pytest.mark.usefixtures("two_threads")
+
+
+def of(*operators: str) -> list[tuple[str, str, str, torch.dtype]]:
+    return [each for each in RUNS if each[0] in operators]
+
+
+# between sums in one part and in several: of samples, for gradients of what all of them share
+@pytest.mark.parametrize("samples", [7, 17, 33])
+@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), RUNS)
+def test_gradients_count_every_sample(operator, backend, device, dtype, samples) -> None:
+    if backend == "triton" and device == "cpu" and samples != 17:
+        pytest.skip("the interpreter is slow: one number of samples is enough")
+    first = PROBLEMS[operator][1][0]
+    case = Case("samples", (samples, 4, 3, 4), first.options)
+    check_against_float64(operator, backend, device, dtype, case)
+    if dtype is not torch.float32:
+        return
+    # the tolerance of one value says little where sums are long: a sample that is left out is missing from the norm
+    tensors, options = arguments(operator, case)
+    tensors = cast(tensors, dtype, device)
+    whole = run(operator, tensors, options, backend)
+    exact = run(operator, cast(tensors, torch.float64, "cpu"), options, "reference")
+    for what, value in whole.items():
+        assert (value.cpu().double() - exact[what]).norm() <= 1e-2 * exact[what].norm() + 1e-12, what
+
+
+@pytest.mark.parametrize("scale", [6, 7, 9, 12])
+@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("bicubic_upsample", "upsample_add"))
+def test_scales(operator, backend, device, dtype, scale) -> None:
+    drawing = {} if operator == "bicubic_upsample" else {"bands": 2}
+    for more in ({}, {"cubic_a": -0.75, "border": "replicate"}):
+        case = Case("scale", (1, 4, 5, 3), {"scale": scale, **drawing, **more})
+        check_against_float64(operator, backend, device, dtype, case)
+
+
+@pytest.mark.parametrize("eps", [1e-8, 1e-3, 2.0])
+@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("norm_conv1x1_gelu", "lk_block"))
+def test_eps(operator, backend, device, dtype, eps) -> None:
+    check_against_float64(operator, backend, device, dtype, Case("eps", (2, 8, 3, 4), {"eps": eps}))
+
+
+@pytest.mark.parametrize("norm", [1.5e-6, 1e-5, 9e-5, 1e-3])
+@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("spectral_losses"))
+def test_small_spectra_have_a_direction(operator, backend, device, dtype, norm) -> None:
+    """Down to a norm of 1e-6: their angle is that of the same spectra at any length."""
+    draw = Draw()
+    p, t = draw(1, 5, 3, 4), draw(1, 5, 3, 4)
+    p, t = (norm * x / x.norm(dim=1, keepdim=True) for x in (p, t))
+    tensors = cast({"prediction": p, "target": t}, dtype, device)
+    found = as_tuple(invoke(operator, tensors, {}, backend))
+    exact = as_tuple(invoke(operator, cast(tensors, torch.float64, "cpu"), {}, "reference"))
+    for i in (1, 2):
+        assert abs(float(found[i]) - float(exact[i])) <= 1e-5
+        assert abs(float(exact[i]) - (0.5 if i == 1 else 1.0)) > 1e-2, "not what a spectrum without direction counts"
+
+
+@pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("spectral_losses"))
+def test_tiny_spectra_have_none(operator, backend, device, dtype) -> None:
+    draw = Draw()
+    p, t = draw(1, 5, 3, 4), draw(1, 5, 3, 4)
+    tensors = cast({"prediction": 9e-7 * p / p.norm(dim=1, keepdim=True), "target": t}, dtype, device)
+    found = as_tuple(invoke(operator, tensors, {}, backend))
+    assert float(found[1]) == pytest.approx(0.5, abs=1e-6)
+    assert float(found[2]) == pytest.approx(1.0, abs=1e-6)
+
+
+CPU = [each for each in RUNS if each[1] in ("cpu", "reference") and each[2] == "cpu" and each[3] is torch.float32]
+every_way = pytest.mark.parametrize(("operator", "backend", "device", "dtype"), CPU)
+
+
+def plain(operator, dtype, device) -> tuple[dict, dict]:
+    tensors, options = arguments(operator, case_named(operator, "plain"))
+    return cast(tensors, dtype, device), options
+
+
+@every_way
+def test_autocast_without_gradients(operator, backend, device, dtype) -> None:
+    tensors, options = plain(operator, dtype, device)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        (output, *_) = invoke(operator, tensors, options, backend)
+    keeps = operator in ("spectral_losses", "bicubic_upsample", "upsample_add")
+    assert output.dtype is (torch.float32 if keeps else torch.bfloat16)
+
+
+@every_way
+def test_forward_derivatives_are_right_or_refused(operator, backend, device, dtype) -> None:
+    tensors, options = plain(operator, dtype, device)
+    first = next(iter(tensors))
+    tangent = torch.ones_like(tensors[first])
+
+    def through(kind: str, given: dict) -> torch.Tensor | None:
+        with forward_ad.dual_level():
+            dual = {**given, first: forward_ad.make_dual(given[first], tangent.to(given[first].dtype))}
+            return forward_ad.unpack_dual(invoke(operator, dual, options, kind)[0]).tangent
+
+    try:
+        found = through(backend, tensors)
+    except (RuntimeError, NotImplementedError):
+        return
+    right = through("reference", cast(tensors, torch.float64, "cpu"))
+    assert found is not None, "the derivative was dropped"
+    assert (found.double() - right).abs().max() <= 1e-3 * right.abs().max()
+
+
+@every_way
+def test_vmap_is_right_or_refused(operator, backend, device, dtype) -> None:
+    tensors, options = plain(operator, dtype, device)
+    first = next(iter(tensors))
+    many = torch.stack([tensors[first], 2 * tensors[first]])
+
+    def one(x: torch.Tensor) -> torch.Tensor:
+        return invoke(operator, {**tensors, first: x}, options, backend)[0]
+
+    with torch.no_grad():
+        try:
+            found = torch.func.vmap(one)(many)
+        except (RuntimeError, NotImplementedError, ValueError):
+            return
+        right = torch.stack([one(x) for x in many])
+    assert_as_good_as_eager("vmap", found, right, right.double())
+
+
+@every_way
+def test_functional_gradients_are_right_or_refused(operator, backend, device, dtype) -> None:
+    tensors, options = plain(operator, dtype, device)
+    first = next(iter(tensors))
+
+    def loss(x: torch.Tensor) -> torch.Tensor:
+        return invoke(operator, {**tensors, first: x}, options, backend)[0].square().sum()
+
+    x = tensors[first].clone().requires_grad_()
+    (right,) = torch.autograd.grad(loss(x), x)
+    try:
+        found = torch.func.grad(loss)(tensors[first])
+    except (RuntimeError, NotImplementedError):
+        return
+    assert right.abs().max() > 0
+    assert (found - right).abs().max() <= 1e-4 * right.abs().max()
+
+
+def test_the_short_way_is_taken() -> None:
+    """Else the tests above would say nothing about it."""
+    x = torch.rand(1, 3, 4, 5)
+    with lkops.backend("cpu"), torch.no_grad():
+        assert lkops.bicubic_upsample(x, scale=2).shape == (1, 3, 8, 10)

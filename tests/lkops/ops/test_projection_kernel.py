@@ -1,0 +1,36 @@
+"""What the contract's cases leave out of norm_conv1x1_gelu's Triton kernels: configurations for more pixels, and the
+residual that the block's backward passes."""
+
+import pytest
+import torch
+
+from tests.lkops.ops.harness import assert_as_good_as_eager, cast, check_against_float64, run, runs, truncates
+from tests.lkops.ops.problems import Case, Draw, arguments, case_named
+
+RUNS = [r[2:] for r in runs(compiled_only=True) if r[:2] == ("norm_conv1x1_gelu", "triton")]
+every_run = pytest.mark.parametrize(("device", "dtype"), RUNS, ids=str)
+
+
+@every_run
+@pytest.mark.parametrize("shape", [(2, 5, 33, 37), (1, 6, 91, 93)], ids=str)
+def test_configurations_for_more_pixels(device, dtype, shape) -> None:
+    check_against_float64("norm_conv1x1_gelu", "triton", device, dtype, Case("large", shape))
+
+
+@every_run
+@pytest.mark.parametrize("case", ["plain", "many_channels"])
+def test_residual_is_added_to_the_gradient_of_x(device, dtype, case) -> None:
+    from lkops.ops.norm_conv1x1_gelu import triton_kernels
+
+    tensors, _ = arguments("norm_conv1x1_gelu", case_named("norm_conv1x1_gelu", case))
+    rounded = cast(tensors, dtype, device)
+    exact = run("norm_conv1x1_gelu", cast(rounded, torch.float64, "cpu"), {}, "reference")
+    eager = run("norm_conv1x1_gelu", rounded, {}, "reference")["gradient of x"]
+    grad = Draw()(*exact["output 0"].shape).to(device, dtype)
+    residual = Draw()(*eager.shape, scale=float(eager.abs().max())).to(device, dtype)
+    needs = (True, False, False, False, False)
+    dx, *rest = triton_kernels.backward(grad, *rounded.values(), 1e-6, needs, residual=residual)
+    assert not any(gradient.numel() for gradient in rest)
+    right = exact["gradient of x"] + residual.cpu().double()
+    truncated = truncates("triton", device, dtype)
+    assert_as_good_as_eager("dx", dx, eager + residual, right, coarse=truncated)
