@@ -4,6 +4,8 @@ Every operator is one function with a plain PyTorch reference that defines it an
 `print(lkops.backends.status())` shows what runs here. Tensors are (N, C, H, W). `lkops.nn` holds the modules.
 """
 
+import sys
+
 from . import nn  # isort: skip - operators are listed in the order in which they are imported
 from . import backends, lowrank
 from .backends import backend
@@ -17,6 +19,35 @@ from .ops.lk_block import lk_block
 from .ops.norm_conv1x1_gelu import norm_conv1x1_gelu
 from .ops.spectral_losses import SpectralLosses, cosine_loss, gradient_loss, sam_loss, spectral_losses
 from .ops.upsample_add import upsample_add
+
+# the rooms' names before they had those of the functions: users' scripts import references from there
+for _old, _new in {
+    "attention": "large_kernel_channel_attention",
+    "bicubic": "bicubic_upsample",
+    "block": "lk_block",
+    "depthwise": "depthwise_conv2d",
+    "gating": "channel_attention",
+    "losses": "spectral_losses",
+    "projection": "norm_conv1x1_gelu",
+    "upsample": "upsample_add",
+}.items():
+    for _part in ("", ".reference"):
+        sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
+
+# the rooms' names before they had those of the functions: users' scripts import references from there
+for _old, _new in {
+    "attention": "large_kernel_channel_attention",
+    "bicubic": "bicubic_upsample",
+    "block": "lk_block",
+    "depthwise": "depthwise_conv2d",
+    "gating": "channel_attention",
+    "losses": "spectral_losses",
+    "projection": "norm_conv1x1_gelu",
+    "upsample": "upsample_add",
+}.items():
+    for _part in ("", ".reference"):
+        sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
+    globals()[_old] = sys.modules[f"{__name__}.{_old}"]
 
 __version__ = "0.1.0"
 

@@ -4,6 +4,8 @@ Their convs are ordinary `torch.nn.Conv2d` children that hold parameters only, s
 (`torch.nn.utils.parametrizations`), optimisers and state dicts treat them as any other conv.
 """
 
+# long: one class an operator, each of them short
+
 from collections.abc import Sequence
 from typing import Any
 

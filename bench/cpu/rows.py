@@ -1,5 +1,7 @@
 """The rows of the CPU benchmarks: what is run, by whom, what it must reach, and the least work it takes."""
 
+# long: one table, and what its rows are made of
+
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

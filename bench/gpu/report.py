@@ -8,8 +8,9 @@ from bench.without_gpu.work import Rates, Work
 
 NOTE = (
     "Medians of CUDA-event times after warm-up; inputs of operators go round through more sets than the cache holds, "
-    "where one would fit in it. Eager is lkcanet/benchmark/eager.py in the faster of contiguous and channels_last; compiled is "
-    "torch.compile of the same, the faster of its default and, where tried, max-autotune (without CUDA graphs). "
+    "where one would fit in it. Eager is lkcanet/benchmark/eager.py in the faster of contiguous and channels_last; "
+    "compiled is torch.compile of the same, the faster of its default and, where tried, max-autotune "
+    "(without CUDA graphs). "
     "float32 has tf32 off. bfloat16 is autocast with activations in bfloat16 and float32 parameters, cast anew in "
     "each call. Outputs and gradients were checked against float64 first: at most twice eager's error (whole "
     "networks: three times, as norms) and four roundings. Bandwidth: bytes that must move (each pass reads its inputs "

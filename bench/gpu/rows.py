@@ -1,5 +1,7 @@
 """The rows of the GPU gate: what is run, on what, and what it must reach. `bench.gpu.worker` checks and times them."""
 
+# long: one table, and what its rows are made of
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any

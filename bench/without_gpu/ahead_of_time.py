@@ -34,7 +34,8 @@ TARGETS = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
 TENSOR_MEMORY = 512  # columns, sm_100
 # kernels whose half or tf32 products may stay off tensor cores, and why
 DELIBERATE: Mapping[str, str] = {
-    "bicubic_upsample.backward_kernel": "interpolation weights keep their float32, as in eager; memory binds it, not products"
+    "bicubic_upsample.backward_kernel": "interpolation weights keep their float32, as in eager; "
+    "memory binds it, not products"
 }
 
 Row = dict[str, Any]
@@ -197,8 +198,9 @@ def as_text(rows: Sequence[Row]) -> str:
     """The report to read."""
     return (
         f"What Triton {triton.__version__} and its ptxas make of the {len(rows)} launches that `bench/shapes.py` "
-        f"reaches, for {', '.join(f'sm_{arch}' for arch in TARGETS)}; nothing was run. `python -m bench.without_gpu.ahead_of_time` "
-        "writes this. Each line gives the worst of a kernel's launches, and all widths of global loads and stores that "
+        f"reaches, for {', '.join(f'sm_{arch}' for arch in TARGETS)}; nothing was run. "
+        "`python -m bench.without_gpu.ahead_of_time` writes this. "
+        "Each line gives the worst of a kernel's launches, and all widths of global loads and stores that "
         "occur in them: odd shapes, which can't be aligned, are among them.\n\n" + table(rows) + "\n"
     )
 

@@ -177,8 +177,8 @@ def as_text(report: dict[str, Any]) -> str:
     archs = " / ".join(map(str, TARGETS))
     lines = [
         f"What nvcc {report['nvcc']} makes of the CUDA kernels in csrc/*/cuda.cu; nothing was run. "
-        "`python -m bench.without_gpu.cuda_ahead_of_time` writes this. Taps<side, dilation, pixels of a thread, whole columns> are "
-        "kernels known when this is compiled, General is any other.",
+        "`python -m bench.without_gpu.cuda_ahead_of_time` writes this. Taps<side, dilation, pixels of a thread, whole "
+        "columns> are kernels known when this is compiled, General is any other.",
         "",
         f"| kernel | registers, sm_{archs} | spilled bytes | stack |",
         "|---|---:|---:|---:|",

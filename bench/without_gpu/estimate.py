@@ -2,8 +2,8 @@
 datasheet rates.
 
 An estimate, not a measurement: bench/results/gpu_estimate.json and .md. Traffic is counted on meta tensors
-(`bench.without_gpu.traffic`), of lkops as it would run on a GPU and of eager PyTorch op by op; the least that anyone must move and
-the products come from formulas (`bench.without_gpu.work`).
+(`bench.without_gpu.traffic`), of lkops as it would run on a GPU and of eager PyTorch op by op; the least that
+anyone must move and the products come from formulas (`bench.without_gpu.work`).
 """
 
 import argparse
@@ -123,7 +123,8 @@ def markdown(result: dict[str, Any]) -> str:
     """The report."""
     lines = [
         "**Estimate, not measured**: counted on tensors that hold nothing, at an H100 SXM's datasheet rates "
-        "(3.35 TB/s; dense 67 TFLOP/s float32, 494.7 tf32, 989.4 bfloat16). Written by `python -m bench.without_gpu.estimate`.",
+        "(3.35 TB/s; dense 67 TFLOP/s float32, 494.7 tf32, 989.4 bfloat16). Written by "
+        "`python -m bench.without_gpu.estimate`.",
         "",
         "Least: what anyone must move (each pass reads its inputs and writes its results once) and multiply. lkops and "
         "eager: every tensor of every launch once, whether or not it is still in the cache (an H100's holds 50 MB: a "

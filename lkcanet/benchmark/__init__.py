@@ -4,6 +4,8 @@ What differs from the float64 reference by more than rounding gets no time. All 
 round, so that other load on the machine meets all alike; a time is the median of many.
 """
 
+# long: what a problem's run is made of, from its checks to its table
+
 import copy
 import gc
 import os

@@ -253,7 +253,7 @@ def _state(
     hint = "; ".join(advice) or "no tile would fit"
     if needed > sum(there) and not force:
         raise RuntimeError(
-            f"{out.name} needs {footprint.gigabytes(needed)} more memory, {footprint.gigabytes(sum(there))} are available "
-            f"with swap: {hint}; --force starts all the same"
+            f"{out.name} needs {footprint.gigabytes(needed)} more memory, {footprint.gigabytes(sum(there))} are "
+            f"available with swap: {hint}; --force starts all the same"
         )
     shared.note(f"warning: that is more than there is: {hint}")

@@ -1,5 +1,7 @@
 """Train, validation and test regions of one scene that share no pixel."""
 
+# long: the rule for regions in one place
+
 import re
 from bisect import bisect_left
 from collections.abc import Sequence

@@ -15,6 +15,8 @@ Memory: besides the inputs, about 12 float64 planes of H x W whatever the number
 of SAM), and a few MiB of tiles: 380 MiB for 2048 x 2048 pixels, where one band takes 32 MiB and a 128-band cube 4 GiB.
 """
 
+# long: the scores share their passes over the cubes
+
 import math
 import warnings
 from collections import Counter

@@ -124,7 +124,8 @@ def memory(
 
 
 def _samples(parameter: torch.Tensor, batch: int) -> int:
-    """Samples of which a block's inner maps exist at the same time (`by_sample` of csrc/large_kernel_channel_attention/forward.h)."""
+    """Samples of which a block's inner maps exist at the same time: `by_sample` of forward.h in
+    csrc/large_kernel_channel_attention."""
     threads = torch.get_num_threads()
     shared_out = parameter.device.type == "cpu" and (batch % threads == 0 or batch >= 8 * threads)
     return min(batch, threads) if shared_out else batch

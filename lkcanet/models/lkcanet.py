@@ -145,8 +145,8 @@ class LKCANet(Network):
         first = self.upsample.first
         if not (first is None or isinstance(first, nn.Conv2d)):
             raise ValueError(
-                "the upsampler takes its features in another order: call lkcanet.deploy.compression.compress, which puts the "
-                "order into the other weights, instead of lkops.compress"
+                "the upsampler takes its features in another order: call lkcanet.deploy.compression.compress, which "
+                "puts the order into the other weights, instead of lkops.compress"
             )
         return {**self._config, **self._upsampler()}
 

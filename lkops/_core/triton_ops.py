@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import backends
-from . import library
+from . import choice, library
 
 
 def installed() -> bool:
@@ -25,7 +24,7 @@ def implement(operator: str, backend: str, module: str) -> None:
     """Let `forward` and `backward` of `module` serve the operator's private ops of this backend."""
     for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
         op = f"{operator}_{backend}_{suffix}"
-        for device in backends.DEVICES[backend]:
+        for device in choice.DEVICES[backend]:
             library.library.impl(op, _launcher(module, direction, library.fakes[op]), device.upper())
 
 
@@ -40,7 +39,7 @@ def _launcher(module: str, direction: str, fake: Callable[..., Any]) -> Callable
                 result.zero_()
             return results
         with torch.cuda.device_of(image):
-            # a no-op for what `_operator.call` hands over; a compiler may have chosen other strides
+            # a no-op for what `Operator` hands over; a compiler may have chosen other strides
             dense = [a.contiguous() if isinstance(a, Tensor) else a for a in arguments]
             return getattr(importlib.import_module(module), direction)(*dense)
 

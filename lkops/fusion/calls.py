@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import backends
+from .._core import choice
 from ..ops.bicubic_upsample import bicubic_upsample
 from ..ops.channel_attention import channel_attention
 from ..ops.depthwise_conv2d import depthwise_conv2d
@@ -89,11 +90,9 @@ def _compiled(operator: str, x: Any) -> bool:
     """Whether a kernel of ours takes a tensor like x: what it would leave to plain PyTorch stays as it was."""
     if _clock is not None or not isinstance(x, Tensor) or x.dim() != 4 or x.is_quantized or 0 in x.shape[1:]:
         return False
-    if backends._choice.names is not None:
+    if choice.asked() is not None:
         return True  # asked for: runs or raises
-    device = x.device.type
-    names = backends.AUTOMATIC.get(device, ("reference",))
-    return any(n != "reference" and not backends.why_not(operator, n, device, (x.dtype,)) for n in names)
+    return backends.choose(operator, None, (x,)) != "reference"
 
 
 def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

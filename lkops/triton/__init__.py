@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import backends
+from .._core import choice
 
 __all__ = ["Choice", "Launch", "config", "launch", "next_power_of_2", "override", "precision", "table", "watch"]
 
@@ -178,7 +178,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 def interpreted() -> bool:
     """Whether kernels run on the CPU, in Triton's interpreter."""
-    return backends.INTERPRETED
+    return choice.INTERPRETED
 
 
 def workspace(like: Tensor, *shape: int) -> Tensor:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..._core import checks, memory, operator
+from ..._core import checks, memory
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["bicubic_upsample", "reference"]
@@ -22,15 +23,15 @@ def _fake_backward(grad: Tensor, scale: int, cubic_a: float, symmetric: bool) ->
     return grad.new_empty((n, c, h // scale, w // scale))
 
 
-operator.register(
+OPERATOR = register(
     "bicubic_upsample",
     reference.bicubic_upsample,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
     },
-    forward="(Tensor x, int scale, float cubic_a, bool symmetric) -> Tensor",
-    backward="(Tensor grad, int scale, float cubic_a, bool symmetric) -> Tensor",
+    forward="(Tensor x, int scale, float cubic_a, bool symmetric) -> Tensor y",
+    backward="(Tensor grad_y, int scale, float cubic_a, bool symmetric) -> Tensor",
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
 )
@@ -79,11 +80,11 @@ def bicubic_upsample(
         positive = checks.positive("scale", scale)
         return positive, checks.number("cubic_a", cubic_a), checks.border("border", border)
 
-    if (y := operator.unchecked("bicubic_upsample", backend, (x,), options)) is not None:
-        return y
+    return OPERATOR((x,), options, backend, _check)
+
+
+def _check(tensors: Any, options: Any) -> None:
+    (x,), scale = tensors, options[0]
     checks.image("x", x)
-    given = options()
     n, c, h, w = x.shape
-    shape = (n, c, h * given[0], w * given[0])
-    memory.check_output("bicubic_upsample", shape, x.dtype, x.device)
-    return operator.call("bicubic_upsample", backend, (x,), given)
+    memory.check_output("bicubic_upsample", (n, c, h * scale, w * scale), x.dtype, x.device)

@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["channel_attention", "reference"]
@@ -20,22 +23,22 @@ def _fake_forward(x: Tensor, *parameters: Tensor | None) -> tuple[Tensor, Tensor
 
 def _fake_backward(grad: Tensor, x: Tensor, *rest: Any) -> list[Tensor]:
     *parameters, _mean, needs = rest
-    return operator.gradients_like(needs, x, *parameters)
+    return gradients_like(needs, x, *parameters)
 
 
-operator.register(
+OPERATOR = register(
     "channel_attention",
     reference.channel_attention,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
     },
-    forward=f"(Tensor x, {_PARAMETERS}) -> (Tensor, Tensor)",
-    backward=f"(Tensor grad, Tensor x, {_PARAMETERS}, Tensor mean, bool[] needs)"
+    forward=f"(Tensor x, {_PARAMETERS}) -> (Tensor y, Tensor mean)",
+    backward=f"(Tensor grad_y, Tensor x, {_PARAMETERS}, Tensor mean, bool[] needs)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    casts=("x", "reduce_weight", "reduce_bias", "expand_weight", "expand_bias"),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(0, 1, 2, 3, 4, 6),
 )
 
 
@@ -89,11 +92,11 @@ def channel_attention(
 
     Source: Zhang et al., RCAN (ECCV 2018), eq. 5 to 9; LKCA-Net (arXiv 2501.18664), eq. 12.
     """
-    tensors: Sequence[Any] = (x, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    if (y := operator.unchecked("channel_attention", backend, tensors, lambda: ())) is not None:
-        return y
-    checks.image("x", x)
-    tensors = operator.autocast(*tensors)
-    x, *parameters = tensors
-    check("x", x, x.shape[1], *parameters)
-    return operator.call("channel_attention", backend, tensors)
+    tensors = (x, reduce_weight, reduce_bias, expand_weight, expand_bias)
+
+    def fit(tensors: Any, options: Any) -> None:
+        x, *parameters = tensors
+        checks.image("x", x)
+        check("x", x, x.shape[1], *parameters)
+
+    return OPERATOR(tensors, tuple, backend, fit)

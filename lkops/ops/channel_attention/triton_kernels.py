@@ -4,6 +4,8 @@ Plane p is channel p % C of sample p // C. Sums over a plane come in `tiles` par
 large plane is read by several programs; whoever needs the total adds the parts in their order.
 """
 
+# long: kernels and launchers of one stage, with the device functions that they share
+
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..._core.operator import gradients_like
+from ..._core.library import gradients_like
 from ...triton import config, launch, next_power_of_2, workspace
 
 

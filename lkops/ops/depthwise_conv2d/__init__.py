@@ -1,11 +1,14 @@
 """`depthwise_conv2d`: one odd, possibly dilated kernel a channel, the image's size kept."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["depthwise_conv2d", "reference"]
@@ -18,23 +21,23 @@ def _fake_forward(x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int)
 def _fake_backward(
     grad: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, dilation: int, needs: Sequence[bool]
 ) -> list[Tensor]:
-    return operator.gradients_like(needs, x, weight, bias)
+    return gradients_like(needs, x, weight, bias)
 
 
-operator.register(
+OPERATOR = register(
     "depthwise_conv2d",
     reference.depthwise_conv2d,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
-        "cuda": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
+        "cuda": Kernels(FLOATS),
     },
-    forward="(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor",
-    backward="(Tensor grad, Tensor x, Tensor weight, Tensor? bias, int dilation, bool[] needs)"
+    forward="(Tensor x, Tensor weight, Tensor? bias, int dilation) -> Tensor y",
+    backward="(Tensor grad_y, Tensor x, Tensor weight, Tensor? bias, int dilation, bool[] needs)"
     " -> (Tensor, Tensor, Tensor)",
+    casts=("x", "weight", "bias"),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(0, 1, 2),
 )
 
 
@@ -79,9 +82,9 @@ def depthwise_conv2d(
     def options() -> tuple[int]:
         return (checks.positive("dilation", dilation),)
 
-    if (y := operator.unchecked("depthwise_conv2d", backend, (x, weight, bias), options)) is not None:
-        return y
-    checks.image("x", x)
-    x, weight, bias = operator.autocast(x, weight, bias)
-    check("", weight, bias, "x", x)
-    return operator.call("depthwise_conv2d", backend, (x, weight, bias), options())
+    def fit(tensors: Any, options: Any) -> None:
+        x, weight, bias = tensors
+        checks.image("x", x)
+        check("", weight, bias, "x", x)
+
+    return OPERATOR((x, weight, bias), options, backend, fit)

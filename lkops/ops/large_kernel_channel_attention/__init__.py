@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like, spelled
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from .. import channel_attention, depthwise_conv2d
 from . import reference
+from .parameters import AttentionParameters
 
 __all__ = ["large_kernel_channel_attention", "reference"]
 
-_TENSORS = (
-    "Tensor u, Tensor dw1_weight, Tensor? dw1_bias, Tensor dw2_weight, Tensor? dw2_bias, Tensor reduce_weight, "
-    "Tensor? reduce_bias, Tensor expand_weight, Tensor? expand_bias, Tensor mix_weight, Tensor? mix_bias"
-)
+_TENSORS = f"Tensor u, {spelled(AttentionParameters)}"
 _OPTIONS = "int dilation1, int dilation2, bool interleave"
 _CASCADE = "Tensor u, Tensor w1, Tensor? b1, Tensor w2, Tensor? b2"
 
@@ -27,39 +28,42 @@ def _fake_forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
 
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
-    return operator.gradients_like(rest[-1], *rest[:11])
+    return gradients_like(rest[-1], *rest[:11])
 
 
-operator.register(
+OPERATOR = register(
     "large_kernel_channel_attention",
     reference.large_kernel_channel_attention,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
-        "cuda": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
+        "cuda": Kernels(
+            FLOATS,
+            parts={
+                "attention_cascade_cuda_fwd": f"({_CASCADE}, int dilation1, int dilation2) -> (Tensor, Tensor, Tensor)",
+                "attention_cascade_cuda_bwd": "(Tensor(a!) parts, Tensor(b!)? du, Tensor u, Tensor a1, Tensor w1, "
+                "Tensor? b1, Tensor w2, Tensor? b2, Tensor dmean, int dilation1, int dilation2, bool[] needs)"
+                " -> (Tensor, Tensor, Tensor, Tensor)",
+            },
+        ),
     },
-    forward=f"({_TENSORS}, {_OPTIONS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    backward=f"(Tensor grad, {_TENSORS}, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, bool[] needs)"
+    forward=f"({_TENSORS}, {_OPTIONS}) -> (Tensor y, Tensor a1, Tensor a2, Tensor mean, Tensor scale)",
+    backward=f"(Tensor grad_y, {_TENSORS}, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, bool[] needs)"
     f" -> ({', '.join(['Tensor'] * 11)})",
+    casts=("u", *AttentionParameters._fields),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(*range(11), 12, 13, 14, 15),
-    parts={
-        "attention_cascade_cuda_fwd": f"({_CASCADE}, int dilation1, int dilation2) -> (Tensor, Tensor, Tensor)",
-        "attention_cascade_cuda_bwd": "(Tensor(a!) parts, Tensor(b!)? du, Tensor u, Tensor a1, Tensor w1, Tensor? b1, "
-        "Tensor w2, Tensor? b2, Tensor dmean, int dilation1, int dilation2, bool[] needs)"
-        " -> (Tensor, Tensor, Tensor, Tensor)",
-    },
 )
 
 
-def check(parameters: Sequence[Any], name: str, u: Tensor) -> None:
-    """The ten parameters, in the order of `large_kernel_channel_attention`, must fit `u` and each other."""
-    dw1_weight, dw1_bias, dw2_weight, dw2_bias, *attention, mix_weight, mix_bias = parameters
+def check(parameters: AttentionParameters, name: str, u: Tensor) -> None:
+    """The parameters must fit `u` and each other."""
+    dw1_weight, dw1_bias, dw2_weight, dw2_bias = parameters.convs
+    mix_weight, mix_bias = parameters.mix
     channels = u.shape[1]
     depthwise_conv2d.check("dw1_", dw1_weight, dw1_bias, name, u)
     depthwise_conv2d.check("dw2_", dw2_weight, dw2_bias, name, u)
-    channel_attention.check(name, u, 3 * channels, *attention)
+    channel_attention.check(name, u, 3 * channels, *parameters.gate)
     checks.conv_weight("mix_weight", mix_weight)
     checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
     checks.groups_of("mix_weight", mix_weight, 3 * channels)
@@ -115,14 +119,14 @@ def large_kernel_channel_attention(
     Source: LKCA-Net (arXiv 2501.18664), eq. 9 to 14.
     """
     given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    tensors: Sequence[Any] = (u, *given, mix_weight, mix_bias)
 
     def options() -> tuple[Any, ...]:
         return *checks.pair("dilations", dilations), checks.flag("interleave", interleave)
 
-    if (y := operator.unchecked("large_kernel_channel_attention", backend, tensors, options)) is not None:
-        return y
+    return OPERATOR((u, *given, mix_weight, mix_bias), options, backend, _fit)
+
+
+def _fit(tensors: Any, options: Any) -> None:
+    u, *parameters = tensors
     checks.image("u", u)
-    tensors = operator.autocast(*tensors)
-    check(tensors[1:], "u", tensors[0])
-    return operator.call("large_kernel_channel_attention", backend, tensors, options())
+    check(AttentionParameters(*parameters), "u", u)

@@ -5,12 +5,14 @@ shared memory, and gate and mix by Triton's.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..._core.operator import gradients_like
+from ..._core.library import gradients_like
 from ..channel_attention.triton_kernels import gate_backward
+from .parameters import AttentionParameters
 from .triton_backward import mix_backward
 from .triton_forward import mix
 
@@ -21,54 +23,25 @@ def cascade(u: Tensor, parameters: Sequence[Tensor | None], dilations: tuple[int
     return result
 
 
-def forward(
-    u: Tensor,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    reduce: Tensor,
-    reduce_bias: Tensor | None,
-    expand: Tensor,
-    expand_bias: Tensor | None,
-    wm: Tensor,
-    bm: Tensor | None,
-    dilation1: int,
-    dilation2: int,
-    interleave: bool,
-) -> tuple[Tensor, ...]:
+def forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """y and, for backward, a1, a2, and the mean and scale (N, 3C) of the concat's channels."""
-    a1, a2, sums = cascade(u, (w1, b1, w2, b2), (dilation1, dilation2))
-    y, mean, scale = mix(u, a1, a2, sums, (reduce, reduce_bias, expand, expand_bias), wm, bm, interleave)
+    *given, dilation1, dilation2, interleave = rest
+    parameters = AttentionParameters(*given)
+    a1, a2, sums = cascade(u, parameters.convs, (dilation1, dilation2))
+    y, mean, scale = mix(u, a1, a2, sums, parameters.gate, *parameters.mix, interleave)
     return y, a1, a2, mean, scale
 
 
 def backward(
     grad: Tensor,
     u: Tensor,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    reduce: Tensor,
-    reduce_bias: Tensor | None,
-    expand: Tensor,
-    expand_bias: Tensor | None,
-    wm: Tensor,
-    bm: Tensor | None,
-    a1: Tensor,
-    a2: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    dilation1: int,
-    dilation2: int,
-    interleave: bool,
-    needs: Sequence[bool],
-    *,
+    *rest: Any,
     product: Tensor | None = None,
 ) -> list[Tensor]:
     """As `triton_kernels.backward`."""
-    attention = (reduce, reduce_bias, expand, expand_bias)
+    *saved, dilation1, dilation2, interleave, needs = rest
+    parameters, (a1, a2, mean, scale) = AttentionParameters(*saved[:10]), saved[10:]
+    (w1, b1, w2, b2), attention, (wm, bm) = parameters.convs, parameters.gate, parameters.mix
     # those of the depthwise convs come with the cascade's backward
     gradients = gradients_like((needs[0], *[False] * 4, *needs[5:]), u, w1, b1, w2, b2, *attention, wm, bm)
     n, c, h, w = u.shape

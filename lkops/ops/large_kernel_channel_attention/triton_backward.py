@@ -9,6 +9,8 @@ With v = Wm (s c) + bm and dv = grad u, for each group:
 channel gets added; the cascade's backward adds it where it reads or completes a part.
 """
 
+# long: one stage's kernels, with the device functions that they share
+
 import torch
 import triton
 import triton.language as tl

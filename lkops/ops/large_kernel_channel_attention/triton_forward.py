@@ -5,6 +5,8 @@ gate has its parameters, sums (N, 3C, tiles), mean and scale. Of the members m o
 grouped 1x1 conv takes together, `members_of` tells part and channel.
 """
 
+# long: one stage's kernels, with the device functions that they share
+
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,64 +1,36 @@
 """Large-kernel channel attention on the GPU: what the operator launches. `block` builds on the same parts."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from ..._core.operator import gradients_like
+from ..._core.library import gradients_like
 from ..channel_attention.triton_kernels import gate_backward
+from .parameters import AttentionParameters
 from .triton_backward import cascade_backward, cascade_weights, mix_backward
 from .triton_forward import cascade, mix
 
 
-def forward(
-    u: Tensor,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    reduce: Tensor,
-    reduce_bias: Tensor | None,
-    expand: Tensor,
-    expand_bias: Tensor | None,
-    wm: Tensor,
-    bm: Tensor | None,
-    dilation1: int,
-    dilation2: int,
-    interleave: bool,
-) -> tuple[Tensor, ...]:
+def forward(u: Tensor, *rest: Any) -> tuple[Tensor, ...]:
     """y and, for backward, a1, a2, and the mean and scale (N, 3C) of the concat's channels."""
-    a1, a2, sums = cascade(u, (w1, b1, w2, b2), (dilation1, dilation2))
-    y, mean, scale = mix(u, a1, a2, sums, (reduce, reduce_bias, expand, expand_bias), wm, bm, interleave)
+    *given, dilation1, dilation2, interleave = rest
+    parameters = AttentionParameters(*given)
+    a1, a2, sums = cascade(u, parameters.convs, (dilation1, dilation2))
+    y, mean, scale = mix(u, a1, a2, sums, parameters.gate, *parameters.mix, interleave)
     return y, a1, a2, mean, scale
 
 
 def backward(
     grad: Tensor,
     u: Tensor,
-    w1: Tensor,
-    b1: Tensor | None,
-    w2: Tensor,
-    b2: Tensor | None,
-    reduce: Tensor,
-    reduce_bias: Tensor | None,
-    expand: Tensor,
-    expand_bias: Tensor | None,
-    wm: Tensor,
-    bm: Tensor | None,
-    a1: Tensor,
-    a2: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    dilation1: int,
-    dilation2: int,
-    interleave: bool,
-    needs: Sequence[bool],
-    *,
+    *rest: Any,
     product: Tensor | None = None,
 ) -> list[Tensor]:
     """Gradients of u and the ten parameters; `product`, if given, is filled with what forward returned (for which the
     gradient of u must be needed)."""
-    attention = (reduce, reduce_bias, expand, expand_bias)
+    *saved, dilation1, dilation2, interleave, needs = rest
+    parameters, (a1, a2, mean, scale) = AttentionParameters(*saved[:10]), saved[10:]
+    (w1, b1, w2, b2), attention, (wm, bm) = parameters.convs, parameters.gate, parameters.mix
     gradients = gradients_like(needs, u, w1, b1, w2, b2, *attention, wm, bm)
     n, c, h, w = u.shape
     du = gradients[0] if needs[0] else None

@@ -6,19 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like, spelled
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from .. import large_kernel_channel_attention, norm_conv1x1_gelu
 from . import reference
+from .parameters import BlockParameters
 
 __all__ = ["lk_block", "reference"]
 
-_TENSORS = (
-    "Tensor x, Tensor norm_weight, Tensor norm_bias, Tensor in_weight, Tensor? in_bias, Tensor dw1_weight, "
-    "Tensor? dw1_bias, Tensor dw2_weight, Tensor? dw2_bias, Tensor reduce_weight, Tensor? reduce_bias, "
-    "Tensor expand_weight, Tensor? expand_bias, Tensor mix_weight, Tensor? mix_bias, Tensor out_weight, "
-    "Tensor? out_bias, Tensor? keep"
-)
-_COUNT = 18  # of these tensors
+_TENSORS = f"Tensor x, {spelled(BlockParameters)}, Tensor? keep"
+_COUNT = len(BlockParameters._fields) + 2  # of these tensors
 _OPTIONS = "int dilation1, int dilation2, bool interleave, float eps"
 
 
@@ -34,24 +33,26 @@ def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, in_weight: 
 
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
-    return operator.gradients_like(rest[-1], *rest[:_COUNT])
+    return gradients_like(rest[-1], *rest[:_COUNT])
 
 
-operator.register(
+OPERATOR = register(
     "lk_block",
     reference.lk_block,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
-        "cuda": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
+        "cuda": Kernels(
+            FLOATS, parts={"block_inference_cuda": f"({_TENSORS}, {_OPTIONS}, bool cooperative) -> Tensor"}
+        ),
     },
-    forward=f"({_TENSORS}, {_OPTIONS}, bool saving) -> ({', '.join(['Tensor'] * 6)})",
-    backward=f"(Tensor grad, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
+    forward=f"({_TENSORS}, {_OPTIONS}, bool saving)"
+    " -> (Tensor y, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale)",
+    backward=f"(Tensor grad_y, {_TENSORS}, Tensor u, Tensor a1, Tensor a2, Tensor mean, Tensor scale, {_OPTIONS}, "
     f"bool[] needs) -> ({', '.join(['Tensor'] * _COUNT)})",
+    casts=("x", *BlockParameters._fields, "keep"),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(*range(_COUNT), *range(_COUNT + 1, _COUNT + 6)),
-    parts={"block_inference_cuda": f"({_TENSORS}, {_OPTIONS}, bool cooperative) -> Tensor"},
 )
 
 
@@ -109,24 +110,24 @@ def lk_block(
     Source: LKCA-Net (arXiv 2501.18664), eq. 7 and fig. 3.
     """
     given = (dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    tensors: Sequence[Any] = (x, norm_weight, norm_bias, in_weight, in_bias, *given)
-    tensors = (*tensors, mix_weight, mix_bias, out_weight, out_bias, keep)
+    tensors = (x, norm_weight, norm_bias, in_weight, in_bias, *given, mix_weight, mix_bias, out_weight, out_bias, keep)
 
     def options() -> tuple[Any, ...]:
         first, second = checks.pair("dilations", dilations)
         return first, second, checks.flag("interleave", interleave), checks.above_zero("eps", eps)
 
-    if (y := operator.unchecked("lk_block", backend, tensors, options)) is not None:
-        return y
+    return OPERATOR(tensors, options, backend, _fit)
+
+
+def _fit(tensors: Any, options: Any) -> None:
+    x, *given, keep = tensors
+    parameters = BlockParameters(*given)
     checks.image("x", x)
-    tensors = operator.autocast(*tensors)
-    x, norm_weight, norm_bias, in_weight, in_bias, *inner, out_weight, out_bias, keep = tensors
-    norm_conv1x1_gelu.check(x, "in_", norm_weight, norm_bias, in_weight, in_bias)
-    width = in_weight.shape[0]
+    norm_conv1x1_gelu.check(x, "in_", *parameters.projection)
+    width = parameters.in_weight.shape[0]
     # the attention's checks read only the channels, dtype and device of what it will get
-    large_kernel_channel_attention.check(inner, "x", x[:0, :1].expand(-1, width, -1, -1))
-    checks.conv_weight("out_weight", out_weight)
-    checks.parameter("out_weight", out_weight, (x.shape[1], width, 1, 1), "x", x)
-    checks.optional_parameter("out_bias", out_bias, (x.shape[1],), "x", x)
+    large_kernel_channel_attention.check(parameters.attention, "x", x[:0, :1].expand(-1, width, -1, -1))
+    checks.conv_weight("out_weight", parameters.out_weight)
+    checks.parameter("out_weight", parameters.out_weight, (x.shape[1], width, 1, 1), "x", x)
+    checks.optional_parameter("out_bias", parameters.out_bias, (x.shape[1],), "x", x)
     checks.optional_parameter("keep", keep, (x.shape[0],), "x", x)
-    return operator.call("lk_block", backend, tensors, options())

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["norm_conv1x1_gelu", "reference"]
@@ -20,21 +22,21 @@ def _fake_forward(x: Tensor, norm_weight: Tensor, norm_bias: Tensor, weight: Ten
 
 def _fake_backward(grad: Tensor, *rest: Any) -> list[Tensor]:
     *tensors, _eps, needs = rest
-    return operator.gradients_like(needs, *tensors)
+    return gradients_like(needs, *tensors)
 
 
-operator.register(
+OPERATOR = register(
     "norm_conv1x1_gelu",
     reference.norm_conv1x1_gelu,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "triton": Kernels(FLOATS),
     },
-    forward=f"({_TENSORS}, float eps) -> Tensor",
-    backward=f"(Tensor grad, {_TENSORS}, float eps, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    forward=f"({_TENSORS}, float eps) -> Tensor y",
+    backward=f"(Tensor grad_y, {_TENSORS}, float eps, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    casts=("x", "norm_weight", "norm_bias", "weight", "bias"),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(0, 1, 2, 3, 4),
 )
 
 
@@ -88,14 +90,14 @@ def norm_conv1x1_gelu(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-B (LN - Conv1x1 - GELU) and fig. 3.
     """
-    tensors: Sequence[Any] = (x, norm_weight, norm_bias, weight, bias)
+    tensors = (x, norm_weight, norm_bias, weight, bias)
 
     def options() -> tuple[Any, ...]:
         return (checks.above_zero("eps", eps),)
 
-    if (y := operator.unchecked("norm_conv1x1_gelu", backend, tensors, options)) is not None:
-        return y
-    checks.image("x", x)
-    tensors = operator.autocast(*tensors)
-    check(tensors[0], "", *tensors[1:])
-    return operator.call("norm_conv1x1_gelu", backend, tensors, options())
+    def fit(tensors: Any, options: Any) -> None:
+        x, *parameters = tensors
+        checks.image("x", x)
+        check(x, "", *parameters)
+
+    return OPERATOR(tensors, options, backend, fit)

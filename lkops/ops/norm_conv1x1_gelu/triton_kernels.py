@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..._core.operator import gradients_like
+from ..._core.library import gradients_like
 from ...triton import config, launch, next_power_of_2, precision, workspace
 from ...triton.device import gelu
 from .triton_backward import parameters_kernel, pixels_backward_kernel, products_kernel

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["SpectralLosses", "cosine_loss", "gradient_loss", "reference", "sam_loss", "spectral_losses"]
@@ -29,24 +32,22 @@ def _fake_forward(prediction: Tensor, target: Tensor, floor: float) -> tuple[Ten
 
 def _fake_backward(*arguments: Any) -> list[Tensor]:
     *_, prediction, target, _spectra, _floor, needs = arguments
-    return operator.gradients_like(needs, prediction, target)
+    return gradients_like(needs, prediction, target)
 
 
-operator.register(
+OPERATOR = register(
     "spectral_losses",
     reference.spectral_losses,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16, mixes=True),
+        "triton": Kernels(FLOATS, mixes=True),
     },
-    forward="(Tensor prediction, Tensor target, float floor) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
-    backward="(Tensor l1, Tensor sam, Tensor cosine, Tensor gradient, Tensor prediction, Tensor target,"
-    " Tensor spectra, float floor, bool[] needs) -> (Tensor, Tensor)",
+    forward="(Tensor prediction, Tensor target, float floor)"
+    " -> (Tensor l1, Tensor sam, Tensor cosine, Tensor gradient, Tensor spectra)",
+    backward="(Tensor grad_l1, Tensor grad_sam, Tensor grad_cosine, Tensor grad_gradient, Tensor prediction, "
+    "Tensor target, Tensor spectra, float floor, bool[] needs) -> (Tensor, Tensor)",
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(0, 1, 6),
-    outputs=4,
-    mixed=("cpu", "triton"),
 )
 
 
@@ -91,6 +92,15 @@ def spectral_losses(
     Source: the H loss of MSDformer (Chen et al., TGRS 2023) that LKCA-Net (arXiv 2501.18664) takes in eq. 17, and its
     eq. 18, whose printed cosine of a cosine is read as 1 - mean cosine. The floor is no paper's: floor = 0 is theirs.
     """
+
+    def options() -> tuple[float]:
+        return (checks.at_least_zero("floor", floor),)
+
+    return SpectralLosses(*OPERATOR((prediction, target), options, backend, _check))
+
+
+def _check(tensors: Any, options: Any) -> None:
+    prediction, target = tensors
     checks.image("prediction", prediction)
     checks.image("target", target)
     if target.shape != prediction.shape:
@@ -98,8 +108,6 @@ def spectral_losses(
             f"target must have the shape of prediction, {tuple(prediction.shape)}, got {tuple(target.shape)}"
         )
     checks.like("target", target, "prediction", prediction, dtype=False)
-    options = (checks.at_least_zero("floor", floor),)
-    return SpectralLosses(*operator.call("spectral_losses", backend, (prediction, target), options))
 
 
 def sam_loss(

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..._core.operator import gradients_like
+from ..._core.library import gradients_like
 from ...triton import config, launch, next_power_of_2, workspace
 from .triton_backward import backward_kernel
 from .triton_pixels import (

@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..._core import checks, operator
+from ..._core import checks
+from ..._core.library import gradients_like
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
+from ..._core.registration import register
 from . import reference
 
 __all__ = ["reference", "upsample_add"]
@@ -40,22 +43,21 @@ def _fake_backward(
     symmetric: bool,
     needs: Sequence[bool],
 ) -> list[Tensor]:
-    return operator.gradients_like(needs, features, weight, bias, lowres)
+    return gradients_like(needs, features, weight, bias, lowres)
 
 
-operator.register(
+OPERATOR = register(
     "upsample_add",
     reference.upsample_add,
     kernels={
-        "cpu": (torch.float32, torch.bfloat16),
-        "triton": (torch.float32, torch.bfloat16, torch.float16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16, mixes=True),
+        "triton": Kernels(FLOATS, mixes=True),
     },
-    forward=f"({_TENSORS}, {_OPTIONS}) -> Tensor",
-    backward=f"(Tensor grad, {_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+    forward=f"({_TENSORS}, {_OPTIONS}) -> Tensor y",
+    backward=f"(Tensor grad_y, {_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
+    casts=("features", "weight", "bias"),
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
-    saves=(0, 1, 2, 3),
-    mixed=("cpu", "triton"),
 )
 
 
@@ -100,12 +102,13 @@ def upsample_add(
         positive = checks.positive("scale", scale)
         return positive, checks.number("cubic_a", cubic_a), checks.border("border", border)
 
-    if (y := operator.unchecked("upsample_add", backend, (features, weight, bias, lowres), options)) is not None:
-        return y
+    return OPERATOR((features, weight, bias, lowres), options, backend, _check)
+
+
+def _check(tensors: Any, options: Any) -> None:
+    features, weight, bias, lowres = tensors
+    scale = options[0]
     checks.image("features", features)
-    features, weight, bias = operator.autocast(features, weight, bias)
-    checked = options()
-    scale = checked[0]
     checks.conv_weight("weight", weight)
     checks.groups_of("weight", weight, features.shape[1])
     checks.parameter("weight", weight, weight.shape, "features", features)
@@ -118,5 +121,3 @@ def upsample_add(
         if tuple(lowres.shape) != expected:
             raise ValueError(f"lowres must have shape {expected}, got {tuple(lowres.shape)}")
         checks.like("lowres", lowres, "features", features, dtype=False)
-    tensors = (features, weight, bias, lowres)
-    return operator.call("upsample_add", backend, tensors, checked)

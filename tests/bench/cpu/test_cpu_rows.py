@@ -89,7 +89,8 @@ PART = ("depthwise_64 full", "gating_16 forward", "gating_16 full", "span_31_x4_
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    """A run as `python -m bench.cpu.run` makes it, but for its processes, each of which imports torch, and compilers."""
+    """A run as `python -m bench.cpu.run` makes it, but for compilers and for its processes, each of which imports
+    torch."""
     out = tmp_path_factory.mktemp("bench")
 
     def worker(tunables: str | None, threads: int, arguments: list[str]) -> tuple[Any, str]:
