@@ -50,8 +50,7 @@ def chosen(*, quick: bool = False) -> Iterator[tuple[str, torch.dtype, str]]:
 def cases(device: str) -> int:
     """Forward and backward of the chosen cases, as far as kernels of a GPU run them here; returns how many ran."""
     sys.path.insert(0, str(ROOT))
-    from tests.lkops.ops.harness import cast, run
-    from tests.lkops.ops.problems import arguments, case_named
+    from lkops.testing import arguments, cast, examples, run
 
     if device == "cuda":
         torch.ones(3, device=device).sum().item()
@@ -60,7 +59,7 @@ def cases(device: str) -> int:
     for operator, dtype, case in chosen(quick=device == "cpu"):
         for backend in ("triton", "cuda"):
             if not backends.why_not(operator, backend, device, [dtype]):
-                tensors, options = arguments(operator, case_named(operator, case))
+                tensors, options = arguments(operator, examples(operator)[case])
                 run(operator, cast(tensors, dtype, device), options, backend)
                 ran += 1
     if device == "cuda":

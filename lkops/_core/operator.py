@@ -17,6 +17,7 @@ from torch import Tensor
 
 from . import autograd, choice, memory, recording
 from .casting import autocast, autocast_off
+from .examples import Examples
 
 FLOAT32_AND_BFLOAT16 = (torch.float32, torch.bfloat16)
 FLOATS = (*FLOAT32_AND_BFLOAT16, torch.float16)
@@ -213,7 +214,16 @@ class Operator:
 
     def triton(self) -> Any:
         """The module of its Triton kernels, whose `forward` and `backward` its private ops call."""
-        return importlib.import_module(f"{self.reference.__module__.rpartition('.')[0]}.triton_kernels")
+        return self._module("triton_kernels")
+
+    @property
+    def examples(self) -> Examples:
+        """What whoever tests or times it must know: `EXAMPLES` of the room's `examples.py`."""
+        found: Examples = self._module("examples").EXAMPLES
+        return found
+
+    def _module(self, name: str) -> Any:
+        return importlib.import_module(f"{self.reference.__module__.rpartition('.')[0]}.{name}")
 
     def raw(self, **arguments: Any) -> Direct:
         """What its kernels get for a call of the public function, whose arguments are given by name: tensors as

@@ -4,29 +4,26 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 
 import pytest
 import torch
 
 import lkops
 from lkops import backends
-from lkops._core import operator as _operator
 
 X = torch.randn(1, 2, 3, 3)
 
 
 @pytest.fixture
-def ran(monkeypatch) -> list[str]:
-    """Names of the backends that ran, in order."""
-    names: list[str] = []
-    choose = backends.choose
+def ran() -> Iterator[list[backends.Call]]:
+    """The calls, in order."""
+    with backends.record() as calls:
+        yield calls
 
-    def spy(*args):
-        names.append(choose(*args))
-        return names[-1]
 
-    monkeypatch.setattr(_operator.backends, "choose", spy)
-    return names
+def names(calls: list[backends.Call]) -> list[str]:
+    return [call.backend for call in calls]
 
 
 def up(**options) -> None:
@@ -50,20 +47,33 @@ def test_status_says_what_runs(ran) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
         lkops.bicubic_upsample(X.to(dtype, copy=True).requires_grad_(), scale=2)  # else no choice stands before C++
         automatic = next(r for r in backends.status("cpu", dtype) if r.operator == "bicubic_upsample" and r.automatic)
-        assert automatic.backend == ran[-1]
-    assert ran[-1] == "reference"  # no kernel takes float64
+        assert automatic.backend == ran[-1].backend
+    assert ran[-1].backend == "reference"  # no kernel takes float64
 
 
 def test_named_runs_or_raises_with_the_reason(ran) -> None:
     up(backend="reference")
-    assert ran == ["reference"]
+    assert names(ran) == ["reference"]
     with pytest.raises(RuntimeError, match="backend 'cuda' can't run bicubic_upsample: "):
         up(backend="cuda")
     with pytest.raises(RuntimeError, match=r"'triton' can't run lk_block: .*; backend 'cuda' can't run lk_block"):
         backends.choose("lk_block", ["triton", "cuda"], [X.double()])  # no kernel takes float64
     up(backend=["cuda", "reference"])
     up(backend="cuda, reference")
-    assert ran == ["reference", "reference", "reference"]
+    assert names(ran) == ["reference", "reference", "reference"]
+
+
+def test_a_record_names_operators_backends_and_shapes(ran) -> None:
+    up()  # the short way to C++
+    with backends.record() as inner:
+        lkops.spectral_losses(X, X.double(), backend="reference")
+    call = inner[0]
+    assert [c.operator for c in ran] == ["bicubic_upsample", "spectral_losses"]
+    assert dict(ran[0].shapes) == {"x": (1, 2, 3, 3)}
+    assert (call.backend, call.dtype, call.device) == ("reference", torch.float32, "cpu")
+    assert dict(call.shapes) == {"prediction": (1, 2, 3, 3), "target": (1, 2, 3, 3)}
+    up()
+    assert (len(ran), len(inner)) == (3, 1)
 
 
 def chosen() -> str:

@@ -22,8 +22,7 @@ from bench.gpu.rows import Row, rows
 from bench.gpu.sanitize import DONE, FOUND, STARTED, chosen, verdict
 from bench.without_gpu.traffic import count
 from bench.without_gpu.work import H100, Rates, Work
-from tests.lkops.ops.harness import cast, run
-from tests.lkops.ops.problems import arguments, case_named
+from lkops.testing import arguments, cast, examples, run
 
 ROOT = Path(__file__).parents[3]
 
@@ -287,7 +286,7 @@ def test_the_sanitizers_cases_reach_every_kernel() -> None:
             kernels.backward(kernels.trained)
     reached: set[str] = set()
     for operator, dtype, case in chosen():
-        tensors, options = arguments(operator, case_named(operator, case))
+        tensors, options = arguments(operator, examples(operator)[case])
         meta = cast(tensors, dtype, "meta")
         reached |= count(lambda o=operator, t=meta, k=options: run(o, t, k, "triton")).kernels.keys()
     assert len(expected) > 30

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lkops._core.extension import cpu_facts
-from tests.lkops.ops.harness import cast, run
-from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments
+from lkops.testing import Draw, Example, arguments, cast, run
+from tests.lkops.ops.harness import OPERATORS, cases
 
 FILE = Path(__file__).with_name("bits.json")
 DTYPES = (torch.float32, torch.bfloat16)
@@ -36,8 +36,8 @@ class Uniform(Draw):
         return scale * (whole.double() / 2**22 - 2)
 
 
-def cases(operator: str) -> list[Case]:
-    return [case for case in PROBLEMS[operator][1] if case.name in LARGER | SMALL]
+def hashed(operator: str) -> list[Example]:
+    return [case for case in cases(operator) if case.name in LARGER | SMALL]
 
 
 def digest(tensor: Tensor) -> str:
@@ -47,8 +47,8 @@ def digest(tensor: Tensor) -> str:
 def found() -> dict[str, dict[str, str]]:
     """Hash of every output and gradient, by operator, case and dtype."""
     result = {}
-    for operator in PROBLEMS:
-        for case in cases(operator):
+    for operator in OPERATORS:
+        for case in hashed(operator):
             tensors, options = arguments(operator, case, Uniform())
             for dtype in DTYPES:
                 values = run(operator, cast(tensors, dtype), options, "cpu", Uniform(1))

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tests.lkops.ops.harness import as_tuple, assert_as_good_as_eager, invoke, rounds_twice, truncates
-from tests.lkops.ops.problems import Arguments, Case, Draw, arguments
+from lkops.testing import Arguments, Draw, arguments, as_tuple, assert_as_good_as_eager, invoke, policy_of
+from tests.lkops.ops.harness import case_of
 
 # tensors that may be left out; without reduce_bias hidden units would lie at the kink of ReLU, where roundings decide
 OPTIONAL = ("bias", "lowres", "dw1_bias", "dw2_bias", "expand_bias", "mix_bias", "in_bias", "out_bias", "keep")
@@ -74,7 +74,7 @@ def drawn(operator: str, seed: str, *, tiny: bool = False) -> Drawn:
         names = {"outputs": pick.choice((1, 2, 7, 16, 33, 64, 96)), "mean": pick.choice((0.0, 1.0, 30.0))}
     if operator in ("norm_conv1x1_gelu", "lk_block"):
         options["eps"] = pick.choice((1e-6, 1e-5, 1e-3, 0.5))
-    tensors, _ = arguments(operator, Case("drawn", (batch, channels, height, width), {**options, **names}))
+    tensors, _ = arguments(operator, case_of("drawn", (batch, channels, height, width), {**options, **names}))
     for name, tensor in tensors.items():
         if (name.startswith("dw") and name.endswith("weight")) or (operator, name) == ("depthwise_conv2d", "weight"):
             sides = [pick.choice(ODD[: 2 if tiny else 6]) for _ in range(2)]
@@ -167,7 +167,6 @@ def check_drawn(operator: str, backend: str, dtype: torch.dtype, problem: Drawn)
     problem.tensors = {name: None if t is None else t.to(dtypes[name]).double() for name, t in problem.tensors.items()}
     exact = results(operator, problem, dict.fromkeys(problem.tensors, torch.float64), "reference")
     eager = results(operator, problem, dtypes, "reference")
-    coarse = truncates(backend, "cpu", dtype) or rounds_twice(backend)
     if backend == "reference":
         for what, value in eager.items():
             if value.numel():
@@ -178,7 +177,9 @@ def check_drawn(operator: str, backend: str, dtype: torch.dtype, problem: Drawn)
     assert ours.keys() == exact.keys()
     for what, value in ours.items():
         slack = 2 if value.numel() > 8 else 4  # the fewer the numbers, the luckier eager may be
-        assert_as_good_as_eager(what, value, eager[what], exact[what], coarse=coarse, slack=slack)
+        assert_as_good_as_eager(
+            {what: value}, {what: eager[what]}, {what: exact[what]}, policy_of(backend).scaled(slack)
+        )
     if backend == "cpu":
         with threads(2):
             again = results(operator, problem, dtypes, backend)

@@ -5,20 +5,20 @@ import torch
 
 import lkops
 from lkops import backends
-from tests.lkops.ops.harness import cast
-from tests.lkops.ops.problems import PROBLEMS, arguments, case_named
+from lkops.testing import arguments, cast, examples
+from tests.lkops.ops.harness import OPERATORS
 
 IMAGE = {"large_kernel_channel_attention": "u", "upsample_add": "features", "spectral_losses": "prediction"}
 Z = torch.zeros
 
 
 def call(operator: str, changes: dict, drop: tuple[str, ...] = ()):
-    tensors, options = arguments(operator, case_named(operator, "plain"))
+    tensors, options = arguments(operator, examples(operator)["plain"])
     everything = {**cast(tensors, torch.float32), **options, **changes}
     return getattr(lkops, operator)(**{k: v for k, v in everything.items() if k not in drop})
 
 
-@pytest.mark.parametrize("operator", PROBLEMS)
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(
     ("value", "error", "message"),
     [
@@ -157,7 +157,7 @@ def test_autocast_hides_no_argument_that_does_not_fit(changes, message) -> None:
         call("depthwise_conv2d", changes)
 
 
-@pytest.mark.parametrize("operator", PROBLEMS)
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_a_backend_that_does_not_exist(operator) -> None:
     with pytest.raises(ValueError, match=f"backend names 'gpu'; expected one or more of {', '.join(backends.NAMES)}"):
         call(operator, {"backend": "gpu"})

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lkops._core.extension import extension_error
-from tests.lkops.ops.harness import assert_as_good_as_eager, cast, check_against_float64, run
-from tests.lkops.ops.problems import PROBLEMS, Arguments, Case, Draw, arguments
+from lkops.testing import Arguments, Draw, arguments, assert_as_good_as_eager, cast, check, run
+from tests.lkops.ops.harness import OPERATORS, case_of
 
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
@@ -24,7 +24,7 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def problem(operator: str, dtype: torch.dtype, *shape: int, **options: Any) -> Arguments:
-    return cast(arguments(operator, Case("", shape, options))[0], dtype)  # type: ignore[arg-type]
+    return cast(arguments(operator, case_of("", shape, options))[0], dtype)  # type: ignore[arg-type]
 
 
 def backward(
@@ -63,16 +63,16 @@ def backward(
 @every_operator
 @every_dtype
 def test_gradients(operator, shape, options, dtype) -> None:
-    check_against_float64(operator, "cpu", "cpu", dtype, Case("", shape, options))
+    check(operator, "cpu", "cpu", dtype, case_of("", shape, options))
 
 
 @every_dtype
 @pytest.mark.parametrize(("channels", "width"), [(9, 6), (5, 152), (170, 168), (150, 24)])
 def test_a_block_that_is_wider_or_narrower_inside(channels, width, dtype) -> None:
-    inner = arguments("large_kernel_channel_attention", Case("", (2, width, 7, 9), {"groups": 2}))[0]
-    draw_projection = PROBLEMS["norm_conv1x1_gelu"][0]
-    outer = draw_projection(Draw(), Case("", (2, channels, 7, 9)), outputs=width)
-    last = draw_projection(Draw(), Case("", (2, width, 7, 9)), outputs=channels)
+    inner = arguments("large_kernel_channel_attention", case_of("", (2, width, 7, 9), {"groups": 2}))[0]
+    draw_projection = OPERATORS["norm_conv1x1_gelu"][0]
+    outer = draw_projection(Draw(), case_of("", (2, channels, 7, 9)), outputs=width)
+    last = draw_projection(Draw(), case_of("", (2, width, 7, 9)), outputs=channels)
     inner.pop("u")
     tensors: Arguments = {
         "x": outer["x"],
@@ -87,8 +87,7 @@ def test_a_block_that_is_wider_or_narrower_inside(channels, width, dtype) -> Non
     rounded = cast(tensors, dtype)
     exact = run("lk_block", cast(rounded, torch.float64), {}, "reference")
     eager, ours = (run("lk_block", rounded, {}, backend) for backend in ("reference", "cpu"))
-    for what, value in ours.items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what])
+    assert_as_good_as_eager(ours, eager, exact)
 
 
 @every_operator
@@ -128,8 +127,7 @@ def test_a_gate_that_is_shut(operator, dtype) -> None:
     tensors["expand_bias"][3:9] = -1000
     exact = run(operator, cast(tensors, torch.float64), {}, "reference")
     eager, ours = (run(operator, tensors, {}, backend) for backend in ("reference", "cpu"))
-    for what, value in ours.items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what])
+    assert_as_good_as_eager(ours, eager, exact)
 
 
 @every_operator

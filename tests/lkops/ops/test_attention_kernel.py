@@ -13,8 +13,8 @@ from torch import Tensor
 import lkops
 from lkops._core.extension import extension_error
 from lkops.ops.depthwise_conv2d.reference import depthwise_conv2d
-from tests.lkops.ops.harness import assert_as_good_as_eager, cast, invoke
-from tests.lkops.ops.problems import PROBLEMS, Arguments, Case, Draw, arguments
+from lkops.testing import Arguments, arguments, assert_as_good_as_eager, cast, invoke
+from tests.lkops.ops.harness import case_of
 
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
@@ -26,7 +26,7 @@ BOTH = ["large_kernel_channel_attention", "lk_block"]
 
 
 def problem(operator: str, *shape: int, **options: Any) -> tuple[Arguments, dict[str, Any]]:
-    return arguments(operator, Case("", shape, options))  # type: ignore[arg-type]
+    return arguments(operator, case_of("", shape, options))  # type: ignore[arg-type]
 
 
 def kept(u: Tensor, tensors: Arguments, dilations: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -70,7 +70,7 @@ def test_attention_keeps_what_backward_needs(shape, options, dtype) -> None:
     reference = "large_kernel_channel_attention", rounded, options, "reference"
     (eager,) = invoke(*reference)
     (exact,) = invoke(reference[0], cast(rounded, torch.float64), *reference[2:])
-    assert_as_good_as_eager("y", y, eager, exact)
+    assert_as_good_as_eager(y, eager, exact)
     assert_kept(tuple(saved), rounded["u"], rounded, dilations)
 
 
@@ -79,9 +79,8 @@ def test_attention_keeps_what_backward_needs(shape, options, dtype) -> None:
 def test_block_keeps_what_backward_needs_and_nothing_otherwise(channels, width, dtype) -> None:
     """Also widths inside that are not those outside, and depths of both convs beyond a slab."""
     inner, _ = problem("large_kernel_channel_attention", 2, width, 7, 9, groups=1)
-    draw_projection = PROBLEMS["norm_conv1x1_gelu"][0]
-    outer = draw_projection(Draw(), Case("", (2, channels, 7, 9)), outputs=width)
-    last = draw_projection(Draw(), Case("", (2, width, 7, 9)), outputs=channels)
+    outer, _ = arguments("norm_conv1x1_gelu", case_of("", (2, channels, 7, 9), {"outputs": width}))
+    last, _ = arguments("norm_conv1x1_gelu", case_of("", (2, width, 7, 9), {"outputs": channels}))
     inner.pop("u")
     tensors = {
         "x": outer["x"],
@@ -98,14 +97,14 @@ def test_block_keeps_what_backward_needs_and_nothing_otherwise(channels, width, 
     (eager,) = invoke("lk_block", rounded, {}, "reference")
     exact = cast(rounded, torch.float64)
     (right,) = invoke("lk_block", exact, {}, "reference")
-    assert_as_good_as_eager("y", y, eager, right)
+    assert_as_good_as_eager(y, eager, right)
     assert torch.equal(y[0], rounded["x"][0])  # dropped
 
     def before_gelu(given: Arguments) -> Tensor:
         normal = F.layer_norm(given["x"].movedim(1, -1), (channels,), given["norm_weight"], given["norm_bias"], 1e-6)
         return F.conv2d(normal.movedim(-1, 1), given["in_weight"], given["in_bias"])
 
-    assert_as_good_as_eager("t", t, before_gelu(rounded), before_gelu(exact))
+    assert_as_good_as_eager(t, before_gelu(rounded), before_gelu(exact))
     if dtype is torch.float32:  # else u was computed from what t was before it was rounded
         assert_kept(tuple(saved), F.gelu(t), rounded)
 

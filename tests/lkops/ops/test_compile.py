@@ -5,9 +5,9 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 import lkops
-from lkops._core import operator as _operator
-from tests.lkops.ops.harness import as_tuple, cast, invoke, raw_arguments, runs
-from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments
+from lkops import testing
+from lkops.testing import Draw, Example, arguments, as_tuple, cast, invoke
+from tests.lkops.ops.harness import case_of, cases, raw_arguments, runs
 
 RUNS = runs(every_dtype=False)
 SIZES = [(2, 8, 8, 8), (3, 8, 16, 16), (4, 8, 24, 40), (5, 8, 9, 7), (6, 8, 31, 3)]
@@ -15,7 +15,7 @@ SMALL = [(2, 4, 8, 8), (3, 4, 9, 7), (4, 4, 5, 6)]  # where Triton is interprete
 
 
 def name_of(value: object) -> str:
-    return value.name if isinstance(value, Case) else str(value).removeprefix("torch.")
+    return value.name if isinstance(value, Example) else str(value).removeprefix("torch.")
 
 
 OPCHECK_CASES = ("plain", "one_pixel", "zero_batch")
@@ -26,26 +26,26 @@ OPCHECK_CASES = ("plain", "one_pixel", "zero_batch")
     ("operator", "backend", "device", "dtype"), runs(compiled_only=True, every_dtype=False), ids=name_of
 )
 def test_private_ops_pass_opcheck(operator, backend, device, dtype, case_name) -> None:
-    case = next(case for case in PROBLEMS[operator][1] if case.name == case_name)
+    case = next(case for case in cases(operator) if case.name == case_name)
     tensors, options = arguments(operator, case)
+    found = testing.operator(operator)
     forward, options_of_backward = raw_arguments(operator, cast(tensors, dtype, device), options)
     op = getattr(torch.ops.lkops, f"{operator}_{backend}_fwd").default
     torch.library.opcheck(op, tuple(forward))
-    if _operator._saving[operator]:
+    if found.told:
         torch.library.opcheck(op, (*forward[:-1], False))
     draw, results = Draw(), as_tuple(op(*forward))
-    outputs = results[: _operator._outputs[operator]]
+    outputs = results[: found.outputs]
     grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
-    everything = (*forward[: len(tensors)], *results)
-    saved = [everything[i] for i in _operator._saves[operator]]
+    saved = found.saved(forward[: len(tensors)], results)
     backward = getattr(torch.ops.lkops, f"{operator}_{backend}_bwd").default
     torch.library.opcheck(backward, (*grads, *saved, *options_of_backward))
 
 
 def sized(operator: str, shape: tuple[int, ...], dtype: torch.dtype, device: str):
     """Arguments of one shape, all else as in the operator's first case."""
-    first = PROBLEMS[operator][1][0]
-    tensors, options = arguments(operator, Case("sized", shape, first.options))
+    first = cases(operator)[0]
+    tensors, options = arguments(operator, case_of("sized", shape, first.options))
     return cast(tensors, dtype, device), options
 
 

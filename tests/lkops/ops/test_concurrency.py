@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from tests.lkops.ops.harness import Draw, cast, run, runs
-from tests.lkops.ops.problems import PROBLEMS, arguments, case_named
+from lkops import backends
+from lkops.testing import Draw, arguments, cast, examples, run
+from tests.lkops.ops.harness import runs
 
 OPERATORS = [operator for operator, backend, _, dtype in runs() if backend == "cpu" and dtype is torch.float32]
 if not OPERATORS:
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("two_threads")
 
 def problem(operator: str, seed: int) -> tuple[dict, dict]:
     """The operator's first case with another image for each seed."""
-    tensors, options = arguments(operator, case_named(operator, "plain"))
+    tensors, options = arguments(operator, examples(operator)["plain"])
     single = cast(tensors, torch.float32)
     name, image = next(iter(single.items()))
     draw = Draw(seed)
@@ -36,7 +37,7 @@ def assert_same_bits(ours: list[torch.Tensor], expected: list[torch.Tensor]) -> 
 
 
 def test_every_operator_is_here() -> None:
-    assert set(OPERATORS) == set(PROBLEMS)
+    assert set(OPERATORS) == set(backends.operators())
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -21,8 +21,9 @@ from lkops._core import triton_ops
 from lkops._core.operator import gradients_like
 from lkops.ops.lk_block import cuda_kernels
 from lkops.ops.lk_block.cuda_kernels import is_small
-from tests.lkops.ops.harness import assert_as_good_as_eager, cast, check_against_float64, run
-from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments, case_named
+from lkops.testing import Draw, Example, arguments, assert_as_good_as_eager, cast, check, examples, run
+from lkops.testing import operator as operator_of
+from tests.lkops.ops.harness import cases
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "tests" / "csrc" / "cuda_library.cc"
@@ -114,27 +115,27 @@ def on_the_host(
     library.impl("attention_cascade_cuda_bwd", cascade_backward, "CPU")
     library.impl("depthwise_conv2d_cuda_fwd", depthwise_forward, "CPU")
     library.impl("depthwise_conv2d_cuda_bwd", depthwise_backward, "CPU")
-    for operator, room in (("large_kernel_channel_attention", "attention"), ("lk_block", "block")):
+    for operator in ("large_kernel_channel_attention", "lk_block"):
         for direction, suffix in (("forward", "fwd"), ("backward", "bwd")):
             op = f"{operator}_cuda_{suffix}"
-            launcher = triton_ops._launcher(f"lkops.{room}.cuda_kernels", direction, _library.fakes[op])
+            launcher = triton_ops._launcher(f"lkops.ops.{operator}.cuda_kernels", direction, _library.fakes[op])
             library.impl(op, launcher, "CPU")
     monkeypatch.setitem(backends.DEVICES, "cuda", ("cuda", "cpu"))
     for operator in ("large_kernel_channel_attention", "depthwise_conv2d", "lk_block"):
-        monkeypatch.setitem(backends._missing, (operator, "cuda"), "")
+        monkeypatch.setitem(operator_of(operator).missing, "cuda", "")
     yield called
     library._destroy()
 
 
-CASES = [(op, case) for op in ("depthwise_conv2d", "large_kernel_channel_attention") for case in PROBLEMS[op][1]]
-CASES += [("lk_block", case_named("lk_block", "plain"))]  # for training it is made of the cascade
+CASES = [(op, case) for op in ("depthwise_conv2d", "large_kernel_channel_attention") for case in cases(op)]
+CASES += [("lk_block", examples("lk_block")["plain"])]  # for training it is made of the cascade
 
 
 @pytest.mark.parametrize(
-    ("operator", "case"), CASES, ids=lambda value: value.name if isinstance(value, Case) else value
+    ("operator", "case"), CASES, ids=lambda value: value.name if isinstance(value, Example) else value
 )
 def test_values_and_gradients(on_the_host, operator, case) -> None:
-    check_against_float64(operator, "cuda", "cpu", torch.float32, case)
+    check(operator, "cuda", "cpu", torch.float32, case)
     name = "depthwise" if operator == "depthwise_conv2d" else "cascade"
     empty = case.shape[0] == 0 and name == "cascade"  # nothing is launched for an empty batch
     assert on_the_host == ([] if empty else [f"{name}_forward", f"{name}_backward"])
@@ -144,7 +145,7 @@ def test_values_and_gradients(on_the_host, operator, case) -> None:
 def test_a_gradient_alone_has_the_bits_of_all(on_the_host, kept) -> None:
     """What is not needed is not computed, and changes nothing else."""
     operator = "large_kernel_channel_attention"
-    tensors, options = arguments(operator, case_named(operator, "plain"))
+    tensors, options = arguments(operator, examples(operator)["plain"])
     single = cast(tensors, torch.float32)
     everything = run(operator, single, options, "cuda")
     leaves = {name: None if t is None else t.clone().requires_grad_(name == kept) for name, t in single.items()}
@@ -160,14 +161,14 @@ def inference(operator: str, tensors: dict, options: dict, backend: str) -> Tens
     return y
 
 
-@pytest.mark.parametrize("case", PROBLEMS["lk_block"][1], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", cases("lk_block"), ids=lambda case: case.name)
 def test_inference_of_a_small_block(on_the_host, case) -> None:
     """By the one launch, where the kernels are LKCA-Net's."""
     tensors, options = arguments("lk_block", case)
     exact, single = inference("lk_block", tensors, options, "reference"), cast(tensors, torch.float32)
     eager, ours = (inference("lk_block", single, options, backend) for backend in ("reference", "cuda"))
-    assert_as_good_as_eager("y", ours, eager, exact)
-    launched = ["cascade_forward"] if "kernels" in case.options else ["block_inference"]
+    assert_as_good_as_eager(ours, eager, exact)
+    launched = ["cascade_forward"] if "kernels" in case.sizes else ["block_inference"]
     assert on_the_host == ([] if case.shape[0] == 0 else launched)
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 
 import lkops
-from tests.lkops.ops.harness import as_tuple, assert_as_good_as_eager, cast, check_against_float64, invoke, run, runs
-from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments, case_named
+from lkops.testing import Draw, arguments, as_tuple, assert_as_good_as_eager, cast, check, examples, invoke, run
+from tests.lkops.ops.harness import case_of, cases, runs
 
 RUNS = runs(every_dtype=False)
 pytestmark = pytest.mark.usefixtures("two_threads")
@@ -23,9 +23,9 @@ def of(*operators: str) -> list[tuple[str, str, str, torch.dtype]]:
 def test_gradients_count_every_sample(operator, backend, device, dtype, samples) -> None:
     if backend == "triton" and device == "cpu" and samples != 17:
         pytest.skip("the interpreter is slow: one number of samples is enough")
-    first = PROBLEMS[operator][1][0]
-    case = Case("samples", (samples, 4, 3, 4), first.options)
-    check_against_float64(operator, backend, device, dtype, case)
+    first = cases(operator)[0]
+    case = case_of("samples", (samples, 4, 3, 4), first.options)
+    check(operator, backend, device, dtype, case)
     if dtype is not torch.float32:
         return
     # the tolerance of one value says little where sums are long: a sample that is left out is missing from the norm
@@ -42,14 +42,14 @@ def test_gradients_count_every_sample(operator, backend, device, dtype, samples)
 def test_scales(operator, backend, device, dtype, scale) -> None:
     drawing = {} if operator == "bicubic_upsample" else {"bands": 2}
     for more in ({}, {"cubic_a": -0.75, "border": "replicate"}):
-        case = Case("scale", (1, 4, 5, 3), {"scale": scale, **drawing, **more})
-        check_against_float64(operator, backend, device, dtype, case)
+        case = case_of("scale", (1, 4, 5, 3), {"scale": scale, **drawing, **more})
+        check(operator, backend, device, dtype, case)
 
 
 @pytest.mark.parametrize("eps", [1e-8, 1e-3, 2.0])
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("norm_conv1x1_gelu", "lk_block"))
 def test_eps(operator, backend, device, dtype, eps) -> None:
-    check_against_float64(operator, backend, device, dtype, Case("eps", (2, 8, 3, 4), {"eps": eps}))
+    check(operator, backend, device, dtype, case_of("eps", (2, 8, 3, 4), {"eps": eps}))
 
 
 @pytest.mark.parametrize("norm", [1.5e-6, 1e-5, 9e-5, 1e-3])
@@ -82,7 +82,7 @@ every_way = pytest.mark.parametrize(("operator", "backend", "device", "dtype"), 
 
 
 def plain(operator, dtype, device) -> tuple[dict, dict]:
-    tensors, options = arguments(operator, case_named(operator, "plain"))
+    tensors, options = arguments(operator, examples(operator)["plain"])
     return cast(tensors, dtype, device), options
 
 
@@ -130,7 +130,7 @@ def test_vmap_is_right_or_refused(operator, backend, device, dtype) -> None:
         except (RuntimeError, NotImplementedError, ValueError):
             return
         right = torch.stack([one(x) for x in many])
-    assert_as_good_as_eager("vmap", found, right, right.double())
+    assert_as_good_as_eager(found, right, right.double())
 
 
 @every_way

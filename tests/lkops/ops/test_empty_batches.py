@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.lkops.ops.problems import PROBLEMS
+from tests.lkops.ops.harness import OPERATORS
 
 ROOT = Path(__file__).parents[3]
 
 PROGRAM = """
     import json, sys
     import torch
-    from tests.lkops.ops.harness import cast, run, runs
-    from tests.lkops.ops.problems import Case, arguments, case_named
+    from lkops.testing import arguments, cast, examples, run
+    from tests.lkops.ops.harness import OPERATORS, case_of, runs
 
     threads, wanted = int(sys.argv[1]), json.loads(sys.argv[2])
     torch.set_num_threads(threads)
@@ -29,18 +29,18 @@ PROGRAM = """
     for operator, backend, device, dtype in runs():
         if operator not in wanted:
             continue
-        options = case_named(operator, "zero_batch").options
+        options = examples(operator)["zero_batch"].options
         for channels in (1, 4, 64, 128, 192, 256):
             if channels == 1 and operator in ("large_kernel_channel_attention", "lk_block"):
                 options = {**options, "groups": 1}
             for height, width in ((5, 7), (16, 16), (64, 64)):
-                case = Case("", (0, channels, height, width), options)
+                case = case_of("", (0, channels, height, width), options)
                 print(operator, backend, device, dtype, channels, height, width, flush=True)
                 tensors, given = arguments(operator, case)
                 results = run(operator, cast(tensors, dtype, device), given, backend)
                 for what, value in results.items():
                     assert not value.any(), what  # empty, or a sum or a mean over nothing
-            options = case_named(operator, "zero_batch").options
+            options = examples(operator)["zero_batch"].options
     print("done")
 """
 
@@ -48,7 +48,7 @@ PROGRAM = """
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_every_operator_backend_dtype_and_width(threads: int) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(threads), json.dumps(list(PROBLEMS))],
+        [sys.executable, "-c", textwrap.dedent(PROGRAM), str(threads), json.dumps(list(OPERATORS))],
         env={**os.environ, "TRITON_INTERPRET": os.environ.get("TRITON_INTERPRET", "1")},
         cwd=ROOT,
         capture_output=True,
@@ -57,4 +57,4 @@ def test_every_operator_backend_dtype_and_width(threads: int) -> None:
     said = done.stdout.splitlines() or ["nothing"]
     assert done.returncode == 0, f"exit status {done.returncode} at: {said[-1]}\n{done.stderr[-2000:]}"
     assert said[-1] == "done"
-    assert {line.split()[0] for line in said[:-1]} == set(PROBLEMS)
+    assert {line.split()[0] for line in said[:-1]} == set(OPERATORS)

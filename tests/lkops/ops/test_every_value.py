@@ -7,9 +7,9 @@ The gradient of the output is zero but in the last sample, channel or pixel, so 
 import pytest
 import torch
 
+from lkops.testing import Draw, arguments
 from tests.lkops.ops.drawing import Drawn, check_drawn, results
-from tests.lkops.ops.harness import runs
-from tests.lkops.ops.problems import Case, Draw, arguments
+from tests.lkops.ops.harness import case_of, runs
 
 KERNELS = [
     (operator, backend)
@@ -28,7 +28,7 @@ FITTING = {
 
 def problem(operator: str, shape: tuple[int, ...], where: str = "all", **options) -> Drawn:
     """All of its tensors dense, the gradients of all asked for."""
-    case = Case("", shape, {**FITTING.get(operator, {}), **options})  # type: ignore[arg-type]
+    case = case_of("", shape, {**FITTING.get(operator, {}), **options})  # type: ignore[arg-type]
     tensors, options = arguments(operator, case)
     if "reduce_bias" in tensors:  # away from the kink of ReLU
         tensors["reduce_bias"] = tensors["reduce_bias"].sign() * (3 + tensors["reduce_bias"].abs())

@@ -1,4 +1,4 @@
-"""What `_operator` promises to kernels that are not there yet: several tensors, some left out, several outputs, and
+"""What `Operator` promises to kernels that are not there yet: several tensors, some left out, several outputs, and
 results of forward that only backward sees."""
 
 from collections.abc import Iterator
@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from lkops import backends
 from lkops._core import extension
-from lkops._core import operator as _operator
+from lkops._core.autograd import OPERATORS
+from lkops._core.library import gradients_like
+from lkops._core.registration import register, why_missing
+from lkops.testing import Kernels
 
 NAME = "scale_and_shift"  # an operator of this file only
 
@@ -36,38 +38,35 @@ def backward(
 
 @pytest.fixture(scope="module", autouse=True)
 def operator() -> Iterator[None]:
-    _operator.register(
+    found = register(
         NAME,
         reference,
-        kernels={"cpu": (torch.float32,)},
-        forward="(Tensor x, Tensor weight, Tensor? bias, int times) -> (Tensor, Tensor, Tensor)",
-        backward="(Tensor grad, Tensor other, Tensor weight, Tensor? bias, Tensor larger, int times, bool[] needs)"
-        " -> (Tensor, Tensor, Tensor)",
+        kernels={"cpu": Kernels((torch.float32,))},
+        forward="(Tensor x, Tensor weight, Tensor? bias, int times) -> (Tensor y, Tensor grown, Tensor larger)",
+        backward="(Tensor grad_y, Tensor grad_grown, Tensor weight, Tensor? bias, Tensor larger, int times, "
+        "bool[] needs) -> (Tensor, Tensor, Tensor)",
         fake_forward=lambda x, weight, bias, times: (
             torch.empty_like(x),
             torch.empty_like(weight),
             torch.empty_like(x),
         ),
         fake_backward=lambda grad, other, weight, bias, larger, times, needs: tuple(
-            _operator.gradients_like(needs, grad, weight, bias)
+            gradients_like(needs, grad, weight, bias)
         ),
-        saves=(1, 2, 5),
-        outputs=2,
     )
     implementations = torch.library.Library("lkops", "IMPL")
     implementations.impl(f"{NAME}_cpu_fwd", forward, "CPU")
     implementations.impl(f"{NAME}_cpu_bwd", backward, "CPU")
-    assert _operator._why_missing(NAME, "cpu") == extension.extension_error("_C_cpu")
-    backends._missing[NAME, "cpu"] = ""
+    assert why_missing(NAME, "cpu") == extension.extension_error("_C_cpu")
+    assert (found.outputs, found.saves, found.masked, found.told) == (2, ("weight", "bias", "larger"), True, False)
+    found.missing["cpu"] = ""
     yield
     implementations._destroy()
-    backends._operators.remove(NAME)
-    del backends._kernels[NAME, "cpu"], backends._missing[NAME, "cpu"]
-    del _operator._references[NAME], _operator._saves[NAME], _operator._outputs[NAME], _operator._masked[NAME]
+    del OPERATORS[NAME]
 
 
 def call(backend: str, *tensors: Tensor | None) -> tuple[Tensor, Tensor]:
-    return _operator.call(NAME, backend, tensors, (3,))
+    return OPERATORS[NAME](tensors, lambda: (3,), backend)
 
 
 def draw(with_bias: bool) -> list[Tensor | None]:

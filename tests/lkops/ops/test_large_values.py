@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from lkops._core.extension import cpu_facts, extension_error
-from tests.lkops.ops.harness import cast, run, runs
-from tests.lkops.ops.problems import Case, Draw, arguments, case_named
+from lkops.testing import Draw, arguments, cast, examples, run
+from tests.lkops.ops.harness import case_of, runs
 
 SIZES = (1e10, 1e16, 1e22, 1e28, 1e33, 1e36)
 COMPILED = [run for run in runs(compiled_only=True, every_dtype=False) if run[2] == "cpu"]
@@ -23,8 +23,8 @@ COMPILED = [run for run in runs(compiled_only=True, every_dtype=False) if run[2]
 
 def large(operator: str, size: float, alike: bool) -> tuple[dict, dict]:
     """An operator's plain case with an image so large; `alike`: that is the same in all channels."""
-    case = case_named(operator, "plain")
-    case = Case(case.name, (2, 12, 5, 6), case.options)
+    case = examples(operator)["plain"]
+    case = case_of(case.name, (2, 12, 5, 6), case.options)
     tensors, options = arguments(operator, case)
     for name in ("prediction", "target") if operator == "spectral_losses" else tuple(tensors)[:1]:
         image = tensors[name]

@@ -7,14 +7,13 @@ import pytest
 import torch
 
 import lkops
-from lkops import backends
-from tests.lkops.ops.harness import assert_as_good_as_eager, cast, run, runs, truncates
-from tests.lkops.ops.problems import Case, arguments
+from lkops.testing import arguments, assert_as_good_as_eager, cast, operator, policy_of, run
+from tests.lkops.ops.harness import case_of, runs
 
 RUNS = [(backend, device, dtype) for operator, backend, device, dtype in runs() if operator == "spectral_losses"]
 KERNELS = [run for run in RUNS if run[0] != "reference"]  # C++: spectral_losses_cpu_fwd and _bwd
 MIXED = [(backend, device) for backend, device, dtype in KERNELS
-         if dtype is torch.float32 and ("spectral_losses", backend) in backends._mixed]  # fmt: skip
+         if dtype is torch.float32 and operator("spectral_losses").kernels[backend].mixes]  # fmt: skip
 SHAPE = (2, 5, 4, 6)
 
 
@@ -27,7 +26,7 @@ every_run = pytest.mark.parametrize(("backend", "device", "dtype"), RUNS, ids=na
 
 def cubes(dtype=torch.float64, device: str = "cpu", shape=SHAPE) -> dict[str, torch.Tensor]:
     """Pixels of a root mean square from 0.01 to 10."""
-    tensors, _ = arguments("spectral_losses", Case("", shape))
+    tensors, _ = arguments("spectral_losses", case_of("", shape))
     levels = torch.logspace(-2, 1, shape[-1] * shape[-2], dtype=torch.float64).view(shape[2:])
     return {name: (tensor * levels).to(device, dtype) for name, tensor in tensors.items() if tensor is not None}
 
@@ -69,8 +68,9 @@ def test_kernels_with_a_floor(backend, device, dtype, floor) -> None:
     x = cubes(dtype, device)
     exact = run("spectral_losses", cast(x, torch.float64), {"floor": floor}, "reference")
     eager = run("spectral_losses", x, {"floor": floor}, "reference")
-    for what, value in run("spectral_losses", x, {"floor": floor}, backend).items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what], coarse=truncates(backend, device, value.dtype))
+    assert_as_good_as_eager(
+        run("spectral_losses", x, {"floor": floor}, backend), eager, exact, policy_of(backend, device)
+    )
 
 
 @pytest.mark.parametrize("halves", [("prediction",), ("target",)])
@@ -80,8 +80,9 @@ def test_the_floor_is_the_targets_where_dtypes_differ(backend, device, halves) -
     x = {name: tensor.to(torch.bfloat16) if name in halves else 3 * tensor for name, tensor in x.items()}
     exact = run("spectral_losses", cast(x, torch.float64), {"floor": 0.7}, "reference")
     eager = run("spectral_losses", x, {"floor": 0.7}, "reference")
-    for what, value in run("spectral_losses", x, {"floor": 0.7}, backend).items():
-        assert_as_good_as_eager(what, value, eager[what], exact[what], coarse=truncates(backend, device, value.dtype))
+    assert_as_good_as_eager(
+        run("spectral_losses", x, {"floor": 0.7}, backend), eager, exact, policy_of(backend, device)
+    )
 
 
 @every_run

@@ -8,31 +8,29 @@ import pytest
 import torch
 
 import lkops
-from lkops import backends, triton
+from lkops import triton
 from lkops._core.extension import extension_error
-from tests.lkops.ops.harness import assert_as_good_as_eager, cast, check_against_float64, run, runs, truncates
-from tests.lkops.ops.problems import Case, Draw, arguments
+from lkops.testing import Draw, arguments, assert_as_good_as_eager, cast, check, operator, policy_of, run
+from tests.lkops.ops.harness import case_of, runs
 
 KERNELS = [(backend, device, dtype) for operator, backend, device, dtype in runs(compiled_only=True)
            if operator == "spectral_losses"]  # fmt: skip
 NO_CPU = extension_error("_C_cpu")
 every_kernel = pytest.mark.parametrize(("backend", "device", "dtype"), KERNELS)
 MIXED = [(backend, device) for backend, device, dtype in KERNELS
-         if dtype is torch.float32 and ("spectral_losses", backend) in backends._mixed]  # fmt: skip
+         if dtype is torch.float32 and operator("spectral_losses").kernels[backend].mixes]  # fmt: skip
 
 
 @pytest.mark.parametrize("halves", [("prediction",), ("target",), ("prediction", "target")])
 @pytest.mark.parametrize(("backend", "device"), MIXED)
 def test_dtypes_may_differ(backend, device, halves) -> None:
-    tensors, _ = arguments("spectral_losses", Case("", (2, 5, 7, 9)))
+    tensors, _ = arguments("spectral_losses", case_of("", (2, 5, 7, 9)))
     small = [dtype for dtype in (torch.bfloat16, torch.float16) if (backend, device, dtype) in KERNELS]
     dtypes = dict.fromkeys(tensors, torch.float32) | dict(zip(halves, itertools.cycle(small), strict=False))
     rounded = {name: tensor.to(device, dtypes[name]) for name, tensor in tensors.items()}
     exact = run("spectral_losses", cast(rounded, torch.float64), {}, "reference")
     eager = run("spectral_losses", rounded, {}, "reference")
-    for what, value in run("spectral_losses", rounded, {}, backend).items():
-        truncated = truncates(backend, device, value.dtype)
-        assert_as_good_as_eager(what, value, eager[what], exact[what], coarse=truncated)
+    assert_as_good_as_eager(run("spectral_losses", rounded, {}, backend), eager, exact, policy_of(backend, device))
 
 
 @every_kernel
@@ -78,14 +76,14 @@ LARGE = [(1, 6, 70, 67), (2, 35, 33, 15), (1, 5, 5, 3001), (1, 3, 3000, 3), (1, 
 @pytest.mark.parametrize("shape", LARGE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_large_planes_on_cpu(dtype, shape) -> None:
-    check_against_float64("spectral_losses", "cpu", "cpu", dtype, Case("", shape))
+    check("spectral_losses", "cpu", "cpu", dtype, case_of("", shape))
 
 
 @pytest.mark.skipif(bool(NO_CPU), reason=NO_CPU)
 @pytest.mark.parametrize("shape", LARGE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_same_bits_for_any_threads_and_alignment_on_cpu(dtype, shape) -> None:
-    tensors, _ = arguments("spectral_losses", Case("", shape))
+    tensors, _ = arguments("spectral_losses", case_of("", shape))
     rounded = cast(tensors, dtype)
     expected = run("spectral_losses", rounded, {}, "cpu")
     before = torch.get_num_threads()
@@ -117,7 +115,7 @@ def grads_of(outputs):
 def test_gradients_beyond_the_cache_on_cpu(dtype) -> None:
     """Gradients of 16 MiB and more are stored past the caches. A mean over 8 times as much is exactly an eighth."""
     shape = (8, 32, 128, 128) if dtype is torch.float32 else (8, 64, 128, 128)
-    tensors, _ = arguments("spectral_losses", Case("", shape))
+    tensors, _ = arguments("spectral_losses", case_of("", shape))
     prediction, target = cast(tensors, dtype).values()
     weights = [torch.tensor(weight) for weight in (0.5, 0.3, 0.2, 0.7)]
     forward, backward = torch.ops.lkops.spectral_losses_cpu_fwd, torch.ops.lkops.spectral_losses_cpu_bwd
@@ -139,7 +137,7 @@ def test_gradients_beyond_the_cache_on_cpu(dtype) -> None:
 @pytest.mark.parametrize("name", ["prediction", "target"])
 def test_not_finite_as_in_eager_on_cpu(name, value) -> None:
     """Also that what lies at the end of a row does not reach the next, which follows it in memory."""
-    tensors, _ = arguments("spectral_losses", Case("", (1, 5, 6, 7)))
+    tensors, _ = arguments("spectral_losses", case_of("", (1, 5, 6, 7)))
     tensors = cast(tensors, torch.float32)
     tensors[name][0, 2, 3, 6] = value
     eager, ours = (run("spectral_losses", tensors, {}, backend) for backend in ("reference", "cpu"))
@@ -169,4 +167,4 @@ def test_every_configuration(kernel, kind, index, monkeypatch) -> None:
     dtype = torch.float32 if kind == "float32" else torch.float16
     device = "cuda" if torch.cuda.is_available() else "cpu"
     for shape in ((1, 37, 5, 20), (1, 9, 5, 67)):
-        check_against_float64("spectral_losses", "triton", device, dtype, Case("", shape))
+        check("spectral_losses", "triton", device, dtype, case_of("", shape))

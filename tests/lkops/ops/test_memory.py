@@ -13,8 +13,8 @@ import torch
 
 import lkops
 from lkops._core.extension import extension_error
-from tests.lkops.ops.harness import cast, invoke, runs
-from tests.lkops.ops.problems import PROBLEMS, Draw, arguments, case_named
+from lkops.testing import Draw, arguments, cast, examples, invoke
+from tests.lkops.ops.harness import OPERATORS, runs
 
 ROOT = Path(__file__).parents[3]
 HERE = [(operator, backend) for operator, backend, device, dtype in runs() if (device, dtype) == ("cpu", torch.float32)]
@@ -66,7 +66,7 @@ def test_other_outputs_that_are_larger_than_the_arguments(operator, backend) -> 
 def test_a_view_too_large_to_be_made_contiguous(operator, backend, side) -> None:
     if (operator, backend) == ("channel_attention", "reference"):
         pytest.skip("sums views as they are, pixel by pixel")
-    tensors, options = arguments(operator, case_named(operator, "plain"))
+    tensors, options = arguments(operator, examples(operator)["plain"])
     single = cast(tensors, torch.float32)
     for name, tensor in single.items():
         if tensor is not None and tensor.dim() == 4 and tensor.shape[2] == 8:
@@ -108,20 +108,20 @@ def run_alone(program: str) -> str:
 LIMITED = """
     import json, resource
     import torch, lkops
-    from tests.lkops.ops.harness import cast, invoke
-    from tests.lkops.ops.problems import PROBLEMS, Case, arguments
+    from lkops.testing import Draw, arguments, cast, examples, invoke, run
+    from tests.lkops.ops.harness import OPERATORS, case_of, runs
 
     CASES = {
-        "depthwise_conv2d": Case("", (1, 1, 3000, 1000), {"dilation": 900, "side": 3}),
-        "bicubic_upsample": Case("", (1, 1, 1, 40000), {"scale": 16}),
-        "channel_attention": Case("", (1, 1500, 1, 1)),
-        "norm_conv1x1_gelu": Case("", (1, 1500, 1, 64)),
-        "large_kernel_channel_attention": Case("", (1, 4, 800, 800)),
-        "lk_block": Case("", (1, 4, 800, 800)),
-        "spectral_losses": Case("", (1, 4, 1000, 1000)),
-        "upsample_add": Case("", (1, 32, 32, 32), {"scale": 16, "bands": 16}),
+        "depthwise_conv2d": case_of("", (1, 1, 3000, 1000), {"dilation": 900, "side": 3}),
+        "bicubic_upsample": case_of("", (1, 1, 1, 40000), {"scale": 16}),
+        "channel_attention": case_of("", (1, 1500, 1, 1)),
+        "norm_conv1x1_gelu": case_of("", (1, 1500, 1, 64)),
+        "large_kernel_channel_attention": case_of("", (1, 4, 800, 800)),
+        "lk_block": case_of("", (1, 4, 800, 800)),
+        "spectral_losses": case_of("", (1, 4, 1000, 1000)),
+        "upsample_add": case_of("", (1, 32, 32, 32), {"scale": 16, "bands": 16}),
     }
-    assert set(CASES) == set(PROBLEMS)
+    assert set(CASES) == set(OPERATORS)
 
     def space():
         line = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
@@ -166,7 +166,7 @@ def test_every_allocation_that_fails_says_for_what() -> None:
         assert " bytes" in message, message
         if message.startswith(operator):
             assert f"the image {tuple(image)} of torch." in message
-    for operator in PROBLEMS:
+    for operator in OPERATORS:
         here = [message for name, backend, _, _, message in said if (name, backend) == (operator, "cpu")]
         assert any(message.startswith("backward of ") for message in here), operator
         # losses take next to no scratch, the gate next to no output

@@ -7,18 +7,18 @@ import pytest
 import torch
 
 import lkops
-from tests.lkops.ops.harness import DTYPES, cast, run, runs
-from tests.lkops.ops.problems import PROBLEMS, Arguments, Case, arguments
+from lkops.testing import Arguments, Example, arguments, cast, run
+from tests.lkops.ops.harness import DTYPES, OPERATORS, case_of, cases, runs
 
 SHAPE = (2, 4, 3, 5)
 # every tap of these kernels sees a pixel: in the padding, torch's own convs multiply NaN with 0 or not, as they like
 SMALL = {"kernels": (3, 3), "dilations": (1, 1)}
 
 
-def small_case(operator: str) -> Case:
+def small_case(operator: str) -> Example:
     """The operator's first case on a small image, with a floor if it takes one."""
     own = {"spectral_losses": {"floor": 0.5}, "lk_block": SMALL, "large_kernel_channel_attention": SMALL}
-    return Case("small", SHAPE, {**PROBLEMS[operator][1][0].options, **own.get(operator, {})})
+    return case_of("small", SHAPE, {**cases(operator)[0].options, **own.get(operator, {})})
 
 
 def places(name: str, tensor: torch.Tensor) -> list[tuple[int, ...]]:
@@ -37,7 +37,7 @@ def with_nan(tensors: Arguments, name: str, place: tuple[int, ...], value: float
 
 
 NAMES = {operator: [n for n, t in arguments(operator, small_case(operator))[0].items() if t is not None]
-         for operator in PROBLEMS}  # fmt: skip
+         for operator in OPERATORS}  # fmt: skip
 
 
 def marks(operator: str, backend: str, device: str, name: str) -> list[pytest.MarkDecorator]:

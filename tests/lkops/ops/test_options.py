@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import lkops
+from lkops.testing import arguments, cast, invoke
 from tests.lkops.ops import test_arguments
-from tests.lkops.ops.harness import cast, invoke, runs
+from tests.lkops.ops.harness import OPERATORS, case_of, cases, runs
 from tests.lkops.ops.options import KINDS, OF, options_of, outcome
-from tests.lkops.ops.problems import PROBLEMS, Case, arguments
 
 OPTIONS = [
     (operator, option)
-    for operator in PROBLEMS
+    for operator in OPERATORS
     for option in options_of(getattr(lkops, operator))
     if option != "bias"  # a tensor there
 ]
@@ -28,12 +28,12 @@ BACKENDS = {
             if (name, device) == (operator, "cpu") and dtype is torch.float32
         ),
     ]
-    for operator in PROBLEMS
+    for operator in OPERATORS
 }
 
 
 def test_every_option_of_every_operator_is_of_a_kind() -> None:
-    for operator in PROBLEMS:
+    for operator in OPERATORS:
         parameters = inspect.signature(getattr(lkops, operator)).parameters.values()
         names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("keep", "backend")}
         assert names <= set(OF), operator
@@ -43,7 +43,7 @@ def outcomes(operator: str, changes: dict[str, Any], sides: tuple[int, ...] = (4
     """What becomes of a call, for every way that it can take. Triton's interpreter runs small images alone."""
     found = {}
     for side in sides:
-        tensors, options = arguments(operator, Case("", (1, 4, side, side), PROBLEMS[operator][1][0].options))
+        tensors, options = arguments(operator, case_of("", (1, 4, side, side), cases(operator)[0].options))
         single = cast(tensors, torch.float32)
         for backend in BACKENDS[operator]:
             if backend == "triton" and side > 4:
@@ -82,7 +82,7 @@ def test_good_values(operator, option) -> None:
                 assert torch.equal(ours, right), f"{value!r}, {way}"
 
 
-@pytest.mark.parametrize("operator", PROBLEMS)
+@pytest.mark.parametrize("operator", OPERATORS)
 @pytest.mark.parametrize(
     "image",
     [
@@ -96,7 +96,7 @@ def test_good_values(operator, option) -> None:
 def test_images(operator, image) -> None:
     """Of no channels, rows or columns, of other dimensions or dtypes, or none at all."""
     name = test_arguments.IMAGE.get(operator, "x")
-    tensors, options = arguments(operator, Case("", (1, 4, 4, 4), PROBLEMS[operator][1][0].options))
+    tensors, options = arguments(operator, case_of("", (1, 4, 4, 4), cases(operator)[0].options))
     single = cast(tensors, torch.float32)
     found = []
     for backend in BACKENDS[operator]:
@@ -113,7 +113,7 @@ def test_arguments_that_do_not_fit(operator, changes, error, message) -> None:
     """What `test_arguments.py` finds refused without a gradient is refused so with one."""
     found = []
     for gradient in (False, True):
-        tensors, options = arguments(operator, PROBLEMS[operator][1][0])
+        tensors, options = arguments(operator, cases(operator)[0])
         leaves = {name: t.requires_grad_(gradient) for name, t in cast(tensors, torch.float32).items()}
         found.append(outcome(lambda g={**leaves, **options, **changes}: getattr(lkops, operator)(**g)))
     assert found[0] == found[1]
@@ -122,8 +122,8 @@ def test_arguments_that_do_not_fit(operator, changes, error, message) -> None:
 
 @pytest.mark.parametrize("backend", [(), "", ["cpu", "gpu"], ("cpu", 5), "cpu,gpu", 0, False, {"cpu": 1}, b"cpu"])
 def test_backends_that_are_none(backend) -> None:
-    for operator in PROBLEMS:
-        tensors, options = arguments(operator, Case("", (1, 4, 4, 4), PROBLEMS[operator][1][0].options))
+    for operator in OPERATORS:
+        tensors, options = arguments(operator, case_of("", (1, 4, 4, 4), cases(operator)[0].options))
         found = []
         for gradient in (False, True):
             leaves = {k: v.requires_grad_(gradient) for k, v in cast(tensors, torch.float32).items()}

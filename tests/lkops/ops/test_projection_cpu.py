@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from lkops._core.extension import extension_error
-from tests.lkops.ops.harness import cast, check_against_float64
-from tests.lkops.ops.problems import Case, Draw, arguments
+from lkops.testing import Draw, arguments, cast, check
+from tests.lkops.ops.harness import case_of
 
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
@@ -20,7 +20,7 @@ ALL = [True] * 5
 
 def drawn(shape: tuple[int, ...], dtype: torch.dtype, outputs: int) -> tuple[list[Tensor], Tensor]:
     """The tensors of the operator and a gradient of its output."""
-    tensors, _ = arguments(OPERATOR, Case("", shape, {"outputs": outputs}))  # type: ignore[arg-type]
+    tensors, _ = arguments(OPERATOR, case_of("", shape, {"outputs": outputs}))  # type: ignore[arg-type]
     draw = Draw()
     grad = draw(shape[0], outputs, *shape[2:]).to(dtype)
     return [t for t in cast(tensors, dtype).values() if t is not None], grad
@@ -47,12 +47,12 @@ def everything(tensors: list[Tensor], grad: Tensor) -> list[Tensor]:
     ids=str,
 )
 def test_sizes(shape: tuple[int, int, int, int], outputs: int, dtype: torch.dtype) -> None:
-    check_against_float64(OPERATOR, "cpu", "cpu", dtype, Case("", shape, {"outputs": outputs}))
+    check(OPERATOR, "cpu", "cpu", dtype, case_of("", shape, {"outputs": outputs}))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_sums_of_many_pixels(dtype: torch.dtype) -> None:
-    check_against_float64(OPERATOR, "cpu", "cpu", dtype, Case("", (4, 8, 128, 127), {"outputs": 5}))
+    check(OPERATOR, "cpu", "cpu", dtype, case_of("", (4, 8, 128, 127), {"outputs": 5}))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

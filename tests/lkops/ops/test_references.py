@@ -7,11 +7,12 @@ import torch
 import torch.nn.functional as F
 
 import lkops
-from tests.lkops.ops.problems import Case, arguments
+from lkops.testing import arguments
+from tests.lkops.ops.harness import case_of
 
 
 def problem(operator: str, *shape: int, **options):
-    return arguments(operator, Case("", shape, options))
+    return arguments(operator, case_of("", shape, options))
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from lkops import testing
 from lkops._core import library
-from lkops._core import operator as _operator
-from tests.lkops.ops.harness import as_tuple, cast, invoke, raw_arguments, runs
-from tests.lkops.ops.problems import PROBLEMS, Case, Draw, arguments
+from lkops.testing import Draw, arguments, as_tuple, cast, invoke
+from tests.lkops.ops.harness import case_of, cases, raw_arguments, runs
 
 COMPILED = runs(compiled_only=True, every_dtype=False)
 
@@ -54,14 +54,14 @@ def check(name: str, given: list) -> tuple[Tensor, ...]:
 
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), COMPILED, ids=name_of)
 def test_any_strides(operator, backend, device, dtype) -> None:
-    case = Case("strided", (2, 4, 5, 6), PROBLEMS[operator][1][0].options)
+    case = case_of("strided", (2, 4, 5, 6), cases(operator)[0].options)
     tensors, options = arguments(operator, case)
+    found = testing.operator(operator)
     forward, options_of_backward = raw_arguments(operator, cast(tensors, dtype, device), options)
     results = check(f"{operator}_{backend}_fwd", forward)
     draw = Draw()
-    grads = [draw(*o.shape).to(o.device, o.dtype) for o in results[: _operator._outputs[operator]]]
-    everything = (*forward[: len(tensors)], *results)
-    saved = [everything[i] for i in _operator._saves[operator]]
+    grads = [draw(*o.shape).to(o.device, o.dtype) for o in results[: found.outputs]]
+    saved = found.saved(forward[: len(tensors)], results)
     check(f"{operator}_{backend}_bwd", [*grads, *saved, *options_of_backward])
 
 
@@ -87,7 +87,7 @@ EVERY = [
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), EVERY, ids=name_of)
 def test_a_step_compiled_with_its_backward(compiled_backward, operator, backend, device, dtype) -> None:
     """A conv, the operator, a loss and backward in one compiled function: the gradients of eager mode."""
-    tensors, options = arguments(operator, Case("step", (2, 4, 5, 6), PROBLEMS[operator][1][0].options))
+    tensors, options = arguments(operator, case_of("step", (2, 4, 5, 6), cases(operator)[0].options))
     single = cast(tensors, dtype, device)
     names = list(single)
     torch.manual_seed(0)

@@ -1,0 +1,68 @@
+"""Examples of `bicubic_upsample`: see `lkops.testing`."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..._core.examples import (
+    ODD,
+    ONE_CHANNEL,
+    SHAPES,
+    TORCH_BICUBIC,
+    Arguments,
+    Draw,
+    Example,
+    Examples,
+    Work,
+    benchmarks,
+    example,
+)
+
+
+def draw(draw: Draw, case: Example) -> Arguments:
+    return {"x": draw(*case.shape)}
+
+
+def eager(x: Tensor, *, scale: int, cubic_a: float = -0.5, border: str = "symmetric") -> Tensor:
+    """torch's own bicubic where the options are its own, else (MATLAB's) its antialiased one on a mirrored image."""
+    if (cubic_a, border) == (-0.75, "replicate"):
+        return F.interpolate(x, scale_factor=scale, mode="bicubic")
+    if (cubic_a, border) != (-0.5, "symmetric"):
+        raise ValueError(f"cubic_a and border must be torch's or MATLAB's, got {cubic_a} and {border!r}")
+    padded = torch.cat((x[..., :2, :].flip(-2), x, x[..., -2:, :].flip(-2)), -2)
+    padded = torch.cat((padded[..., :2].flip(-1), padded, padded[..., -2:].flip(-1)), -1)
+    large = F.interpolate(padded, scale_factor=scale, mode="bicubic", antialias=True)
+    return large[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale]
+
+
+def work(case: Example, size: int) -> Work:
+    """Separably: 4 products a value of (rh, w) and 4 a value of (rh, rw)."""
+    n, c, h, w = case.shape
+    scale, small = case.options["scale"], n * c * h * w
+    large = small * scale**2
+    return Work(size * (large + small), vector=4 * large + 4 * large // scale)
+
+
+EXAMPLES = Examples(
+    draw,
+    eager,
+    work,
+    (
+        *(replace(case, options={"scale": 4}) for case in (*SHAPES, ONE_CHANNEL)),
+        *(example(f"scale_{r}", 2, 3, 7, 6, scale=r) for r in (1, 2, 3, 5, 8)),
+        example("torch", 2, 3, 7, 9, scale=4, **TORCH_BICUBIC),
+        example("torch_tiny", 2, 3, 1, 2, scale=2, **TORCH_BICUBIC),
+        example("large", 1, 5, 40, 37, scale=4),
+        *benchmarks(options={"scale": 4}),
+        *benchmarks(suffix="_torch", options={"scale": 4, **TORCH_BICUBIC}),
+        *(
+            case
+            for scale in (2, 8)
+            for case in benchmarks(("patches_16", "image_64"), f"_x{scale}", options={"scale": scale})
+        ),
+        example("odd", *ODD, use="benchmark", scale=3),
+    ),
+    images=("x",),
+)

@@ -1,0 +1,62 @@
+"""Examples of `channel_attention`: see `lkops.testing`."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..._core.examples import (
+    CHANNELS,
+    ODD,
+    ONE_CHANNEL,
+    SHAPES,
+    Arguments,
+    Draw,
+    Example,
+    Examples,
+    Work,
+    benchmarks,
+    example,
+)
+
+
+def draw(draw: Draw, case: Example) -> Arguments:
+    c = case.shape[1]
+    hidden = case.sizes.get("hidden", max(c // 2, 1))
+    return {
+        "x": draw(*case.shape) + 0.5,
+        "reduce_weight": draw.conv(hidden, c, 1),
+        "reduce_bias": draw(hidden) + 0.5,
+        "expand_weight": draw.conv(c, hidden, 1),
+        "expand_bias": draw(c),
+    }
+
+
+def eager(
+    x: Tensor,
+    reduce_weight: Tensor,
+    reduce_bias: Tensor | None,
+    expand_weight: Tensor,
+    expand_bias: Tensor | None,
+) -> Tensor:
+    hidden = F.relu(F.conv2d(F.adaptive_avg_pool2d(x, 1), reduce_weight, reduce_bias))
+    return x * F.conv2d(hidden, expand_weight, expand_bias).sigmoid()
+
+
+def work(case: Example, size: int) -> Work:
+    n, c, h, w = case.shape
+    values, products = n * c * h * w, 2 * c * case.sizes.get("hidden", max(c // 2, 1))
+    return Work(2 * size * values + 4 * products, vector=2 * values + n * products)
+
+
+EXAMPLES = Examples(
+    draw,
+    eager,
+    work,
+    (
+        *SHAPES,
+        ONE_CHANNEL,
+        example("no_bias", 2, 4, 5, 6, without=("reduce_bias", "expand_bias")),
+        *benchmarks(sizes={"hidden": CHANNELS // 16}),
+        example("odd", *ODD, without=("reduce_bias", "expand_bias"), use="benchmark", sizes={"hidden": 5}),
+    ),
+    images=("x",),
+)
