@@ -4,24 +4,21 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-import lkops
-import lkops.nn
 from bench.without_gpu import work
 from bench.without_gpu.work import Work
-from lkcanet.benchmark import eager
-from lkcanet.benchmark.providers import CHANNELS_LAST, Adapter, Mode, Problem, network_problem
+from lkcanet.benchmark.operators import operator_problem
+from lkcanet.benchmark.providers import CHANNELS_LAST, Mode, Problem, network_problem
 from lkcanet.models import LKCANet
+from lkops import testing
+from lkops.testing import TORCH_BICUBIC
 
-# torch's own bicubic: what eager has as one op, so that none is slowed by emulating MATLAB's
-TORCH_BICUBIC: dict[str, Any] = {"cubic_a": -0.75, "border": "replicate"}
 EAGER = ("eager", CHANNELS_LAST)
 FLOAT = 4  # bytes
-Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -75,110 +72,42 @@ TARGETS: Mapping[str, Mapping[str, float]] = {
 MEMORY_TARGET = {"lkca_lr_step training": 0.5}
 
 
-def _inside(size: int, kernel: int, dilation: int) -> int:
-    """Pairs of a tap and an output along one axis whose input is no padding."""
-    reach = kernel // 2
-    return sum(max(0, size - abs(tap) * dilation) for tap in range(-reach, reach + 1))
+@dataclass(frozen=True)
+class Operator:
+    """What rows of an operator are made of.
+
+    Attributes:
+        name: of the public function.
+        said: what follows it in tables.
+        suffix: of its examples' names: with torch's own bicubic, which eager has as one op, so that none is slowed by
+            emulating MATLAB's.
+        product: outputs and inputs of the matrix product that most of its work is, for so many channels, if there is
+            one.
+        half: whether bfloat16 is timed, too.
+        linear: whether it is linear and has no weights, so that its backward is the same work again.
+    """
+
+    name: str
+    said: str = ""
+    suffix: str = ""
+    product: Callable[[int], tuple[int, int]] | None = None
+    half: bool = False
+    linear: bool = False
 
 
-def _padding(shape: Shape) -> Work:
-    """Products of the two depthwise convs with zeros of the padding: `work` counts them, nobody has to compute them."""
-    n, c, h, w = shape
-    zeros = sum(h * w * k * k - _inside(h, k, d) * _inside(w, k, d) for k, d in ((5, 5), (7, 7)))
-    return Work(vector=-n * c * zeros)
-
-
-def _attention(shape: Shape) -> tuple[Problem, Work]:
-    module = lkops.nn.LargeKernelChannelAttention(shape[1])
-    plain = Adapter(module, lambda m, u: eager.large_kernel_channel_attention(u, *m.arguments()))
-    return Problem(Adapter(module), plain, _images(shape)), work.attention(*shape, FLOAT) + _padding(shape)
-
-
-def _images(*shapes: Shape) -> tuple[Tensor, ...]:
-    return tuple(torch.randn(shape).requires_grad_() for shape in shapes)
-
-
-def _projection(shape: Shape) -> tuple[Problem, Work]:
-    n, c, h, w = shape
-    module = lkops.nn.NormConv1x1GELU(c, c)
-    plain = Adapter(module, lambda m, x: eager.norm_conv1x1_gelu(x, *m.arguments()))
-    pixels = n * h * w
-    least = Work(FLOAT * (2 * pixels * c + c * c + 3 * c), pixels * c * c, pixels * 10 * c)
-    return Problem(Adapter(module), plain, _images(shape)), least
-
-
-def _depthwise(shape: Shape) -> tuple[Problem, Work]:
-    n, c, h, w = shape
-    module = lkops.nn.DepthwiseConv2d(c, 7, dilation=7)
-    plain = Adapter(module, lambda m, x: eager.depthwise_conv2d(x, m.weight, m.bias, dilation=7))
-    least = Work(FLOAT * (2 * n * c * h * w + 50 * c), vector=n * c * _inside(h, 7, 7) * _inside(w, 7, 7))
-    return Problem(Adapter(module), plain, _images(shape)), least
-
-
-def _gate(m: Any, x: Tensor) -> Tensor:
-    return eager.channel_attention(x, m.reduce.weight, m.reduce.bias, m.expand.weight, m.expand.bias)
-
-
-def _gating(shape: Shape) -> tuple[Problem, Work]:
-    n, c, h, w = shape
-    module = lkops.nn.ChannelAttention(c)
-    values = n * c * h * w
-    return Problem(Adapter(module), Adapter(module, _gate), _images(shape)), Work(2 * FLOAT * values, vector=2 * values)
-
-
-def _bicubic(shape: Shape) -> tuple[Problem, Work]:
-    n, c, h, w = shape
-    module = lkops.nn.BicubicUpsample(4, **TORCH_BICUBIC)
-    plain = Adapter(module, lambda m, x: eager.bicubic_upsample(x, scale=4, **TORCH_BICUBIC))
-    large = 16 * n * c * h * w
-    return Problem(Adapter(module), plain, _images(shape)), Work(FLOAT * (large + large // 16), vector=5 * large)
-
-
-def _block(shape: Shape) -> tuple[Problem, Work]:
-    module = lkops.nn.LKBlock(shape[1])
-    plain = Adapter(module, lambda m, x: eager.lk_block(x, *m.arguments()))
-    return Problem(Adapter(module), plain, _images(shape)), work.block(*shape, FLOAT) + _padding(shape)
-
-
-def _upsample(shape: Shape) -> tuple[Problem, Work]:
-    c = shape[1]
-    module = lkops.nn.UpsampleAdd(c, c, 4, groups=8, **TORCH_BICUBIC)
-
-    def plain(m: Any, features: Tensor, lowres: Tensor) -> Tensor:
-        return eager.upsample_add(features, m.conv.weight, m.conv.bias, lowres, scale=4, **TORCH_BICUBIC)
-
-    activations = (*_images(shape), torch.rand(shape))
-    least = work.upsample_add(*shape, FLOAT, bands=c, scale=4, groups=8)
-    return Problem(Adapter(module), Adapter(module, plain), activations), least
-
-
-def _losses(shape: Shape) -> tuple[Problem, Work]:
-    target = torch.rand(shape)
-    prediction = (target + 0.1 * torch.randn(shape)).requires_grad_()
-    module = lkops.nn.SpectralLosses()
-    plain = Adapter(module, lambda _, *cubes: eager.spectral_losses(*cubes))
-    both = work.losses(*shape, FLOAT)
-    problem = Problem(
-        Adapter(module),
-        plain,
-        (prediction, target),
-        lambda outputs: tuple(torch.full_like(o, g) for o, g in zip(outputs, (1.0, 0.5, 0.3, 0.1), strict=True)),
-        kinks=1e-5,
-    )
-    return problem, Work(both.bytes * 2 / 5, vector=both.vector / work.BACKWARD)
-
-
-Maker = Callable[[Shape], tuple[Problem, Work]]
-OPERATORS: Mapping[str, tuple[str, Maker]] = {
-    "attention": ("large_kernel_channel_attention", _attention),
-    "projection": ("norm_conv1x1_gelu", _projection),
-    "block": ("lk_block", _block),
-    "depthwise": ("depthwise_conv2d 7x7 dilation 7", _depthwise),
-    "gating": ("channel_attention", _gating),
-    "bicubic": ("bicubic_upsample x4", _bicubic),
-    "upsample": ("upsample_add x4 g=8", _upsample),
-    "losses": ("spectral_losses", _losses),
+OPERATORS: Mapping[str, Operator] = {
+    "attention": Operator("large_kernel_channel_attention", product=lambda c: (c // 4, 3 * c // 4), half=True),
+    "projection": Operator("norm_conv1x1_gelu", product=lambda c: (c, c), half=True),
+    "block": Operator("lk_block", product=lambda c: (c, c), half=True),
+    "depthwise": Operator("depthwise_conv2d", " 7x7 dilation 7"),
+    "gating": Operator("channel_attention"),
+    "bicubic": Operator("bicubic_upsample", " x4", "_torch", linear=True),
+    "upsample": Operator("upsample_add", " x4 g=8", "_torch", lambda c: (2 * c, 9 * c // 8), half=True),
+    "losses": Operator("spectral_losses"),
 }
+# of a problem's name -> the example
+SIZES = {"64": "image_64", "16": "patch_16", "batch": "batch_16"}
+CUBES = {"64": "image_64", "cube": "batch_64"}  # of the losses
 MODES: Mapping[str, tuple[Mode, ...]] = {
     "64": ("forward", "backward", "full"),
     "16": ("forward", "full"),
@@ -187,55 +116,41 @@ MODES: Mapping[str, tuple[Mode, ...]] = {
 }
 
 
-def _product(key: str, shape: Shape) -> tuple[int, int, int] | None:
-    pixels, c = shape[0] * shape[2] * shape[3], shape[1]
-    products = {
-        "attention": (c // 4, 3 * c // 4, pixels),
-        "projection": (c, c, pixels),
-        "block": (c, c, pixels),
-        "upsample": (2 * c, 9 * c // 8, pixels),
-    }
-    return products.get(key)
-
-
-def _in_mode(forward: Work, mode: Mode, outputs: int) -> Work:
+def _least(operator: Operator, example: testing.Example, mode: Mode) -> Work:
+    """What one call in this mode must do at least."""
+    known = testing.examples(operator.name)
+    forward = known.work(example, FLOAT)
     if mode == "forward":
         return forward
-    full = work.with_backward(forward, outputs)
+    if operator.linear:
+        return forward * (1 if mode == "backward" else 2)
+    if operator.name == "spectral_losses":  # the target gets no gradient
+        full = work.losses(*example.shape, FLOAT)
+    else:
+        meta = known.arguments(example, testing.Draw(device="meta"))
+        outputs = testing.invoke(operator.name, meta, example.options, "reference")
+        full = work.with_backward(forward, FLOAT * sum(output.numel() for output in outputs))
     return full if mode == "full" else full + forward * -1
 
 
-def _results(key: str, shape: Shape) -> int:
-    """Bytes of an operator's outputs."""
-    n, c, h, w = shape
-    return 0 if key == "losses" else FLOAT * n * c * h * w * (16 if key in ("bicubic", "upsample") else 1)
-
-
 def _operators(tiny: bool) -> Iterator[Row]:
-    c, large, small, n = (16, 8, 4, 2) if tiny else (128, 64, 16, 16)
-    shapes: dict[str, Shape] = {"64": (1, c, large, large), "16": (1, c, small, small), "batch": (n, c, small, small)}
-    for key, (title, make) in OPERATORS.items():
-        own = {"64": shapes["64"], "cube": (n, c, large, large)} if key == "losses" else shapes
-        for size, shape in own.items():
+    for key, operator in OPERATORS.items():
+        examples = testing.examples(operator.name)
+        for size, name in (CUBES if key == "losses" else SIZES).items():
+            example = examples[name + operator.suffix]
+            example = example.tiny() if tiny else example
+            n, c, h, w = example.shape
             problem = f"{key}_{size}"
-            with torch.device("meta"):  # the work, not the numbers
-                forward = make(shape)[1]
             for mode in MODES[size]:
-                name = f"{problem} {mode}"
-                targets = TARGETS.get(name, {})
+                targets = TARGETS.get(f"{problem} {mode}", {})
                 main = size == "64" and mode != "backward"
                 inference = mode == "forward" and size in ("64", "16") and key != "losses"
-                half = mode == "forward" and size == "64" and key in ("attention", "projection", "block", "upsample")
-                least = _in_mode(forward, mode, _results(key, shape))
-                if key == "losses" and mode != "forward":  # the target gets no gradient
-                    least = work.losses(*shape, FLOAT) + (forward * -1 if mode == "backward" else Work())
-                if key == "bicubic" and mode != "forward":  # linear and without weights: the same way back
-                    least = forward * (1 if mode == "backward" else 2)
+                half = operator.half and mode == "forward" and size == "64"
                 yield Row(
                     problem,
-                    f"{title}, {'x'.join(map(str, shape))}, {mode}",
+                    f"{operator.name}{operator.said}, {'x'.join(map(str, example.shape))}, {mode}",
                     mode,
-                    lambda make=make, shape=shape: make(shape)[0],  # type: ignore[misc]
+                    partial(operator_problem, operator.name, example),
                     (
                         *EAGER,
                         *(("compile",) if main or targets else ()),
@@ -244,8 +159,8 @@ def _operators(tiny: bool) -> Iterator[Row]:
                         "lkops",
                         *(("lkops bf16",) if half else ()),
                     ),
-                    least,
-                    _product(key, shape),
+                    _least(operator, example, mode),
+                    (*operator.product(c), n * h * w) if operator.product else None,
                     targets,
                     memory=main and mode == "full",
                     default=main or bool(targets),
@@ -267,13 +182,12 @@ def _network(
     def make() -> Problem:
         return network_problem(model(), (n, bands, h, w), training=mode == "training")
 
-    zeros = _padding((n, channels, h, w)) * blocks
     if mode == "training":
         with torch.device("meta"):
             parameters = model().parameter_count()
-        least = work.training_step(n, h, w, FLOAT, parameters=parameters, **sizes) + zeros * work.BACKWARD
+        least = work.training_step(n, h, w, FLOAT, parameters=parameters, **sizes)
     else:
-        least = work.network(n, h, w, FLOAT, **sizes) + zeros
+        least = work.network(n, h, w, FLOAT, **sizes)
     name = f"LKCA-{'Net' if groups == 1 else 'LR'} x{scale} g={groups}"
     what = "training step" if mode == "training" else mode
     title = f"{name}, {n}x{bands}x{h}x{w}, {what}"

@@ -23,7 +23,7 @@ from bench.environment import RECYCLED
 from lkcanet.benchmark import PROVIDERS
 from lkcanet.common.files import atomic_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "bench" / "results"
 # gives freed memory back at once, or the resident memory says nothing of what lives
 RETURNED = "glibc.malloc.mmap_threshold=65536:glibc.malloc.trim_threshold=65536"

@@ -1,7 +1,6 @@
 """The cuda backend against triton on the GPU here: the cascade of depthwise convs alone, the operators, and LKCA-LR.
 
-    python -m bench.gpu.cascade out.json                                 time, print, write
-    python -m bench.gpu.cascade --choose bench/results/gpu-*.json        let the automatic choice follow results
+    python -m bench.gpu.cascade out.json        time, print, write
 
 Calls are timed in a CUDA graph that goes through more inputs than the cache holds, so that launches cost what they cost
 there; outputs are compared with float64 first, and what is wrong gets no time. `make gpu` runs this beside its rows.
@@ -23,7 +22,8 @@ from torch import Tensor
 import lkops
 from bench.gpu.clock import Clock, input_sets, measured_limits
 from lkcanet.common.files import atomic_path
-from lkops import _measured, backends
+from lkops import backends
+from lkops.testing import Policy, WrongResult, share_of_allowed
 
 SHAPES = ((32, 128, 16, 16), (1, 128, 16, 16), (32, 128, 32, 32), (1, 128, 64, 64), (1, 128, 128, 128))
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -47,11 +47,10 @@ def graphed_ms(clock: Clock, calls: Sequence[Callable[[], Any]]) -> float:
 
 def off(ours: Sequence[Tensor], exact: Sequence[Tensor]) -> str:
     """How a result differs from the exact one by more than rounding; empty if none does."""
-    for i, (value, right) in enumerate(zip(ours, exact, strict=True)):
-        allowed = 8 * torch.finfo(value.dtype).eps * max(float(right.abs().max()), 1e-6)
-        error = float((value.double() - right).abs().max())
-        if not error <= allowed:
-            return f"result {i}: error {error:.3g}, allowed {allowed:.3g}"
+    try:
+        share_of_allowed(ours, exact, exact, Policy(times=0, roundings=8))
+    except WrongResult as wrong:
+        return str(wrong)
     return ""
 
 
@@ -170,40 +169,17 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def choices(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Entries of lkops/measured.json from results of the gate: for each operator, dtype, shape and device the smaller
-    of the ratios of forward and of forward and backward."""
-    entries: dict[tuple[str, ...], dict[str, Any]] = {}
-    for result in results:
-        for row in result["cascade"].get("rows", ()):
-            operator = row["what"].partition(" ")[0]
-            if operator in OPERATORS and "ratio" in row:
-                key = (operator, row["dtype"], str(row["shape"]), result["device"])
-                entry = {"operator": operator, "dtype": row["dtype"], "shape": row["shape"], "device": result["device"]}
-                entry |= {"commit": result["environment"]["commit"], "ratio": row["ratio"]}
-                if key not in entries or entries[key]["ratio"] > row["ratio"]:
-                    entries[key] = entry
-    return [entries[key] for key in sorted(entries)]
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", help="where to write; with --choose the gate's results")
-    parser.add_argument("--choose", action="store_true", help="write lkops/measured.json from results of `make gpu`")
+    parser.add_argument("file", type=Path, help="where to write")
     a = parser.parse_args(argv)
-    if a.choose:
-        entries = choices([json.loads(path.read_text()) for path in a.files])
-        with atomic_path(_measured.TABLE) as temporary:
-            temporary.write_text(json.dumps(entries, indent=1) + "\n")
-        print(f"{_measured.TABLE}: {len(entries)} entries, {sum(e['ratio'] > 1 for e in entries)} for cuda")
-        return 0
     missing = [r for op in OPERATORS if (r := backends.why_not(op, "cuda", "cuda", [torch.float32]))]
     if not torch.cuda.is_available() or missing:
         found: dict[str, Any] = {"reason": missing[0] if missing else "no CUDA device is here"}
     else:
         found = measure()
-    with atomic_path(a.files[0]) as temporary:
+    with atomic_path(a.file) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found))
     return 0

@@ -4,10 +4,9 @@ import copy
 import functools
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from bench.gpu.clock import Clock, input_sets
 from bench.gpu.rows import Case, Row, step
 from lkcanet.inference import graphs
 from lkops import backends
+from lkops.testing import Policy, WrongResult, share_of_allowed
 
 Activations = tuple[Tensor, ...]
 DTYPES = {"float32": False, "bfloat16": True}  # the latter under autocast
@@ -31,21 +31,6 @@ class WrongOutput(Exception):
     """An output or gradient differs from the float64 reference by more than rounding."""
 
 
-@contextmanager
-def _which_backends() -> Iterator[set[str]]:
-    """Within the block, the set fills with the backends that operators run on."""
-    names: set[str] = set()
-    choose = backends.choose
-
-    def spy(*arguments: Any) -> str:
-        name = choose(*arguments)
-        names.add(name)
-        return name
-
-    with mock.patch.object(backends, "choose", spy):
-        yield names
-
-
 def _results(module: nn.Module, activations: Activations, gradients: Sequence[Tensor] | None) -> list[Tensor]:
     """Outputs, and the gradients of activations and parameters that need one."""
     if gradients is None:
@@ -57,47 +42,25 @@ def _results(module: nn.Module, activations: Activations, gradients: Sequence[Te
     return [*(o.detach() for o in outputs), *torch.autograd.grad(outputs, leaves, given)]
 
 
-def _size(error: Tensor, row: Row) -> float:
-    """The largest error, but for the fraction of values that lie at kinks, which `compare` holds to another bound; for
-    a whole network the norm."""
-    if row.network:
-        return float(error.norm())
-    left_out = int(row.kinks * error.numel())
-    return float(error.flatten().abs().topk(left_out + 1).values[-1])
-
-
 def compare(
     row: Row, ours: list[Tensor], eager: list[Tensor], exact: list[Tensor], times: float, *, half: bool = False
 ) -> float:
     """Raise unless all errors are at most `times` those of eager PyTorch, plus four roundings, and eager's are small;
     returns the largest error as a fraction of what is allowed."""
-    worst = 0.0
-    norms = [((b.double() - right).norm(), right.norm()) for b, right in zip(eager, exact, strict=True)]
-    # some of a network's gradients nearly vanish: there all of them count together
-    for error, norm in [torch.stack(list(map(torch.stack, norms))).norm(dim=0)] if row.network else norms:
-        if not error <= (0.5 if half else 1e-2) * norm:  # or anything would be allowed
-            raise WrongOutput(f"eager PyTorch and float64 differ by {float(error):.2g} of {float(norm):.2g} (norms)")
-    for i, (a, b, right) in enumerate(zip(ours, eager, exact, strict=True)):
-        if a.shape != right.shape:
-            raise WrongOutput(f"result {i} has shape {tuple(a.shape)}, expected {tuple(right.shape)}")
-        if not a.isfinite().all():
-            raise WrongOutput(f"result {i} of shape {tuple(a.shape)} has values that are not finite")
-        right = right.to(a.device)
-        size = _size(right, row) if row.network else float(right.abs().max())
-        # a network's loss is one number, which eager may hit by luck: the roundings are those of its products
-        rounded = torch.bfloat16 if half and row.network and a.numel() == 1 else a.dtype
-        allowed = times * _size(b.double() - right, row) + 4 * torch.finfo(rounded).eps * size
-        error = _size(a.double() - right, row)
-        if not error <= allowed:
-            raise WrongOutput(f"result {i} of shape {tuple(a.shape)}: error {error:.3g}, allowed {allowed:.3g}")
-        if row.kinks and not (largest := float((a.double() - right).abs().max())) <= 4 * size:
-            raise WrongOutput(
-                f"result {i} of shape {tuple(a.shape)}: error {largest:.3g} at a kink, largest {size:.3g}"
-            )
-        if size > 0 and not a.abs().max() > 0:
-            raise WrongOutput(f"result {i} of shape {tuple(a.shape)} is all zeros")
-        worst = max(worst, error / allowed if allowed else 0.0)
-    return worst
+    # a network's loss is one number, which eager may hit by luck: the roundings are those of its products
+    finer = torch.finfo(torch.bfloat16).eps / torch.finfo(torch.float32).eps
+    policy = Policy(
+        times=times,
+        kinks=row.kinks,
+        norms=row.network,
+        together=False,
+        single=4 * finer if half and row.network else None,
+        eager_within=0.5 if half else 1e-2,  # or anything would be allowed
+    )
+    try:
+        return share_of_allowed(ours, eager, exact, policy)
+    except WrongResult as wrong:
+        raise WrongOutput(str(wrong)) from None
 
 
 class Measurement:
@@ -159,8 +122,9 @@ class Measurement:
         right = (exact, self._checked(self.case.plain, gradients), gradients)
 
         times = 3 if self.row.network else 2
-        with _which_backends() as names, suppress(Exception):  # not while timing; what fails, fails again below
+        with backends.record() as calls, suppress(Exception):  # not while timing; what fails, fails again below
             self._checked(self.case.ours, gradients)
+        names = {call.backend for call in calls}
         providers["lkops"] = self._provider("lkops", lambda: copy.deepcopy(self.case.ours), right, times)
         result["backends"] = sorted(names)
         if "error" not in providers["lkops"]:

@@ -2,25 +2,27 @@
 
 # long: one table, and what its rows are made of
 
+import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import lkops
-import lkops.nn
 from bench.without_gpu import work
 from bench.without_gpu.work import Work
 from lkcanet.benchmark import eager
+from lkcanet.benchmark.operators import Called, activations, outputs_gradients
 from lkcanet.models import lkca_lr
 from lkcanet.objectives.losses import h_loss
+from lkops import testing
+from lkops.testing import TORCH_BICUBIC
 
 SCALE = 4
-LOSS_GRADIENTS = (1.0, 0.5, 0.3, 0.1)  # of the four losses, fixed
-# torch's own bicubic: what eager has as one op, so that none is slowed by emulating MATLAB's
-TORCH_BICUBIC: dict[str, Any] = {"cubic_a": -0.75, "border": "replicate"}
 
 
 @dataclass
@@ -118,60 +120,34 @@ def _call(module: nn.Module, *activations: Tensor) -> Any:
     return module(*activations)
 
 
-def _dtype(half: bool) -> torch.dtype:
-    return torch.bfloat16 if half else torch.float32
-
-
 def _normal_like(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.randn_like(output) for output in outputs)
 
 
-def _losses(shape: tuple[int, int, int, int], device: str, half: bool) -> Case:
-    def draw() -> tuple[Tensor, ...]:
-        target = torch.rand(shape, device=device)
-        prediction = target + 0.1 * torch.randn(shape, device=device)
-        return prediction.to(_dtype(half)).requires_grad_(), target.to(_dtype(half))
-
-    module = lkops.nn.SpectralLosses()
-    return Case(
-        Plain(module, _call),
-        # widened by hand: in bfloat16 a cosine rounds to 1, whose arccos has no slope
-        Plain(module, lambda _, *cubes: eager.spectral_losses(*(cube.float() for cube in cubes))),
-        draw,
-        lambda outputs: tuple(torch.full_like(o, g) for o, g in zip(outputs, LOSS_GRADIENTS, strict=True)),
-        None,
-        work.losses(*shape, 2 if half else 4),
-    )
-
-
-def _attention(shape: tuple[int, int, int, int], device: str, half: bool) -> Case:
-    n, c, h, w = shape
-    size = 2 if half else 4
-    with torch.device(device):
-        module = lkops.nn.LargeKernelChannelAttention(c)
-    return Case(
-        Plain(module, _call),
-        Plain(module, lambda attention, u: eager.large_kernel_channel_attention(u, *attention.arguments())),
-        lambda: (torch.randn(shape, device=device).to(_dtype(half)).requires_grad_(),),
-        _normal_like,
-        None,
-        work.with_backward(work.attention(*shape, size), n * c * h * w * size),
-    )
-
-
-def _upsample(shape: tuple[int, int, int, int], bands: int, device: str, half: bool) -> Case:
-    n, _, h, w = shape
-    with torch.device(device):
-        module = lkops.nn.UpsampleAdd(shape[1], bands, SCALE, groups=8, **TORCH_BICUBIC)
-
-    def plain(up: Any, features: Tensor, lowres: Tensor) -> Tensor:
-        return eager.upsample_add(features, up.conv.weight, up.conv.bias, lowres, scale=SCALE, **TORCH_BICUBIC)
+def _operator(operator: str, example: testing.Example, device: str, half: bool, *, backward: bool = True) -> Case:
+    """An operator's example, forward or with its backward; what needs no gradient stays float32 in the upsampler."""
+    known = testing.examples(operator)
+    dtype, seeds = torch.bfloat16 if half else torch.float32, itertools.count()
+    tensors = testing.cast(known.arguments(example), torch.float32, device)
 
     def draw() -> tuple[Tensor, ...]:
-        return torch.randn(shape, device=device).to(_dtype(half)), torch.rand(n, bands, h, w, device=device)
+        drawn = known.arguments(example, testing.Draw(next(seeds)))
+        images = {name: drawn[name] for name in known.images}
+        found = activations(operator, testing.cast(images, torch.float32, device), dtype)
+        if operator == "spectral_losses":  # both cubes in one dtype
+            return found[0], found[1].to(dtype)
+        return found if backward else tuple(image.detach() for image in found)
 
-    forward = work.upsample_add(*shape, 2 if half else 4, bands=bands, scale=SCALE, groups=8)
-    return Case(Plain(module, _call), Plain(module, plain), draw, None, None, forward)
+    ours, plain = (
+        Called(function, tensors, known.images, example.options) for function in (getattr(lkops, operator), known.eager)
+    )
+    least = known.work(example, 2 if half else 4)
+    if operator == "spectral_losses":
+        least = work.losses(*example.shape, 2 if half else 4)
+    elif backward:
+        least = work.with_backward(least, math.prod(example.shape) * dtype.itemsize)
+    gradients = (outputs_gradients(operator) or _normal_like) if backward else None
+    return Case(ours, plain, draw, gradients, None, least)
 
 
 def _model(device: str, bands: int, channels: int, blocks: int) -> Any:
@@ -236,44 +212,38 @@ def _training(shape: tuple[int, int, int], sizes: Sizes, device: str, half: bool
 def rows(*, tiny: bool = False) -> list[Row]:
     """The rows, cheap ones first; `tiny` ones have the same names and fit the interpreter."""
     sizes = (8, 16, 1) if tiny else (128, 128, 16)
-    b, c = sizes[:2]
+    b = sizes[0]
     small, large = (4, 8) if tiny else (16, 128)
     n = 2 if tiny else 32
     faster = {"eager": 3.0, "compile": 1.5}
-    cube = (1, b, 8, 8) if tiny else (n, b, 64, 64)
-
-    def attention(*shape: int) -> Callable[[str, bool], Case]:
-        return lambda device, half: _attention(shape, device, half)  # type: ignore[arg-type]
 
     def title(what: str, *shape: int) -> str:
         return f"{what} {'x'.join(map(str, shape))}"
 
+    def operator(row: str, name: str, example: str, what: str, targets: dict[str, float], **facts: Any) -> Row:
+        case = testing.examples(name)[example]
+        case = case.tiny() if tiny else case
+        backward = "backward" in what
+        make = partial(_operator, name, case, backward=backward)
+        return Row(row, title(what, *case.shape), make, targets, kinks=testing.examples(name).kinks, **facts)
+
+    both = "forward + backward,"
+    attention = "large_kernel_channel_attention"
     return [
-        Row(
-            "spectral_losses",
-            title("spectral_losses forward + backward,", *cube),
-            lambda device, half: _losses(cube, device, half),
+        operator(
+            *("spectral_losses", "spectral_losses", "patches_64", f"spectral_losses {both}"),
             {"bandwidth": 0.7, "eager": 5.0, "compile": 1.3},
             autotune=True,
-            kinks=1e-5,
         ),
-        Row(
-            "attention_small",
-            title("attention forward + backward,", n, c, small, small),
-            attention(n, c, small, small),
-            faster,
-        ),
-        Row(
-            "attention_large",
-            title("attention forward + backward,", 1, c, large, large),
-            attention(1, c, large, large),
-            faster,
-            autotune=True,
-        ),
-        Row(
-            "upsample_add",
-            title(f"upsample_add forward, B={b}, x4, g=8,", 1, c, large, large),
-            lambda device, half: _upsample((1, c, large, large), b, device, half),
+        operator("attention_small", attention, "patches_16", f"attention {both}", faster),
+        operator("attention_large", attention, "image_128", f"attention {both}", faster, autotune=True),
+        operator(
+            *(
+                "upsample_add",
+                "upsample_add",
+                "image_128_torch",
+                f"upsample_add forward, B={16 if tiny else 128}, x4, g=8,",
+            ),
             {**faster, "limit": 0.6},
             autotune=True,
         ),

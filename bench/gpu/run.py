@@ -20,7 +20,7 @@ import torch
 from bench.gpu import worker as gpu_worker
 from lkops._core import extension
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LATE = "no time was left"
 
 

@@ -1,6 +1,6 @@
 """`python -m bench.gpu.tune`: derive `lkops/triton/table.json` again, on a GPU.
 
-For every entry of the table, the shapes of `bench.shapes` that reach it run with one setting changed at a time: a block
+For every entry of the table, the benchmark examples that reach it run with one setting changed at a time: a block
 halved or doubled, all blocks together, the number of warps, of stages. What gives other results than the committed
 table is out; of the others the launches that the setting touches are timed, in a CUDA graph, and the fastest stays
 if it gains 3 % and compiles for every target of the ahead-of-time check. That goes on from there until nothing gains.
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 import lkops.triton
-from bench import shapes
+from bench import launchers
 from bench.gpu.tune_clock import Bucket, Settings, Site, Timer, changes, neighbours, relative, run_on_meta, touched
 from bench.without_gpu import ahead_of_time
 from lkcanet.common.files import atomic_path
@@ -63,26 +63,26 @@ def climb(
 
 
 def plan(only: Sequence[str] = (), sites: int = 2) -> dict[Bucket, list[Site]]:
-    """For every entry that the shapes reach, at most so many calls that reach it, from the smallest to the largest.
+    """For every entry that the examples reach, at most so many calls that reach it, from the smallest to the largest.
 
     Args:
         only: kernels, as "<room>.<name>"; empty for all.
         sites: calls for each entry.
     """
     found: dict[Bucket, list[Site]] = {}
-    for shape, kind in shapes.runs():
+    for call, kind in launchers.runs():
         if kind in KINDS:
-            for choice in sorted(set(run_on_meta(shape, kind)[1]), key=str):
+            for choice in sorted(set(run_on_meta(call, kind)[1]), key=str):
                 bucket = Bucket(choice.kernel, choice.kind, choice.entry)
                 if not only or choice.kernel in only:
-                    found.setdefault(bucket, []).append(Site(shape, kind, choice.work))
+                    found.setdefault(bucket, []).append(Site(call, kind, choice.work))
     return {bucket: spread(all_of, sites) for bucket, all_of in sorted(found.items(), key=lambda item: str(item[0]))}
 
 
 def spread(sites: Sequence[Site], count: int) -> list[Site]:
     """The largest, the smallest, then what lies between; odd shapes only where there are no others."""
-    sites = [site for site in sites if shapes.ODD not in site.shape.tensors.values()] or sites
-    sizes = [(site.work, max(math.prod(size or ()) for size in site.shape.tensors.values())) for site in sites]
+    sites = [site for site in sites if not site.call.odd] or sites
+    sizes = [(site.work, max(map(math.prod, site.call.shapes().values()))) for site in sites]
     distinct = [sites[sizes.index(size)] for size in sorted(set(sizes), reverse=True)]
     steps = [round(i * (len(distinct) - 1) / max(count - 1, 1)) for i in range(count)]
     return [distinct[i] for i in dict.fromkeys(steps)]
@@ -96,7 +96,7 @@ def compiles(sites: Sequence[Site], bucket: Bucket, settings: Settings) -> bool:
         names = touched(site, bucket, settings)
         with lkops.triton.override({bucket.kernel: settings}):
             for kind in (site.kind, also[site.kind]):
-                for launch in run_on_meta(site.shape, kind)[0]:
+                for launch in run_on_meta(site.call, kind)[0]:
                     if launch.kernel.__name__ in names:
                         reached.add(launch, kind)
     rows = ({**row, **ahead_of_time.compile_row(reached.launches[key])} for key, row in reached.rows.items())
@@ -167,7 +167,7 @@ def main() -> None:
             print(f"{bucket}: {changes({}, settings)}")
             for site in sites:
                 names = ", ".join(sorted(touched(site, bucket, settings)))
-                print(f"    at {site.shape}, {site.kind}: {names}")
+                print(f"    at {site.call}, {site.kind}: {names}")
             for other in neighbours(settings):
                 print(f"    try {changes(settings, other)}")
         return

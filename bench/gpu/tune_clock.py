@@ -12,7 +12,8 @@ import triton.testing
 from torch import Tensor
 
 import lkops.triton
-from bench import shapes
+from bench import launchers
+from lkops.testing import Policy, WrongResult, share_of_allowed
 from lkops.triton import Choice, Launch
 
 Settings = dict[str, Any]
@@ -39,7 +40,7 @@ class Bucket:
 class Site:
     """One call of an operator that reaches an entry with this much work."""
 
-    shape: shapes.Shape
+    call: launchers.Call
     kind: str
     work: int
 
@@ -68,11 +69,11 @@ def _is_power_of_2(value: Any) -> bool:
     return type(value) is int and value > 0 and value & (value - 1) == 0
 
 
-def run_on_meta(shape: shapes.Shape, kind: str) -> tuple[list[Launch], list[Choice]]:
+def run_on_meta(call: launchers.Call, kind: str) -> tuple[list[Launch], list[Choice]]:
     launches: list[Launch] = []
     choices: list[Choice] = []
-    with shapes.precision(kind), lkops.triton.watch(launches.append, choices=choices.append, run=False):
-        kernels = shapes.kernels(shape, kind)
+    with launchers.precision(kind), lkops.triton.watch(launches.append, choices=choices.append, run=False):
+        kernels = launchers.kernels(call, kind)
         kernels.forward()
         kernels.backward(kernels.trained)
     return launches, choices
@@ -87,7 +88,7 @@ def touched(site: Site, bucket: Bucket, settings: Settings) -> set[str]:
     """The kernels whose launches change with the entry's settings; only they are timed."""
 
     def told() -> Counter[tuple[str, str]]:
-        return Counter((launch.kernel.__name__, _as_told(launch)) for launch in run_on_meta(site.shape, site.kind)[0])
+        return Counter((launch.kernel.__name__, _as_told(launch)) for launch in run_on_meta(site.call, site.kind)[0])
 
     before, found = told(), set[str]()
     for other in neighbours(settings):
@@ -104,22 +105,21 @@ class Timer:
         self.site, self.bucket = site, bucket
         self.names = touched(site, bucket, settings)
         torch.manual_seed(0)
-        self.kernels = shapes.kernels(site.shape, site.kind, "cuda")
+        self.kernels = launchers.kernels(site.call, site.kind, "cuda")
         self.expected = self._run(settings)[0]
-        assert all(t.isfinite().all() for t in self.expected), f"{site.shape} gives no finite result"
+        assert all(t.isfinite().all() for t in self.expected), f"{site.call} gives no finite result"
 
     def _run(self, settings: Settings) -> tuple[list[Tensor], list[Launch]]:
         launches: list[Launch] = []
         with ExitStack() as stack:
-            stack.enter_context(shapes.precision(self.site.kind))
+            stack.enter_context(launchers.precision(self.site.kind))
             stack.enter_context(lkops.triton.override({self.bucket.kernel: settings}))
             stack.enter_context(lkops.triton.watch(launches.append))
             outputs = self.kernels.forward()
             gradients = self.kernels.backward(self.kernels.trained)
             torch.cuda.synchronize()
-        count = lkops._core.operator._outputs[self.site.shape.operator]
         needed = [grad for grad, trained in zip(gradients, self.kernels.trained, strict=True) if trained]
-        return [*outputs[:count], *needed], launches
+        return [*outputs[: self.kernels.outputs], *needed], launches
 
     def __call__(self, settings: Settings) -> float | None:
         """Milliseconds, or None if these settings do not run or give other results."""
@@ -142,9 +142,12 @@ class Timer:
 
 def equal(result: Tensor, right: Tensor) -> bool:
     """Whether two results differ by no more than another order of summation explains."""
-    roundings = 64 if right.dtype is torch.float32 else 4
-    bound = roundings * torch.finfo(right.dtype).eps * right.float().abs().max()
-    return bool((result.float() - right.float()).abs().max() <= bound)
+    policy = Policy(times=0, roundings=64 if right.dtype is torch.float32 else 4)
+    try:
+        share_of_allowed(result, right, right, policy)
+    except WrongResult:
+        return False
+    return True
 
 
 def relative(timers: Sequence[Callable[[Settings], float | None]]) -> Callable[[Settings], float | None]:

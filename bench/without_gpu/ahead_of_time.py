@@ -1,13 +1,12 @@
 """Compiles every launch of the Triton kernels for GPUs that are not here, and keeps what became of it as a report.
 
-    python -m bench.without_gpu.ahead_of_time               compile what is new, write the report, print its table and
-    the problems python -m bench.without_gpu.ahead_of_time --check       write nothing; fail if the report is not that
-    of this source python -m bench.without_gpu.ahead_of_time --sample 8    also compile eight rows of the report again
-    and compare
+    python -m bench.without_gpu.ahead_of_time             compile what is new, write the report, print the problems
+    python -m bench.without_gpu.ahead_of_time --check     write nothing; fail if the report is not that of this source
+    python -m bench.without_gpu.ahead_of_time --sample 8  also compile eight rows of the report again and compare
 
-The launches are those of `bench.shapes`, so every entry of `lkops/triton/table.json` that those reach is compiled; one
-that none reaches is a problem. A row is kept as long as its key stands: a hash of the kernel's code, of what the
-compiler is told and of Triton's version. Not for a process with TRITON_INTERPRET.
+The launches are those of the operators' benchmark examples, so every entry of `lkops/triton/table.json` that those
+reach is compiled; one that none reaches is a problem. A row is kept as long as its key stands: a hash of the kernel's
+code, of what the compiler is told and of Triton's version. Not for a process with TRITON_INTERPRET.
 """
 
 import argparse
@@ -23,7 +22,7 @@ from typing import Any
 import triton
 
 import lkops.triton
-from bench import shapes
+from bench import launchers
 from bench.without_gpu.compiled import code_of, describe, facts, key, name_of
 from lkcanet.common.files import atomic_path
 from lkops.triton import Choice, Launch
@@ -43,7 +42,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Reached:
-    """What the shapes reach: launches that differ for the compiler, by key, and entries of the table."""
+    """What the examples reach: launches that differ for the compiler, by key, and entries of the table."""
 
     launches: dict[str, Launch] = field(default_factory=dict)
     rows: dict[str, Row] = field(default_factory=dict)  # without facts
@@ -63,7 +62,7 @@ class Reached:
     def missed(self) -> list[str]:
         """Entries of the table that no shape reaches."""
         return [
-            f"{kernel} {kind} up_to {entry['up_to']}: no shape of bench/shapes.py reaches this entry of the table"
+            f"{kernel} {kind} up_to {entry['up_to']}: no benchmark example reaches this entry of the table"
             for kernel, kinds in lkops.triton.table().items()
             for kind, entries in kinds.items()
             for i, entry in enumerate(entries)
@@ -72,16 +71,16 @@ class Reached:
 
 
 def reach(operators: Sequence[str] = ()) -> Reached:
-    """All launches of all shapes, kinds and sets of gradients, of these operators or of all.
+    """All launches of all examples, kinds and sets of gradients, of these operators or of all.
 
     Both half precisions have the same entries of the table, so float16 counts only where it may matter to the compiler:
     in kernels with products, which bfloat16 could reach tensor cores in and float16 not.
     """
     reached = Reached()
-    for shape, kind in shapes.runs(operators):
+    for call, kind in launchers.runs(operators):
         launches: list[Launch] = []
-        with shapes.precision(kind), lkops.triton.watch(launches.append, choices=reached.choose, run=False):
-            kernels = shapes.kernels(shape, kind)
+        with launchers.precision(kind), lkops.triton.watch(launches.append, choices=reached.choose, run=False):
+            kernels = launchers.kernels(call, kind)
             kernels.forward()
             for needs in dict.fromkeys((tuple(kernels.given), tuple(kernels.trained))):
                 kernels.backward(needs)
@@ -197,8 +196,8 @@ def table(rows: Sequence[Row]) -> str:
 def as_text(rows: Sequence[Row]) -> str:
     """The report to read."""
     return (
-        f"What Triton {triton.__version__} and its ptxas make of the {len(rows)} launches that `bench/shapes.py` "
-        f"reaches, for {', '.join(f'sm_{arch}' for arch in TARGETS)}; nothing was run. "
+        f"What Triton {triton.__version__} and its ptxas make of the {len(rows)} launches of the operators' "
+        f"benchmark examples, for {', '.join(f'sm_{arch}' for arch in TARGETS)}; nothing was run. "
         "`python -m bench.without_gpu.ahead_of_time` writes this. "
         "Each line gives the worst of a kernel's launches, and all widths of global loads and stores that "
         "occur in them: odd shapes, which can't be aligned, are among them.\n\n" + table(rows) + "\n"

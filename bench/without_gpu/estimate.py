@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import lkops.nn
 from bench.cpu.run import RESULTS
 from bench.gpu.rows import Case, rows, step
-from bench.shapes import precision
+from bench.launchers import precision
 from bench.without_gpu.traffic import Traffic, count
 from bench.without_gpu.work import H100
 from lkcanet.common.files import atomic_path

@@ -5,7 +5,6 @@ counted as torch's dispatcher sees it. A launch, or an op that is no view, moves
 reads again because it has left the cache is not counted, and a tensor that a cache still holds is.
 """
 
-import importlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import lkops.triton
-from lkops import backends
-from lkops._core import operator as _operator
+from lkops import backends, testing
 
 __all__ = ["Traffic", "count"]
 
@@ -92,10 +90,7 @@ class _Counter(TorchDispatchMode):
     def launcher(self, op: str) -> Callable[..., Any]:
         operator, backend, direction = op.rsplit("_", 2)
         assert backend == "triton", f"{op} has no launcher for the meta device"
-        room = _operator._references[operator].__module__.rpartition(".")[0]
-        function = getattr(
-            importlib.import_module(f"{room}.triton_kernels"), {"fwd": "forward", "bwd": "backward"}[direction]
-        )
+        function = getattr(testing.operator(operator).triton(), {"fwd": "forward", "bwd": "backward"}[direction])
 
         def run(*arguments: Any) -> Any:
             with self, lkops.triton.watch(self.launched, run=False):  # counts what torch does in it, too

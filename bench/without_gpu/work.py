@@ -6,24 +6,16 @@ the formula, twice more in a backward (for the gradients of input and weight); r
 products (1x1, 3x3) may run on tensor cores, `vector` ones (depthwise, bicubic, losses) run on FMA units.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from lkops import testing
+from lkops.testing import Work
+
+__all__ = ["BACKWARD", "H100", "Rates", "Work", "head", "losses", "network", "of", "training_step", "with_backward"]
 
 BACKWARD = 3  # products of forward and backward together, to those of forward
-
-
-@dataclass(frozen=True)
-class Work:
-    """Bytes that must be moved, and multiply-adds."""
-
-    bytes: float = 0
-    matrix: float = 0
-    vector: float = 0
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(self.bytes + other.bytes, self.matrix + other.matrix, self.vector + other.vector)
-
-    def __mul__(self, times: float) -> "Work":
-        return Work(self.bytes * times, self.matrix * times, self.vector * times)
 
 
 @dataclass(frozen=True)
@@ -46,36 +38,23 @@ class Rates:
 H100 = Rates(3.35e12, {"float32": 67e12, "tf32": 494.7e12, "bfloat16": 989.4e12})
 
 
+def of(
+    operator: str, n: int, c: int, h: int, w: int, size: int, sizes: Mapping[str, int] | None = None, **options: Any
+) -> Work:
+    """An operator's forward on an image (n, c, h, w) of values of `size` bytes: `lkops.testing.Examples.work`.
+
+    Args:
+        sizes: of the example.
+        options: of the public function.
+    """
+    return testing.examples(operator).work(testing.Example("", (n, c, h, w), options, sizes or {}), size)
+
+
 def losses(n: int, c: int, h: int, w: int, size: int) -> Work:
-    """spectral_losses, forward and backward to the prediction: two cubes read twice, one gradient written. About 30
-    operations a value forward, twice that backward."""
-    values = n * c * h * w
-    return Work(5 * values * size, vector=BACKWARD * 15 * values)
-
-
-def attention(n: int, c: int, h: int, w: int, size: int, *, groups: int = 4, reduction: int = 16) -> Work:
-    """large_kernel_channel_attention with kernels of 5 and 7, forward: u read, y written, parameters read."""
-    pixels, hidden = n * h * w, 3 * c // reduction
-    parameters = c * (25 + 49 + 3) + 2 * 3 * c * hidden + hidden + 3 * c + 3 * c * c // groups
-    vector = pixels * c * (25 + 49 + 3) + n * 2 * 3 * c * hidden
-    return Work(2 * pixels * c * size + 4 * parameters, pixels * 3 * c * c // groups, vector)
-
-
-def block(n: int, c: int, h: int, w: int, size: int) -> Work:
-    """lk_block, forward: as attention, with the two 1x1 convs and the norm."""
-    pixels = n * h * w
-    extra = Work(4 * (2 * c * c + 4 * c), 2 * pixels * c * c, pixels * 10 * c)
-    return attention(n, c, h, w, size) + extra
-
-
-def upsample_add(n: int, c: int, h: int, w: int, size: int, *, bands: int, scale: int, groups: int) -> Work:
-    """upsample_add with a 3x3 conv, forward; the image and the result are float32. The bicubic image, separably: 4
-    products a value of (rh, w) and 4 a value of (rh, rw)."""
-    values, large = n * h * w, n * bands * h * w * scale * scale
-    products = values * 9 * c * bands * scale * scale // groups
-    parameters = 9 * c * bands * scale * scale // groups + bands * scale * scale
-    moved = values * c * size + 4 * (values * bands + large + parameters)
-    return Work(moved, products, 4 * large + 4 * large // scale)
+    """spectral_losses, forward and backward to the prediction: two cubes read twice, one gradient written; three times
+    the products, and the target gets no gradient."""
+    forward = of("spectral_losses", n, c, h, w, size)
+    return Work(forward.bytes * 5 / 2, vector=BACKWARD * forward.vector)
 
 
 def head(n: int, bands: int, c: int, h: int, w: int, size: int) -> Work:
@@ -89,8 +68,9 @@ def network(
 ) -> Work:
     """LKCA-LR (with one group LKCA-Net), forward: its parts one after the other, features moved between them."""
     image = (n, channels, h, w, size)
-    body = block(*image) * blocks
-    return head(n, bands, channels, h, w, size) + body + upsample_add(*image, bands=bands, scale=scale, groups=groups)
+    body = of("lk_block", *image) * blocks
+    tail = of("upsample_add", *image, {"bands": bands, "groups": groups}, scale=scale)
+    return head(n, bands, channels, h, w, size) + body + tail
 
 
 def with_backward(forward: Work, outputs: float) -> Work:

@@ -12,14 +12,12 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -27,7 +25,6 @@ from torch import Tensor
 import lkops
 from lkops import backends
 from lkops._core import extension
-from lkops._core import operator as _operator
 
 from .. import models
 from .checking import WrongOutput, compare
@@ -89,27 +86,6 @@ class Result:
         others = ["eager", *(name for name in self.providers if not name.startswith(("eager", "lkops")))]
         ratios = {name: self.ratio(name, "lkops bf16" if name.endswith("bf16") else "lkops") for name in others}
         return {**asdict(self), "faster_than": {name: value for name, value in ratios.items() if value}}
-
-
-@contextmanager
-def _spy() -> Iterator[dict[str, str]]:
-    """Within the block, fills with the backend that each operator runs on."""
-    chosen: dict[str, str] = {}
-    choose, unchecked = backends.choose, _operator.unchecked
-
-    def spied(operator: str, *arguments: Any) -> str:
-        name = choose(operator, *arguments)
-        chosen[operator] = name
-        return name
-
-    def spied_short_way(operator: str, *arguments: Any) -> Any:
-        result = unchecked(operator, *arguments)
-        if result is not None:
-            chosen[operator] = "cpu"
-        return result
-
-    with mock.patch.object(backends, "choose", spied), mock.patch.object(_operator, "unchecked", spied_short_way):
-        yield chosen
 
 
 def _turn(own: Runner, last: float) -> list[float]:
@@ -191,14 +167,14 @@ def ready(
     found: dict[str, Measured] = {}
     chosen: dict[str, str] = {}
     for name in providers:
-        with _spy() as spied:
+        with backends.record() as calls:
             make = partial(runner, problem, name, mode, gradients, backend)
             own = _checked(problem, name, make, plain, exact)
         found[name] = own[1]
         if own[0] is not None:
             runners[name] = own[0]
         if name == "lkops":
-            chosen = dict(spied)
+            chosen = {call.operator: call.backend for call in calls}
     return runners, found, chosen
 
 

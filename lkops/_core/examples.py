@@ -24,6 +24,7 @@ IMAGES: Mapping[str, Shape] = {
     "image_64": (1, CHANNELS, 64, 64),
     "image_128": (1, CHANNELS, 128, 128),
 }
+TIMED = ("patch_16", "batch_16", "image_64", "image_128")  # those that benchmarks compare with others
 ODD: Shape = (3, 31, 13, 17)  # the general case at sizes of use, by the name "odd"
 
 

@@ -30,7 +30,7 @@ from .._core.examples import (
 )
 from .._core.operator import Kernels, Operator
 from .._core.registration import register
-from .closeness import Policy, WrongResult, assert_as_good_as_eager, share_of_allowed
+from .closeness import Distance, Policy, WrongResult, assert_as_good_as_eager, distances, share_of_allowed
 from .running import arguments, as_tuple, cast, check, compare, examples, invoke, operator, policy_of, run
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "SHAPES",
     "TORCH_BICUBIC",
     "Arguments",
+    "Distance",
     "Draw",
     "Example",
     "Examples",
@@ -56,6 +57,7 @@ __all__ = [
     "cast",
     "check",
     "compare",
+    "distances",
     "example",
     "examples",
     "invoke",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Policy", "WrongResult", "assert_as_good_as_eager", "share_of_allowed"]
+__all__ = ["Distance", "Policy", "WrongResult", "assert_as_good_as_eager", "distances", "share_of_allowed"]
 
 Results = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -39,7 +39,6 @@ class Policy:
         together: see `norms`.
         truncated: bfloat16 results are truncated instead of rounded: one rounding more.
         single: roundings of a result of one number, such as a loss, which eager may hit by luck.
-        eps: of the roundings, where it is not that of the result's dtype: of the products that it was made of.
         eager_within: eager's own error may be at most this part of the norm of the right results, all together: or
             anything would be allowed.
     """
@@ -53,7 +52,6 @@ class Policy:
     together: bool = True
     truncated: bool = False
     single: float | None = None
-    eps: float | None = None
     eager_within: float | None = None
 
     def scaled(self, slack: float) -> "Policy":
@@ -86,21 +84,46 @@ def _all_norm(tensors: Sequence[Tensor]) -> float:
     return float(torch.stack([tensor.norm() for tensor in tensors]).norm()) if tensors else 0.0
 
 
-def share_of_allowed(ours: Results, eager: Results, exact: Results, policy: Policy = EAGER) -> float:
-    """The largest error of some results as a fraction of what `policy` allows: see `assert_as_good_as_eager`.
+@dataclass(frozen=True)
+class Distance:
+    """Of one result to the right one.
+
+    Attributes:
+        name: of the result.
+        error: the largest difference, or its norm.
+        allowed: what it may be.
+    """
+
+    name: str
+    error: float
+    allowed: float
+
+    @property
+    def share(self) -> float:
+        """Of what is allowed; above 1 the result is wrong."""
+        if self.error <= self.allowed:
+            return self.error / self.allowed if self.allowed else 0.0
+        return self.error / self.allowed if self.allowed else float("inf")
+
+
+def distances(ours: Results, eager: Results, exact: Results, policy: Policy = EAGER) -> list[Distance]:
+    """The error of each result and what `policy` allows; of empty ones none.
 
     Raises:
-        WrongResult: it is more than 1, or what no error measures is wrong.
+        WrongResult: a result is wrong in a way that no error measures, or eager is.
     """
     mine, others, right = _named(ours), _named(eager), _named(exact)
+    if len(mine) != len(right):
+        raise WrongResult(f"{len(mine)} results, expected {len(right)}")
     if mine.keys() != right.keys() or others.keys() != right.keys():
         raise WrongResult(f"results are {', '.join(mine)}; expected {', '.join(right)}")
     eager_errors = {name: others[name].double().to(truth.device) - truth for name, truth in right.items()}
     if policy.eager_within is not None:
         _hold_eager(eager_errors, right, policy)
-    largest = _all_norm(list(right.values())) if policy.norms else 0.0
-    least = _all_norm(list(eager_errors.values())) if policy.norms and policy.together and len(right) > 1 else 0.0
-    worst = 0.0
+    several = policy.norms and len(right) > 1
+    largest = _all_norm(list(right.values())) if several else 0.0
+    least = _all_norm(list(eager_errors.values())) if several and policy.together else 0.0
+    found = []
     for name, truth in right.items():
         value, where = mine[name], f"{name} of shape {tuple(mine[name].shape)}"
         if value.shape != truth.shape:
@@ -114,16 +137,27 @@ def share_of_allowed(ours: Results, eager: Results, exact: Results, policy: Poli
             raise WrongResult(f"{where} is all zeros")
         roundings = policy.roundings if policy.single is None or truth.numel() > 1 else policy.single
         roundings += policy.truncated and value.dtype is torch.bfloat16
-        eps = torch.finfo(value.dtype).eps if policy.eps is None else policy.eps
         allowed = policy.times * max(_size(eager_errors[name], policy), least) + policy.of_all * largest
-        allowed += (roundings * eps + policy.of_size) * size
+        allowed += (roundings * torch.finfo(value.dtype).eps + policy.of_size) * size
         difference = value.double().to(truth.device) - truth
         error = _size(difference, policy)
-        if not error <= allowed:
-            raise WrongResult(f"{where}: error {error:.3g}, allowed {allowed:.3g}")
-        if policy.kinks and not (most := float(difference.abs().max())) <= 4 * size:
+        if error <= allowed and policy.kinks and not (most := float(difference.abs().max())) <= 4 * size:
             raise WrongResult(f"{where}: error {most:.3g} at a kink, largest {size:.3g}")
-        worst = max(worst, error / allowed if allowed else 0.0)
+        found.append(Distance(where, error, allowed))
+    return found
+
+
+def share_of_allowed(ours: Results, eager: Results, exact: Results, policy: Policy = EAGER) -> float:
+    """The largest error of some results as a fraction of what `policy` allows: see `assert_as_good_as_eager`.
+
+    Raises:
+        WrongResult: it is more than 1, or what no error measures is wrong.
+    """
+    worst = 0.0
+    for distance in distances(ours, eager, exact, policy):
+        if not distance.error <= distance.allowed:
+            raise WrongResult(f"{distance.name}: error {distance.error:.3g}, allowed {distance.allowed:.3g}")
+        worst = max(worst, distance.share)
     return worst
 
 

@@ -10,6 +10,7 @@ from ..._core.examples import (
     ODD,
     ONE_CHANNEL,
     SHAPES,
+    TIMED,
     TORCH_BICUBIC,
     Arguments,
     Draw,
@@ -56,7 +57,7 @@ EXAMPLES = Examples(
         example("torch_tiny", 2, 3, 1, 2, scale=2, **TORCH_BICUBIC),
         example("large", 1, 5, 40, 37, scale=4),
         *benchmarks(options={"scale": 4}),
-        *benchmarks(suffix="_torch", options={"scale": 4, **TORCH_BICUBIC}),
+        *benchmarks(TIMED, "_torch", options={"scale": 4, **TORCH_BICUBIC}),
         *(
             case
             for scale in (2, 8)

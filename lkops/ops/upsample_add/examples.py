@@ -80,7 +80,12 @@ EXAMPLES = Examples(
         example("many_outputs", 1, 32, 5, 7, scale=4, sizes={"groups": 2, "bands": 13}),
         example("many_pixels", 1, 4, 37, 59, scale=2, sizes={"bands": 2}),
         *benchmarks(sizes=IN_USE, options={"scale": 4}),
-        *benchmarks(suffix="_torch", sizes=IN_USE, options={"scale": 4, **TORCH_BICUBIC}),
+        *benchmarks(
+            ("patch_16", "batch_16", "image_64", "image_128"),
+            "_torch",
+            sizes=IN_USE,
+            options={"scale": 4, **TORCH_BICUBIC},
+        ),
         *(
             case
             for scale, groups in ((2, 8), (8, 8), (4, 1))

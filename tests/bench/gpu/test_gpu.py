@@ -12,7 +12,7 @@ import torch
 
 import lkops.nn
 import lkops.triton
-from bench import shapes
+from bench import launchers
 from bench.gpu import gate
 from bench.gpu import report as gpu_report
 from bench.gpu import run as gpu_run
@@ -279,9 +279,9 @@ def test_the_sanitizers_cases_reach_every_kernel() -> None:
         function = getattr(launch.kernel, "fn", launch.kernel)
         expected.add(f"{function.__module__.split('.')[-2]}.{function.__name__.removesuffix('_kernel')}")
 
-    for shape, kind in shapes.runs():
-        with shapes.precision(kind), lkops.triton.watch(add, run=False):
-            kernels = shapes.kernels(shape, kind)
+    for call, kind in launchers.runs():
+        with launchers.precision(kind), lkops.triton.watch(add, run=False):
+            kernels = launchers.kernels(call, kind)
             kernels.forward()
             kernels.backward(kernels.trained)
     reached: set[str] = set()

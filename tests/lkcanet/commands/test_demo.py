@@ -10,6 +10,7 @@ import torch
 
 import lkops
 from lkcanet.benchmark import eager, speed
+from lkops import testing as operators
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
@@ -88,7 +89,9 @@ def test_wrong_outputs_are_not_timed(monkeypatch) -> None:
 
 def test_eager_versions_compute_what_the_operators_do() -> None:
     with torch.inference_mode():
-        for case in speed._cases(16, 8):
-            expected = getattr(lkops, case.name)(*case.tensors, **case.options, backend="reference")
-            got = getattr(eager, case.name)(*case.tensors, **case.options)
-            torch.testing.assert_close(got, tuple(expected) if isinstance(expected, tuple) else expected)
+        for name in lkops.backends.operators():
+            for case in operators.examples(name).of("benchmark"):
+                tensors = operators.cast(operators.arguments(name, case.tiny())[0], torch.float32)
+                expected = operators.invoke(name, tensors, case.options, "reference")
+                got = operators.as_tuple(getattr(eager, name)(**tensors, **case.options))
+                torch.testing.assert_close(got, expected, msg=f"{name} {case.name}")

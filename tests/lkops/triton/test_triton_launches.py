@@ -8,20 +8,19 @@ import lkops.triton
 
 pytest.importorskip("triton")
 
-from bench.shapes import SHAPES, kernels
-
-SMALL = (1, 128, 16, 16)
+from bench.launchers import Call, kernels
+from lkops.testing import examples
 
 
 def launches(operator: str, only: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
     """Names of the kernels of forward and of backward for a 16 x 16 image; with gradients of what trains, or of the
     tensors named in `only`."""
-    shape = next(s for s in SHAPES if s.operator == operator and next(iter(s.tensors.values())) == SMALL)
-    run = kernels(shape, "float32")
+    call = Call(operator, examples(operator)["patch_16_keep" if operator == "lk_block" else "patch_16"])
+    run = kernels(call, "float32")
     names: tuple[list[str], list[str]] = ([], [])
     with lkops.triton.watch(lambda launch: names[0].append(launch.kernel.__name__), run=False):
         run.forward()
-    needs = run.trained if only is None else [name in only for name in shape.tensors]
+    needs = run.trained if only is None else [name in only for name in call.tensors()]
     with lkops.triton.watch(lambda launch: names[1].append(launch.kernel.__name__), run=False):
         run.backward(needs)
     return names

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 import lkops.triton
-from bench import shapes
 from bench.gpu import tune
 from bench.gpu.tune import climb
 from bench.gpu.tune_clock import Bucket, Site, Timer, equal, neighbours, relative
+from bench.launchers import Call
+from lkops.testing import Example
 
 START = {"TILE": 1024, "BLOCK": 256, "num_warps": 4}
 
@@ -110,8 +111,9 @@ def test_the_table_keeps_an_entry_a_line_and_its_bounds() -> None:
 
 
 def test_sites_are_the_extremes_and_no_odd_shape() -> None:
-    sizes = [(1, 4, 4, 4), (8, 4, 4, 4), (32, 4, 4, 4), shapes.ODD]
-    sites = [Site(shapes.Shape("", {"x": size}), "float32", size[2] * size[3]) for size in sizes]
+    shapes = {"one": (1, 4, 4, 4), "some": (8, 4, 4, 4), "many": (32, 4, 4, 4), "odd": (3, 31, 13, 17)}
+    calls = [Call("bicubic_upsample", Example(name, shape, {"scale": 2})) for name, shape in shapes.items()]
+    sites = [Site(call, "float32", call.example.shape[2] * call.example.shape[3]) for call in calls]
     assert tune.spread(sites, 2) == [sites[2], sites[0]]
     assert tune.spread(sites, 5) == [sites[2], sites[1], sites[0]]
     assert tune.spread(sites[3:], 2) == sites[3:]
