@@ -14,7 +14,7 @@ from bench.without_gpu.work import Work
 from lkcanet.benchmark.operators import operator_problem
 from lkcanet.benchmark.providers import CHANNELS_LAST, Mode, Problem, network_problem
 from lkcanet.models import LKCANet
-from lkops import testing
+from lkops import backends, testing
 from lkops.testing import TORCH_BICUBIC
 
 EAGER = ("eager", CHANNELS_LAST)
@@ -95,6 +95,7 @@ class Operator:
     linear: bool = False
 
 
+# by the first part of their rows' names; one that is not here has its own name and no product
 OPERATORS: Mapping[str, Operator] = {
     "attention": Operator("large_kernel_channel_attention", product=lambda c: (c // 4, 3 * c // 4), half=True),
     "projection": Operator("norm_conv1x1_gelu", product=lambda c: (c, c), half=True),
@@ -134,7 +135,9 @@ def _least(operator: Operator, example: testing.Example, mode: Mode) -> Work:
 
 
 def _operators(tiny: bool) -> Iterator[Row]:
-    for key, operator in OPERATORS.items():
+    known = {operator.name for operator in OPERATORS.values()}
+    others = {name: Operator(name) for name in backends.operators() if name not in known}
+    for key, operator in {**OPERATORS, **others}.items():
         examples = testing.examples(operator.name)
         for size, name in (CUBES if key == "losses" else SIZES).items():
             example = examples[name + operator.suffix]

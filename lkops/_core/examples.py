@@ -61,7 +61,8 @@ class Example:
         sizes: what its other tensors' sizes follow from, such as `groups`; what is left out has the operator's usual
             value.
         without: optional tensors that are left out.
-        use: "small" (the plain ones, which every kind of run has), "awkward" (edges, in tests) or "benchmark".
+        use: "small" (the plain ones, which every kind of run has), "awkward" (edges, in tests), "large" (some tens of
+            megabytes, so that memory may not be there) or "benchmark".
     """
 
     name: str
@@ -72,12 +73,13 @@ class Example:
     use: str = "awkward"
 
     def tiny(self) -> "Example":
-        """One of the same name that takes no time: an eighth of the channels and sides, two samples at most."""
+        """One of the same name that takes no time: an eighth of many channels and of the sides, two samples at most."""
         n, c, h, w = self.shape
-        eighth = {
-            name: size // 8 if name in ("bands", "hidden", "outputs") else size for name, size in self.sizes.items()
-        }
-        return replace(self, shape=(min(n, 2), c // 8, max(h // 8, 4), max(w // 8, 4)), sizes=eighth)
+        if c < 64:
+            return self
+        widths = {name: self.sizes[name] // 8 for name in ("bands", "hidden", "outputs") if name in self.sizes}
+        shape = (min(n, 2), c // 8, max(h // 8, 4), max(w // 8, 4))
+        return replace(self, shape=shape, sizes={**self.sizes, **widths})
 
 
 def example(

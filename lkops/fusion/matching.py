@@ -1,5 +1,7 @@
 """Questions about an fx graph of a module's forward: what a node calls, and what it shares memory with."""
 
+# long: one class, whose questions share what they remember
+
 import operator
 import re
 from collections.abc import Callable, Sequence

@@ -1,5 +1,7 @@
 """Which modules get which forward: every module of the tree is traced on its own, children first."""
 
+# long: one walk over the tree of modules
+
 import copy
 import re
 from collections.abc import Callable, Iterator

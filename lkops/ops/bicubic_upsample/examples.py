@@ -56,6 +56,7 @@ EXAMPLES = Examples(
         example("torch", 2, 3, 7, 9, scale=4, **TORCH_BICUBIC),
         example("torch_tiny", 2, 3, 1, 2, scale=2, **TORCH_BICUBIC),
         example("large", 1, 5, 40, 37, scale=4),
+        example("megabytes", 1, 1, 1, 40000, use="large", scale=16),
         *benchmarks(options={"scale": 4}),
         *benchmarks(TIMED, "_torch", options={"scale": 4, **TORCH_BICUBIC}),
         *(

@@ -55,6 +55,7 @@ EXAMPLES = Examples(
         *SHAPES,
         ONE_CHANNEL,
         example("no_bias", 2, 4, 5, 6, without=("reduce_bias", "expand_bias")),
+        example("megabytes", 1, 1500, 1, 1, use="large"),
         *benchmarks(sizes={"hidden": CHANNELS // 16}),
         # as the attention has it: of the concat of three
         example(

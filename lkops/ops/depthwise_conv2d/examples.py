@@ -52,6 +52,7 @@ EXAMPLES = Examples(
         example("kernel_1", 2, 3, 6, 7, sizes={"side": 1}),
         example("kernel_9", 1, 3, 11, 7, dilation=2, sizes={"side": 9}),
         example("no_bias", 2, 3, 6, 7, without=("bias",)),
+        example("megabytes", 1, 1, 3000, 1000, use="large", dilation=900, sizes={"side": 3}),
         *benchmarks(options={"dilation": 7}, sizes={"side": 7}),
         *benchmarks(suffix="_5x5", options={"dilation": 5}, sizes={"side": 5}),
         example("odd", *ODD, without=("bias",), use="benchmark", sizes={"side": 3}),

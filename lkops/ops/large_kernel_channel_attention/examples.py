@@ -61,11 +61,11 @@ def eager(
 ) -> Tensor:
     a1 = depthwise_conv2d.eager(u, dw1_weight, dw1_bias, dilation=dilations[0])
     a2 = depthwise_conv2d.eager(a1, dw2_weight, dw2_bias, dilation=dilations[1])
-    parts = torch.cat((u, a1, a2), 1)
-    if interleave:
-        parts = torch.stack((u, a1, a2), 2).flatten(1, 2)
-    ac = channel_attention.eager(parts, reduce_weight, reduce_bias, expand_weight, expand_bias)
-    return F.conv2d(ac, mix_weight, mix_bias, groups=ac.shape[1] // mix_weight.shape[1]) * u
+    ac = channel_attention.eager(torch.cat((u, a1, a2), 1), reduce_weight, reduce_bias, expand_weight, expand_bias)
+    groups = ac.shape[1] // mix_weight.shape[1]
+    if interleave:  # (part, group, channels of the group) -> (group, part, channels of the group)
+        ac = ac.unflatten(1, (3, groups, -1)).transpose(1, 2).flatten(1, 3)
+    return F.conv2d(ac, mix_weight, mix_bias, groups=groups) * u
 
 
 def work(case: Example, size: int) -> Work:
@@ -97,6 +97,7 @@ EXAMPLES = Examples(
         example("very_wide_group", 2, 132, 2, 3, interleave=True, sizes={"groups": 1}),
         example("large_planes", 1, 2, 67, 65, sizes={"groups": 1}),  # more pixels than one program takes
         example("no_bias", 1, 4, 6, 7, without=BIASES),
+        example("megabytes", 1, 4, 800, 800, use="large"),
         *benchmarks(sizes=IN_USE),
         *benchmarks(("patches_16",), "_interleaved", sizes=IN_USE, options={"interleave": True}),
         *benchmarks(("patch_16",), "_wide_gate", sizes={"hidden": 96}),

@@ -67,6 +67,7 @@ EXAMPLES = Examples(
             dilations=(2, 3),
             sizes={"kernels": (3, 5), "groups": 2},
         ),
+        example("megabytes", 1, 4, 800, 800, use="large"),
         *benchmarks(sizes=attention.IN_USE, without=KEEP),
         *benchmarks(suffix="_keep", sizes=attention.IN_USE),
         example("odd", *ODD, without=(*attention.BIASES, *KEEP), use="benchmark", sizes={"groups": 1, "hidden": 7}),

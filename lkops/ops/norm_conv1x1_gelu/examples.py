@@ -56,6 +56,7 @@ EXAMPLES = Examples(
         example("mean_far_from_0", 1, 64, 6, 7, sizes={"mean": 100.0}),
         example("several_blocks", 1, 132, 11, 15),
         example("many_channels", 1, 260, 3, 7),
+        example("megabytes", 1, 1500, 1, 64, use="large"),
         *benchmarks(sizes={"outputs": CHANNELS}),
         example("odd", *ODD, without=("bias",), use="benchmark", sizes={"outputs": 37}),
     ),

@@ -69,6 +69,7 @@ EXAMPLES = Examples(
         example("floor_and_empty_spectra", 2, 5, 6, 7, floor=0.5, sizes=EMPTY),
         example("several_tiles", 1, 6, 3, 72),
         example("several_tiles_unaligned", 1, 5, 3, 67),
+        example("megabytes", 1, 4, 1000, 1000, use="large"),
         *benchmarks(),
         Example("batch_64", (16, CHANNELS, 64, 64), use="benchmark"),
         Example("patches_64", (32, CHANNELS, 64, 64), use="benchmark"),

@@ -79,6 +79,7 @@ EXAMPLES = Examples(
         example("groups_part_rows", 1, 8, 5, 6, scale=2, sizes={"groups": 4}),
         example("many_outputs", 1, 32, 5, 7, scale=4, sizes={"groups": 2, "bands": 13}),
         example("many_pixels", 1, 4, 37, 59, scale=2, sizes={"bands": 2}),
+        example("megabytes", 1, 32, 32, 32, use="large", scale=16, sizes={"bands": 16}),
         *benchmarks(sizes=IN_USE, options={"scale": 4}),
         *benchmarks(
             ("patch_16", "batch_16", "image_64", "image_128"),
