@@ -57,10 +57,8 @@ EXAMPLES = Examples(
         example("no_bias", 2, 4, 5, 6, without=("reduce_bias", "expand_bias")),
         example("megabytes", 1, 1500, 1, 1, use="large"),
         *benchmarks(sizes={"hidden": CHANNELS // 16}),
-        # as the attention has it: of the concat of three
-        example(
-            "image_64_of_attention", 1, 3 * CHANNELS, 64, 64, use="benchmark", sizes={"hidden": 3 * CHANNELS // 16}
-        ),
+        # of the concat of three, as the attention has it
+        example("image_64_wide", 1, 3 * CHANNELS, 64, 64, use="benchmark", sizes={"hidden": 3 * CHANNELS // 16}),
         example("odd", *ODD, without=("reduce_bias", "expand_bias"), use="benchmark", sizes={"hidden": 5}),
     ),
     images=("x",),
