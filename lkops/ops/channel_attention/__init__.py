@@ -45,13 +45,15 @@ OPERATOR = register(
 def check(
     x_name: str,
     x: Tensor,
-    channels: int,
     reduce_weight: Tensor,
     reduce_bias: Tensor | None,
     expand_weight: Tensor,
     expand_bias: Tensor | None,
+    *,
+    times: int = 1,
 ) -> None:
-    """The parameters must be those of channel attention over `channels` channels, with dtype and device of `x`."""
+    """The parameters must be those of channel attention over `times` the channels of `x`, with its dtype and device."""
+    channels = times * x.shape[1]
     checks.conv_weight("reduce_weight", reduce_weight)
     hidden = reduce_weight.shape[0]
     checks.parameter("reduce_weight", reduce_weight, (hidden, channels, 1, 1), x_name, x)
@@ -97,6 +99,6 @@ def channel_attention(
     def fit(tensors: Any, options: Any) -> None:
         x, *parameters = tensors
         checks.image("x", x)
-        check("x", x, x.shape[1], *parameters)
+        check("x", x, *parameters)
 
     return OPERATOR(tensors, tuple, backend, fit)

@@ -41,12 +41,12 @@ OPERATOR = register(
 )
 
 
-def check(name: str, weight: Tensor, bias: Tensor | None, x_name: str, x: Tensor) -> None:
-    """Weight `<name>_weight` and bias `<name>_bias` must be those of a depthwise conv over `x`."""
-    weight_name = f"{name}weight"
+def check(x_name: str, x: Tensor, weight: Tensor, bias: Tensor | None, *, prefix: str = "") -> None:
+    """Weight and bias must be those of a depthwise conv over `x`; `prefix` stands before their names in messages."""
+    weight_name = f"{prefix}weight"
     checks.conv_weight(weight_name, weight)
     checks.parameter(weight_name, weight, (x.shape[1], 1, *weight.shape[2:]), x_name, x)
-    checks.optional_parameter(f"{name}bias", bias, (x.shape[1],), x_name, x)
+    checks.optional_parameter(f"{prefix}bias", bias, (x.shape[1],), x_name, x)
 
 
 def depthwise_conv2d(
@@ -85,6 +85,6 @@ def depthwise_conv2d(
     def fit(tensors: Any, options: Any) -> None:
         x, weight, bias = tensors
         checks.image("x", x)
-        check("", weight, bias, "x", x)
+        check("x", x, weight, bias)
 
     return OPERATOR((x, weight, bias), options, backend, fit)

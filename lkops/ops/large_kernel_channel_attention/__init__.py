@@ -56,14 +56,15 @@ OPERATOR = register(
 )
 
 
-def check(parameters: AttentionParameters, name: str, u: Tensor) -> None:
+def check(name: str, u: Tensor, *given: Any) -> None:
     """The parameters must fit `u` and each other."""
+    parameters = AttentionParameters(*given)
     dw1_weight, dw1_bias, dw2_weight, dw2_bias = parameters.convs
     mix_weight, mix_bias = parameters.mix
     channels = u.shape[1]
-    depthwise_conv2d.check("dw1_", dw1_weight, dw1_bias, name, u)
-    depthwise_conv2d.check("dw2_", dw2_weight, dw2_bias, name, u)
-    channel_attention.check(name, u, 3 * channels, *parameters.gate)
+    depthwise_conv2d.check(name, u, dw1_weight, dw1_bias, prefix="dw1_")
+    depthwise_conv2d.check(name, u, dw2_weight, dw2_bias, prefix="dw2_")
+    channel_attention.check(name, u, *parameters.gate, times=3)
     checks.conv_weight("mix_weight", mix_weight)
     checks.parameter("mix_weight", mix_weight, (channels, mix_weight.shape[1], 1, 1), name, u)
     checks.groups_of("mix_weight", mix_weight, 3 * channels)
@@ -129,4 +130,4 @@ def large_kernel_channel_attention(
 def _fit(tensors: Any, options: Any) -> None:
     u, *parameters = tensors
     checks.image("u", u)
-    check(AttentionParameters(*parameters), "u", u)
+    check("u", u, *parameters)

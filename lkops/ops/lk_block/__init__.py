@@ -123,10 +123,10 @@ def _fit(tensors: Any, options: Any) -> None:
     x, *given, keep = tensors
     parameters = BlockParameters(*given)
     checks.image("x", x)
-    norm_conv1x1_gelu.check(x, "in_", *parameters.projection)
+    norm_conv1x1_gelu.check("x", x, *parameters.projection, prefix="in_")
     width = parameters.in_weight.shape[0]
     # the attention's checks read only the channels, dtype and device of what it will get
-    large_kernel_channel_attention.check(parameters.attention, "x", x[:0, :1].expand(-1, width, -1, -1))
+    large_kernel_channel_attention.check("x", x[:0, :1].expand(-1, width, -1, -1), *parameters.attention)
     checks.conv_weight("out_weight", parameters.out_weight)
     checks.parameter("out_weight", parameters.out_weight, (x.shape[1], width, 1, 1), "x", x)
     checks.optional_parameter("out_bias", parameters.out_bias, (x.shape[1],), "x", x)

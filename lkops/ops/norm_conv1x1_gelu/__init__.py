@@ -41,20 +41,22 @@ OPERATOR = register(
 
 
 def check(
+    x_name: str,
     x: Tensor,
-    prefix: str,
     norm_weight: Tensor,
     norm_bias: Tensor,
     weight: Tensor,
     bias: Tensor | None,
+    *,
+    prefix: str = "",
 ) -> None:
     """The parameters must fit `x`; `prefix` stands before `weight` and `bias` in error messages."""
     channels = x.shape[1]
-    checks.parameter("norm_weight", norm_weight, (channels,), "x", x)
-    checks.parameter("norm_bias", norm_bias, (channels,), "x", x)
+    checks.parameter("norm_weight", norm_weight, (channels,), x_name, x)
+    checks.parameter("norm_bias", norm_bias, (channels,), x_name, x)
     checks.conv_weight(f"{prefix}weight", weight)
-    checks.parameter(f"{prefix}weight", weight, (weight.shape[0], channels, 1, 1), "x", x)
-    checks.optional_parameter(f"{prefix}bias", bias, (weight.shape[0],), "x", x)
+    checks.parameter(f"{prefix}weight", weight, (weight.shape[0], channels, 1, 1), x_name, x)
+    checks.optional_parameter(f"{prefix}bias", bias, (weight.shape[0],), x_name, x)
 
 
 def norm_conv1x1_gelu(
@@ -98,6 +100,6 @@ def norm_conv1x1_gelu(
     def fit(tensors: Any, options: Any) -> None:
         x, *parameters = tensors
         checks.image("x", x)
-        check(x, "", *parameters)
+        check("x", x, *parameters)
 
     return OPERATOR(tensors, options, backend, fit)
