@@ -87,7 +87,7 @@ def build(*, dry: bool) -> dict[str, Any]:
     env = {**_environment(dry), "LKOPS_CUDA": "1" if sources else "auto", "LKOPS_BUILD": "1"}
     if torch.cuda.is_available():  # for this GPU alone, in a third of the time
         env.setdefault("TORCH_CUDA_ARCH_LIST", ".".join(map(str, torch.cuda.get_device_capability())))
-    code = "import json; from lkops import _extension as e; "
+    code = "import json; from lkops._core import extension as e; "
     code += f"names = ['_C_cpu', *['_C_cuda'] * {sources}]; "
     code += "print(json.dumps(['; '.join(filter(None, map(e.extension_error, names))), e.build_facts()]))"
     said = ""

@@ -35,7 +35,7 @@ _RACES = r"\((\d+) errors?, (\d+) warnings?\)"
 
 
 def chosen(*, quick: bool = False) -> Iterator[tuple[str, torch.dtype, str]]:
-    """Operator, dtype and the name of a case of tests/lkops/ops/problems.py: small ones of odd sizes that together
+    """Operator, dtype and the name of a case of lkops.testing: small ones of odd sizes that together
     reach every Triton kernel; `quick` ones only show that they run."""
     for operator in backends.operators():
         if quick:

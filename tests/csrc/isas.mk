@@ -1,4 +1,4 @@
-# The instruction sets that kernels are compiled for, as setup.py has them (tests/lkops/test_sanitizers.py compares).
+# The instruction sets that kernels are compiled for, as setup.py has them (tests/lkops/build/test_sanitizers.py compares).
 ISAS := Portable
 ISA_Portable :=
 ifneq ($(filter x86_64 amd64,$(shell uname -m)),)

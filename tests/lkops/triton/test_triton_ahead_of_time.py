@@ -65,7 +65,7 @@ COMPILE = """
 import json, sys, torch
 sys.path.insert(0, sys.argv[1])
 from bad import triton_kernels as bad
-from bench import ahead_of_time
+from bench.without_gpu import ahead_of_time
 from lkops.triton import launch, watch
 
 def check(name, kernel, kind, dtype, **constants):
