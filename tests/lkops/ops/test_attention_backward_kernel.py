@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lkops._core.extension import extension_error
 from lkops.testing import Arguments, Draw, arguments, assert_as_good_as_eager, cast, check, run
-from tests.lkops.ops.harness import OPERATORS, case_of
+from tests.lkops.ops.harness import case_of
 
 if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
@@ -70,9 +70,8 @@ def test_gradients(operator, shape, options, dtype) -> None:
 @pytest.mark.parametrize(("channels", "width"), [(9, 6), (5, 152), (170, 168), (150, 24)])
 def test_a_block_that_is_wider_or_narrower_inside(channels, width, dtype) -> None:
     inner = arguments("large_kernel_channel_attention", case_of("", (2, width, 7, 9), {"groups": 2}))[0]
-    draw_projection = OPERATORS["norm_conv1x1_gelu"][0]
-    outer = draw_projection(Draw(), case_of("", (2, channels, 7, 9)), outputs=width)
-    last = draw_projection(Draw(), case_of("", (2, width, 7, 9)), outputs=channels)
+    outer = arguments("norm_conv1x1_gelu", case_of("", (2, channels, 7, 9), {"outputs": width}))[0]
+    last = arguments("norm_conv1x1_gelu", case_of("", (2, width, 7, 9), {"outputs": channels}))[0]
     inner.pop("u")
     tensors: Arguments = {
         "x": outer["x"],
