@@ -12,13 +12,14 @@ from ..common.optional import require
 from ..models import Network
 from . import graphs, strips, tiles
 from .footprint import Memory, memory, reach
+from .shortage import Shortage, shortage
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ..data.scenes import Scene
 
-__all__ = ["GraphedNetwork", "Memory", "graphed", "memory", "reach", "super_resolve"]
+__all__ = ["GraphedNetwork", "Memory", "Shortage", "graphed", "memory", "reach", "shortage", "super_resolve"]
 
 Progress = Callable[[float, str], None]
 Image = TypeVar("Image", "Scene", Tensor, "np.ndarray")
