@@ -86,10 +86,9 @@ def evaluate(
     networks = [shared.Checkpointed(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
     msi_options.check()
     floor = _floor(floor, networks)
-    if snr is not None and prediction:
-        parse_snrs(snr)
-        raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     snrs = [] if snr is None else parse_snrs(snr)
+    if snrs and prediction:
+        raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     if is_prepared(scene):
         fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
