@@ -154,9 +154,9 @@ class _Work:
         with torch.inference_mode():
             if self.plan is None:
                 sharp = None if msi is None else msi.to(parameter.device, parameter.dtype)
-                strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress, sharp)
+                strips.forward_in_strips(folded, image.to(parameter.device, parameter.dtype), put, self.progress, sharp)
             else:
-                tiles.enlarge(folded, image, out, *self.plan, self.progress, release, msi)
+                tiles.forward_in_tiles(folded, image, out, *self.plan, self.progress, release, msi)
 
 
 def _folded(model: Network) -> Network:

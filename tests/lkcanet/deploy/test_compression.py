@@ -13,7 +13,7 @@ import lkops
 from lkcanet.benchmark import eager
 from lkcanet.cli import build_app
 from lkcanet.data import SuperResolutionPatches, demo_scene, write_scene
-from lkcanet.deploy.compression import PatchBatches, compress
+from lkcanet.deploy.compression import PatchBatches, compress_lkcanet
 from lkcanet.deploy.rank import rank_report
 from lkcanet.inference import memory, super_resolve
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
@@ -51,7 +51,7 @@ def test_same_as_lkops_and_through_a_file(
 ) -> None:
     model, x = trained(weight_norm), image()
     calibration = [x] if calibrated else None
-    result, report = compress(model, calibration=calibration, example_input=x, **options)
+    result, report = compress_lkcanet(model, calibration=calibration, example_input=x, **options)
     plain, _ = lkops.compress(model, calibration=calibration, **options)  # with a permutation at run time
     assert torch.allclose(result(x), plain(x), atol=2e-6)
     assert report.output_error == pytest.approx(float((result(x) - model(x)).norm() / model(x).norm()), rel=1e-3)
@@ -68,7 +68,7 @@ def test_same_as_lkops_and_through_a_file(
 
 
 def test_grouped_is_an_lkca_lr() -> None:
-    result, _ = compress(trained(), groups=4)
+    result, _ = compress_lkcanet(trained(), groups=4)
     same = LKCANet(6, 2, 16, 2, upsample_groups=4, reduction=8, drop_path=0.0)
     assert result.config == same.config
     same.load_state_dict(result.state_dict())
@@ -81,13 +81,13 @@ def test_order_is_refused_where_it_is_not_absorbed() -> None:
     with pytest.raises(ValueError, match=r"lkcanet\.compression\.compress"):
         plain.fold()
     assert '"upsample_groups": 4' in repr(plain)
-    assert plain.macs(9, 11) == compress(trained(), groups=4)[0].macs(9, 11)
+    assert plain.macs(9, 11) == compress_lkcanet(trained(), groups=4)[0].macs(9, 11)
     assert torch.allclose(plain.upsampled(image())[1], plain(image()), atol=1e-6)
 
 
 def test_only_the_upsampler_learns_where_the_order_is_absorbed() -> None:
     for model in (trained(), trained(weight_norm=False)):
-        student, _ = compress(model, groups=4, permute=True)
+        student, _ = compress_lkcanet(model, groups=4, permute=True)
         assert not torch.equal(student.head.weight, model.head.weight)
         told = lkops.distill_upsampler(model, student, [image()], steps=1)
         assert all(name.startswith("upsample.conv.") for name in told.trained)
@@ -95,12 +95,12 @@ def test_only_the_upsampler_learns_where_the_order_is_absorbed() -> None:
 
 def test_memory_counts_the_channels_between() -> None:
     model = trained().fold()
-    few, many = (memory(compress(model, rank=rank)[0], 40, 24).upsampling for rank in (2, 12))
+    few, many = (memory(compress_lkcanet(model, rank=rank)[0], 40, 24).upsampling for rank in (2, 12))
     assert many - few == 4 * 10 * 40 * 24
 
 
 def test_factored_network_in_strips_and_tiles() -> None:
-    result, _ = compress(trained(), rank=5)
+    result, _ = compress_lkcanet(trained(), rank=5)
     x = torch.rand(6, 40, 24, generator=torch.Generator().manual_seed(2))
     whole = result(x[None])[0]
     scene = demo_scene((40, 24), 6)
@@ -129,7 +129,7 @@ def test_rank_of_a_fresh_network() -> None:
 
 def test_other_networks_are_refused() -> None:
     with pytest.raises(TypeError, match=r"lkops\.compress takes any network"):
-        compress(torch.nn.Conv2d(3, 3, 3), rank=1)  # type: ignore[arg-type]
+        compress_lkcanet(torch.nn.Conv2d(3, 3, 3), rank=1)  # type: ignore[arg-type]
 
 
 def test_batches_are_the_patches() -> None:
@@ -169,7 +169,7 @@ class TestCommand:
     def test_writes_the_network(self, files: Path) -> None:
         told = self.told(files, "--groups", "4", "--permute")
         model, extra = load_model_and_extra(files / "out.safetensors")
-        expected, _ = compress(trained(), groups=4, permute=True)
+        expected, _ = compress_lkcanet(trained(), groups=4, permute=True)
         assert torch.equal(model(image()), expected(image()))
         assert told["parameters"] == [trained().parameter_count(), model.parameter_count()]
         assert extra["split"]["test"] == "0:96,64:96"

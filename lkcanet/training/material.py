@@ -44,7 +44,7 @@ class Material:
     validation: Validation
 
 
-def prepare(
+def read_material(
     model: Network,
     scene: Scene,
     split: Split,
