@@ -78,7 +78,7 @@ def test_grouped_is_an_lkca_lr() -> None:
 def test_order_is_refused_where_it_is_not_absorbed() -> None:
     plain, _ = lkops.compress(trained(), groups=4, permute=True)
     assert isinstance(plain, LKCANet)
-    with pytest.raises(ValueError, match=r"lkcanet\.compression\.compress"):
+    with pytest.raises(ValueError, match=r"lkcanet\.deploy\.compression\.compress"):
         plain.fold()
     assert '"upsample_groups": 4' in repr(plain)
     assert plain.macs(9, 11) == compress_lkcanet(trained(), groups=4)[0].macs(9, 11)
