@@ -12,8 +12,8 @@ import torch
 import lkops
 from lkcanet.benchmark import eager
 from lkcanet.cli import build_app
-from lkcanet.data import SuperResolutionPatches, demo_scene, write_scene
-from lkcanet.deploy.compression import PatchBatches, compress_lkcanet
+from lkcanet.data import SuperResolutionPatches, TrainingRecord, demo_scene, write_scene
+from lkcanet.deploy.compression import PatchBatches, cheaper_upsamplers, compress_lkcanet, training_patches
 from lkcanet.deploy.rank import rank_report
 from lkcanet.inference import memory, super_resolve
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
@@ -217,3 +217,55 @@ class TestCommand:
         assert result.exit_code == 1
         assert "exists" in result.stderr
         assert (files / "out.safetensors").read_bytes() == b"mine"
+
+
+def test_patches_to_calibrate_on_are_those_of_the_training() -> None:
+    """Of its scene: its patch size and point spread function, and no pixel of the test region or validation block."""
+    scene = demo_scene((48, 64), 6, seed=1)
+    told: dict[str, Any] = {
+        "scene": {"name": scene.name, "shape": [6, 48, 64]},
+        "split": {"test": "0:48,40:64", "train": "0:20,0:26", "validation": "32:48,0:40", "patch": 16},
+        "options": {"psf_sigma": 1.2},
+    }
+    patches = training_patches(trained(), scene, TrainingRecord(told))
+    assert (patches.patch, patches.psf_sigma) == (16, 1.2)
+    assert len(patches)
+    for row, column in patches.origins.tolist():
+        assert row + 16 <= 20
+        assert column + 16 <= 26
+    # of another division of the scene only that region is left unread
+    others = training_patches(trained(), scene, TrainingRecord(told), test="0:48,0:40", lr_size=4)
+    assert others.patch == 8
+    assert min(column for _, column in others.origins.tolist()) >= 40
+    assert max(row for row, _ in others.origins.tolist()) > 32
+    assert training_patches(trained(), scene, test="0:16,:").patch == 32
+
+
+def test_patches_to_calibrate_on_need_a_test_region() -> None:
+    scene = demo_scene((48, 64), 6, seed=1)
+    other = TrainingRecord({"scene": {"name": "other", "shape": [6, 48, 64]}, "split": {"test": "0:8,:"}}, "net")
+    with pytest.raises(ValueError, match="test is None, and 'demo' is not a scene that net names a test region of"):
+        training_patches(trained(), scene, other)
+    with pytest.raises(ValueError, match="lr_size must be 1 or more, got 0"):
+        training_patches(trained(), scene, test=":,40:", lr_size=0)
+    with pytest.raises(ValueError, match="the test region 0:48,60:64 of 48 x 4 pixels is too small"):
+        training_patches(trained(), scene, test=":,60:")
+
+
+def test_cheaper_upsamplers_are_those_that_can_be_made() -> None:
+    model = trained()
+    found = cheaper_upsamplers(model)
+    assert found is not None
+    assert list(found.groups) == sorted(found.groups)
+    for groups, parameters in found.groups.items():
+        made = compress_lkcanet(model, groups=groups)[0]
+        gains = sum(p.numel() for name, p in made.named_parameters() if name.endswith("original0"))
+        had = sum(p.numel() for name, p in model.named_parameters() if name.endswith("original0"))
+        assert made.parameter_count() - gains == parameters - had
+    assert compress_lkcanet(model, rank=found.rank)[1].compressed
+    assert not compress_lkcanet(model, rank=found.rank + 1)[1].compressed
+    grouped = cheaper_upsamplers(compress_lkcanet(model, groups=4)[0])
+    assert grouped is not None
+    assert (grouped.rank, min(grouped.groups) > 4) == (0, True)
+    assert cheaper_upsamplers(compress_lkcanet(model, rank=2)[0]) is None
+    assert cheaper_upsamplers(LKCANet(6, 2, 16, 1, reduction=8)) is None
