@@ -49,7 +49,7 @@ def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
             raise ValueError(f"{name} {value} does not go with {path}, which `lkca prepare` made: {what}")
 
 
-def score(
+def print_scores(
     folder: Path,
     networks: Sequence[shared.Checkpointed],
     scale: int | None,

@@ -28,7 +28,7 @@ Region = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
-Network = Literal["lkca_lr", "lkca_net"]
+NetworkName = Literal["lkca_lr", "lkca_net"]
 
 
 def crop(scene: "Scene", region: str) -> "Scene":

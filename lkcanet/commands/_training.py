@@ -36,7 +36,7 @@ class Given:
 
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.csv and what --resume needs.")]
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r. Default: 4, or the teacher's.")] = None
-    network: Annotated[shared.Network, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
+    network: Annotated[shared.NetworkName, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
         "lkca_lr"
     )
     model: Annotated[

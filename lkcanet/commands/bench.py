@@ -25,7 +25,7 @@ def bench(
         str, typer.Option(metavar="ROWS,COLUMNS", help="Low-resolution pixels of a training patch.")
     ] = "16",
     network: Annotated[
-        shared.Network, typer.Option(help="The paper's LKCA-LR (8 groups) or LKCA-Net (1).")
+        shared.NetworkName, typer.Option(help="The paper's LKCA-LR (8 groups) or LKCA-Net (1).")
     ] = "lkca_lr",
     groups: Annotated[int | None, typer.Option(help="Of the upsampler; default: the network's.")] = None,
     channels: Annotated[int, typer.Option(help="Width of the features.")] = 128,

@@ -95,7 +95,7 @@ def evaluate(
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(scene, {"--peak": (reading.peak, load_prepared(scene).scene.peak)})
-        prepared.score(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
+        prepared.print_scores(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:

@@ -20,7 +20,7 @@ def rank(
     share: Annotated[float, typer.Option(help="Of the sum of singular values, above 0, up to 1.")] = 0.9,
     energy: Annotated[bool, typer.Option("--energy", help="Shares of the squared singular values.")] = False,
     fresh: Annotated[
-        shared.Network | None,
+        shared.NetworkName | None,
         typer.Option(help="An untrained network of the paper's size, too: its rank is that of random numbers."),
     ] = None,
     bands: Annotated[int, typer.Option(help="Bands of --fresh.")] = 128,

@@ -30,7 +30,7 @@ def super_resolve(
     *,
     checkpoint: shared.Checkpoint = None,
     fresh: Annotated[
-        shared.Network | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
+        shared.NetworkName | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
     msi: Annotated[

@@ -53,8 +53,8 @@ def super_resolve(
     Args:
         model: any mode, on any device.
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
-        msi: the multispectral image that a fusion network takes besides, of the same kind as `image` and `model.scale`
-            times its rows and columns, divided by its own peak.
+        msi: the multispectral image that a network which fuses takes besides, of the same kind as `image` and
+            `model.scale` times its rows and columns, divided by its own peak.
         out: an .npy file, in the layout of `lkcanet.data.write_scene`, into which a scene's result is written as it is
             made, so that it never is in memory as a whole. The file appears under its name only when complete; one that
             is there already is replaced then.

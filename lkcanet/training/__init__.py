@@ -77,7 +77,7 @@ def train(
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
             `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
             lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
-        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; or the spectral
+        msi: the multispectral scene that a network which fuses takes, of the scene's rows and columns; or the spectral
             response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
         objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
         overwrite: replace the checkpoints of another run in `out_dir`.
