@@ -11,8 +11,8 @@ from torch.nn.utils import parametrize
 from ..common.optional import require
 from ..models import Network
 from . import graphs, strips, tiles
+from .advice import Shortage, shortage
 from .footprint import Memory, memory, reach
-from .shortage import Shortage, shortage
 
 if TYPE_CHECKING:
     import numpy as np

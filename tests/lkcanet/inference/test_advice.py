@@ -1,4 +1,4 @@
-"""What lacks of memory, and the tile that is advised."""
+"""`shortage`: what lacks of memory, and the tile that is advised."""
 
 import pytest
 import torch
