@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import lkops
 from bench.environment import RECYCLED, environment
 from bench.forward import Forward
-from lkcanet.benchmark import interleave
+from lkcanet.benchmark import time_in_turns
 from lkcanet.benchmark.providers import Runner
 from lkcanet.common.files import atomic_path
 from tests.lkops.fusion.foreign import NETWORKS
@@ -72,7 +72,7 @@ def measure(name: str, seconds: float, *, tiny: bool = False) -> dict[str, Any]:
             "channels_last": make(last, image_last),
             "fused": make(fused, image),
         }
-        times = interleave(runners, seconds)
+        times = time_in_turns(runners, seconds)
         row[mode] = {provider: 1e3 * statistics.median(taken) for provider, taken in times.items()}
         row[mode]["ratio"] = row[mode]["eager"] / row[mode]["fused"]
     row["replaced"] = [[part.place, part.pattern, part.operator] for part in report.replaced]

@@ -35,4 +35,4 @@ def test_cpu(benchmark: Any, name: str, provider: str) -> None:
     own = runners[provider]
     benchmark.group = ROWS[name].title
     benchmark.extra_info.update(backends=backends, error_of_allowed=found[provider].error)
-    benchmark.pedantic(own.run, setup=lambda: ((own.prepare(),), {}), rounds=15, warmup_rounds=3)
+    benchmark.pedantic(own.run, setup=lambda: ((own.untimed(),), {}), rounds=15, warmup_rounds=3)

@@ -28,11 +28,11 @@ from bench.environment import environment
 from bench.experiments.compression_report import write
 from bench.experiments.runs import Settings, held_out, load
 from lkcanet.common.files import atomic_path
-from lkcanet.deploy.compression import PatchBatches, compress
+from lkcanet.deploy.compression import PatchBatches, compress_lkcanet
 from lkcanet.evaluation.metrics import evaluate
 from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet, load_model, save_model
-from lkcanet.training.prepare import prepare
+from lkcanet.training.material import read_material
 
 CALIBRATION = 64  # patches
 STEPS, LEARNING_RATE = 200, 3e-4  # of an alignment
@@ -70,11 +70,11 @@ def run(folder: Path, kind: str, how: str, seed: int) -> None:
     assert isinstance(net, LKCANet)
     settings = Settings(**json.loads((folder / f"net-{seed}" / "result.json").read_text())["settings"])
     scene, split = load(settings)
-    batches = PatchBatches(prepare(net, scene, split, settings.batch_size).patches, settings.batch_size, seed)
+    batches = PatchBatches(read_material(net, scene, split, settings.batch_size).patches, settings.batch_size, seed)
     start = time.monotonic()
     calibration = batches.calibration(CALIBRATION) if made.calibrated else None
     target, lowres = held_out(scene, split, settings.scale)
-    student, report = compress(net, calibration=calibration, example_input=lowres.tensor(), **KINDS[kind])
+    student, report = compress_lkcanet(net, calibration=calibration, example_input=lowres.tensor(), **KINDS[kind])
     if made.train is not None:
         torch.manual_seed(seed)
         lkops.distill_upsampler(net, student, batches, steps=STEPS, learning_rate=LEARNING_RATE, train=made.train)

@@ -12,7 +12,7 @@ from bench.cpu.run import RESULTS
 from bench.environment import environment
 from bench.experiments.runs import Settings, bicubic_scores
 from bench.forward import Forward
-from lkcanet.benchmark import interleave
+from lkcanet.benchmark import time_in_turns
 from lkcanet.benchmark.providers import Runner
 from lkcanet.common.files import atomic_path
 from lkcanet.evaluation.figures import save_figure
@@ -48,7 +48,7 @@ def latencies(folder: Path, methods: list[str], bands: int) -> dict[str, float]:
         model = load_model(folder / f"{method}-0" / "last.safetensors")
         key[method] = json.dumps(model.config, sort_keys=True)
         runners.setdefault(key[method], Forward(model.fold().eval(), image))
-    times = interleave(runners, SECONDS)
+    times = time_in_turns(runners, SECONDS)
     return {method: 1e3 * statistics.median(times[key[method]]) for method in methods}
 
 

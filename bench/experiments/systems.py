@@ -27,7 +27,7 @@ from bench.cpu.run import RESULTS
 from bench.environment import environment
 from bench.experiments.runs import Settings, add_settings, bicubic_scores, given_settings, held_out, load
 from bench.forward import Forward
-from lkcanet.benchmark import interleave
+from lkcanet.benchmark import time_in_turns
 from lkcanet.benchmark.providers import Runner
 from lkcanet.common.files import atomic_path
 from lkcanet.data.multispectral import simulate_msi
@@ -171,7 +171,7 @@ def collect(out: Path, settings: Settings, seeds: range, also: Path | None) -> d
             if model.msi_bands:
                 images.append(torch.rand(1, model.msi_bands, IMAGE * model.scale, IMAGE * model.scale))
             runners[result["method"]] = Forward(model, *images)
-    times = interleave(runners, SECONDS)
+    times = time_in_turns(runners, SECONDS)
     return {
         "settings": asdict(settings),
         "bicubic": bicubic_scores(settings),

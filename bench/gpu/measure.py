@@ -98,7 +98,7 @@ class Measurement:
         module: nn.Module = copy.deepcopy(self.case.plain).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return module
 
-    def prepare(self) -> None:
+    def compile_only(self) -> None:
         """Only compile: Triton's and torch.compile's caches on disk then have it. What chooses by timing waits."""
         for make in (lambda: copy.deepcopy(self.case.ours), lambda: self.compiled("compile")):
             self._runner(make())(0)

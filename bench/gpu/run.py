@@ -166,8 +166,10 @@ def cascade(seconds: float, *, dry: bool) -> dict[str, Any]:
         return found
 
 
-def _command(events: Path, units: list[str], *, dry: bool, limits: bool = False, prepare: bool = False) -> list[str]:
-    flags = {"--dry-run": dry, "--limits": limits, "--prepare": prepare}
+def _command(
+    events: Path, units: list[str], *, dry: bool, limits: bool = False, compile_only: bool = False
+) -> list[str]:
+    flags = {"--dry-run": dry, "--limits": limits, "--compile-only": compile_only}
     worker = [sys.executable, "-m", "bench.gpu.worker", str(events), "--units", *units]
     return [*worker, *(flag for flag, on in flags.items() if on)]
 
@@ -180,7 +182,7 @@ def preparing(units: list[str], wanted: bool) -> Iterator[None]:
         yield
         return
     with tempfile.TemporaryDirectory() as folder:
-        command = _command(Path(folder) / "events", units, dry=False, prepare=True)
+        command = _command(Path(folder) / "events", units, dry=False, compile_only=True)
         with running(command, subprocess.DEVNULL, dry=False):
             yield
 
@@ -274,6 +276,6 @@ def bench_here(units: list[str], tell: Tell, *, dry: bool) -> None:
     """The same in this process, without limits of time."""
     with tempfile.TemporaryDirectory() as folder:
         events = Path(folder) / "events"
-        gpu_worker.work(events, units, dry=dry, prepare=False, limits=True)
+        gpu_worker.work(events, units, dry=dry, compile_only=False, limits=True)
         for line in events.read_text().splitlines():
             tell(json.loads(line))

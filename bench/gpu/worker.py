@@ -21,11 +21,11 @@ from bench.gpu.rows import rows
 from bench.without_gpu.estimate import block_launches
 
 
-def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bool) -> None:
+def work(events: Path, units: list[str], *, dry: bool, compile_only: bool, limits: bool) -> None:
     """Run these rows, "name:dtype"; see the module's docstring."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    if prepare:  # beside the tests, the fastest is chosen by noise: compiled kernels are kept, choices are not
+    if compile_only:  # beside the tests, the fastest is chosen by noise: compiled kernels are kept, choices are not
         from torch._inductor import config as inductor
 
         inductor.autotune_local_cache = False
@@ -65,8 +65,8 @@ def work(events: Path, units: list[str], *, dry: bool, prepare: bool, limits: bo
         tell(event="start", unit=unit)
         try:
             measurement = Measurement(by_name[name], dtype, clock, dry=dry)
-            if prepare:
-                measurement.prepare()
+            if compile_only:
+                measurement.compile_only()
             else:
                 tell(event="result", **measurement.run(lambda so_far: tell(event="partial", **so_far)))
         except Exception as error:
@@ -85,11 +85,11 @@ def main() -> None:
     parser.add_argument("events", type=Path)
     parser.add_argument("--units", nargs="+", required=True, metavar="ROW:DTYPE")
     parser.add_argument("--dry-run", action="store_true")
-    parser.add_argument("--prepare", action="store_true", help="only compile, so that torch.compile's cache has it")
+    parser.add_argument("--compile-only", action="store_true", help="so that torch.compile's cache has it")
     parser.add_argument("--limits", action="store_true", help="measure the card and count a block's launches first")
     a = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        work(a.events, a.units, dry=a.dry_run, prepare=a.prepare, limits=a.limits)
+        work(a.events, a.units, dry=a.dry_run, compile_only=a.compile_only, limits=a.limits)
 
 
 if __name__ == "__main__":

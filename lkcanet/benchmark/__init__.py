@@ -92,17 +92,17 @@ def _turn(own: Runner, last: float) -> list[float]:
     """Seconds of a few calls, after one that is not timed where calls are short: the turn before left other data in the
     caches and another runtime's threads awake."""
     if last < 0.1:
-        own.run(own.prepare())
+        own.run(own.untimed())
     taken: list[float] = []
     while not taken or (sum(taken) < 0.005 and len(taken) < 20):
-        state = own.prepare()
+        state = own.untimed()
         start = time.perf_counter()
         own.run(state)
         taken.append(time.perf_counter() - start)
     return taken
 
 
-def interleave(runners: Mapping[str, Runner], seconds: float, least: int = 5) -> dict[str, list[float]]:
+def time_in_turns(runners: Mapping[str, Runner], seconds: float, least: int = 5) -> dict[str, list[float]]:
     """Seconds of calls of each, in turn, for about `seconds` and at least `least` rounds."""
     times: dict[str, list[float]] = {name: [] for name in runners}
     gc.collect()
@@ -132,7 +132,7 @@ def _checked(
     try:
         own = make()
         error = compare(problem, name, own.results(), plain, exact)
-        own.run(own.prepare())
+        own.run(own.untimed())
     except Unavailable as reason:
         return None, Measured(reason=str(reason))
     except Exception as failed:  # a provider that fails costs no other its times
@@ -197,7 +197,7 @@ def measure(
         WrongOutput: eager PyTorch itself is far from the reference: the problem is wrong.
     """
     runners, found, chosen = ready(problem, mode, providers, backend)
-    for name, taken in interleave(runners, seconds, least).items():
+    for name, taken in time_in_turns(runners, seconds, least).items():
         quartiles = statistics.quantiles(taken, n=4) if len(taken) > 1 else [0.0, 0.0, 0.0]
         found[name] = Measured(
             1e3 * statistics.median(taken),
@@ -221,10 +221,10 @@ def peak_memory(own: Runner) -> int | None:
     Beyond what is there before: inputs, weights, an optimiser's moments. Exact only if the allocator gives freed memory
     back at once, as with GLIBC_TUNABLES=glibc.malloc.mmap_threshold=65536: recycled memory is resident already.
     """
-    own.run(own.prepare())
-    own.run(own.prepare())
+    own.run(own.untimed())
+    own.run(own.untimed())
     gc.collect()
-    state = own.prepare()
+    state = own.untimed()
     try:
         Path("/proc/self/clear_refs").write_text("5")  # starts the peak anew
         before = _status("VmRSS")

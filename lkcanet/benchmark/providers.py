@@ -106,7 +106,7 @@ def network_problem(model: LKCANet, shape: Sequence[int], *, training: bool = Fa
 class Runner:
     """One provider's problem, ready to be called. `context` is entered around all that it runs."""
 
-    def prepare(self) -> Any:
+    def untimed(self) -> Any:
         """What is not timed: the forward of a backward. Its result goes to `run`."""
 
     def run(self, state: Any) -> Any:
@@ -150,7 +150,7 @@ class TorchRunner(Runner):
         outputs: Tensors = self.module(*self.activations)
         return outputs
 
-    def prepare(self) -> Any:
+    def untimed(self) -> Any:
         if self.optimizer is not None:
             self.optimizer.zero_grad(set_to_none=True)
         if self.mode == "backward":

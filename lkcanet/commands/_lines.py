@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._options import scattered
+
 if TYPE_CHECKING:
     from ._training import Given
 
@@ -49,6 +51,7 @@ def command_line(command: str, values: Mapping[str, Any]) -> str:
 
 def evaluation(given: "Given", scene: Path, best: Path) -> str:
     """The command that scores what a training left, with all options that evaluate needs too."""
-    shared = options_of("evaluate").keys() & vars(given).keys() - ANOTHER
-    values = {name: getattr(given, name) for name in shared}
-    return command_line("evaluate", {**values, "scene": scene, "checkpoint": [best]})
+    values = scattered(given)
+    shared = options_of("evaluate").keys() & values.keys() - ANOTHER
+    own = {name: values[name] for name in shared}
+    return command_line("evaluate", {**own, "scene": scene, "checkpoint": [best]})

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _shared as shared
-from ._fusion import psf_of, response_of
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, SpectralResponse, Split
-    from lkcanet.models import Network
+    from lkcanet.data import Scene, SpectralResponse, Split, TrainingRecord
 
+    from ._reading import Reading
     from ._training import Given
 
 
@@ -24,18 +23,22 @@ def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene
 
     prepared = load_prepared(path)
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
-    fixed |= {"--key": given.key, "--axes": given.axes, "--size": given.size}
-    fixed |= {"--nodata": given.nodata, "--drop-bad-bands": given.drop_bad_bands or None}
-    fixed |= {"--msi": given.msi, "--psf-sigma": given.psf_sigma}
+    fixed |= {**fixed_reading(given.reading), "--msi": given.msi_options.msi, "--psf-sigma": given.psf_sigma}
     refuse(path, {name: (value, None) for name, value in fixed.items()})
     numbers = {
         "--scale": (given.scale, prepared.scale),
         "--patch": (given.patch, prepared.split.patch // prepared.scale),
         "--stride": (given.stride, prepared.split.stride),
-        "--peak": (given.peak, prepared.scene.peak),
+        "--peak": (given.reading.peak, prepared.scene.peak),
     }
     refuse(path, numbers)
     return prepared.scene, prepared.split, prepared.scale
+
+
+def fixed_reading(reading: "Reading") -> dict[str, Any]:
+    """The options of reading that a prepared folder leaves no choice in."""
+    values = {"--key": reading.key, "--axes": reading.axes, "--size": reading.size}
+    return {**values, "--nodata": reading.nodata, "--drop-bad-bands": reading.drop_bad_bands or None}
 
 
 def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
@@ -46,9 +49,9 @@ def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:
             raise ValueError(f"{name} {value} does not go with {path}, which `lkca prepare` made: {what}")
 
 
-def score(
+def print_scores(
     folder: Path,
-    networks: Sequence[tuple[Path, "Network", dict[str, Any]]],
+    networks: Sequence[shared.Checkpointed],
     scale: int | None,
     floor: float,
     *,
@@ -58,24 +61,23 @@ def score(
 ) -> None:
     """Print the scores of bicubic and networks on a prepared folder's test images."""
     from lkcanet.data import load_prepared
+    from lkcanet.evaluation import above_table, mean_scores, metrics_table, score_tests
     from lkcanet.evaluation.reported import reported as paper_rows
-    from lkcanet.evaluation.scoring import mean_scores, score_tests
-    from lkcanet.evaluation.tables import above_table, metrics_table
 
     prepared = load_prepared(folder)
     refuse(folder, {"--scale": (scale, prepared.scale)})
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
-    for path, _, extra in networks:
-        compare(path, extra, prepared.scene, prepared.split)
+    for _, _, record in networks:
+        tell_doubts(record, prepared.scene, prepared.split)
     names = short_names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
     responses: dict[str, SpectralResponse] = {}
-    for name, (path, model, extra) in zip(names, networks, strict=True):
-        if psf_of(extra) is not None:
+    for name, (path, model, record) in zip(names, networks, strict=True):
+        if record.psf_sigma is not None:
             raise ValueError(f"{path} was trained with --psf-sigma, {folder} has test images of MATLAB's bicubic")
-        if model.msi_bands and (response := response_of(extra)) is not None:
+        if model.msi_bands and (response := record.response) is not None:
             responses[name] = response
     scores = score_tests(
         prepared, models, responses=responses, floor=floor, progress=lambda line: shared.note(f"note: {line}")
@@ -118,18 +120,10 @@ def score(
         shared.print_table(metrics_table(image, title=f"test image {number + 1}, {rect}"))
 
 
-def compare(path: Path, extra: dict[str, Any], scene: "Scene", split: "Split") -> None:
+def tell_doubts(record: "TrainingRecord", scene: "Scene", split: "Split") -> None:
     """Warn where a network's training may have seen the test images, or knew other units."""
-    told = extra.get("split", {}).get("test")
-    if told is None:
-        shared.note(f"warning: {path} does not tell what its training held out: it may have seen the test images")
-    elif told != str(split.test):
-        shared.note(
-            f"warning: {path} was trained with {told} held out, not {split.test}: if that was this image, it "
-            "may have seen the test images"
-        )
-    if extra.get("peak", scene.peak) != scene.peak:
-        shared.note(f"warning: {path} was trained with peak {extra['peak']:g}, here it is {scene.peak:g}")
+    for doubt in record.doubts(scene, split):
+        shared.note(f"warning: {doubt}")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

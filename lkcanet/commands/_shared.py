@@ -5,13 +5,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
 if TYPE_CHECKING:
     from lkcanet import models
-    from lkcanet.data import Scene
+    from lkcanet.data import Scene, TrainingRecord
 
 
 ScenePath = Annotated[
@@ -23,60 +23,12 @@ ScenePath = Annotated[
 Checkpoint = Annotated[
     Path | None, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
 ]
-Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
-Axes = Annotated[
-    str | None,
-    typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."),
-]
-Size = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
-]
-Peak = Annotated[
-    float | None, typer.Option(help="The value that becomes 1. Default: the checkpoint's, else the scene's maximum.")
-]
 Region = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
 ]
-Nodata = Annotated[
-    float | None,
-    typer.Option(help="The value of pixels without data (nan too). Default: what the file declares."),
-]
-DropBadBands = Annotated[
-    bool, typer.Option("--drop-bad-bands", help="Leave out the bands that an ENVI header marks as bad.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
-Network = Literal["lkca_lr", "lkca_net"]
-
-
-def load_scene(
-    path: Path,
-    key: str | None,
-    axes: str | None,
-    size: str | None,
-    peak: float | None,
-    region: str | None = None,
-    *,
-    nodata: float | None = None,
-    drop_bad_bands: bool = False,
-) -> "Scene":
-    """Read a scene with the options of the command line; crop it. A prepared folder is its scene."""
-    from lkcanet.data import is_prepared, load_prepared, read_scene
-    from lkcanet.data.prepared import SCENE
-
-    if is_prepared(path):
-        load_prepared(path)  # raises where the manifest and the scene don't belong together
-        path = path / SCENE
-    scene = read_scene(
-        path,
-        key=key,
-        axes=axes,
-        size=None if size is None else parse_pair(size, "--size"),
-        peak=peak,
-        nodata=nodata,
-        bad_bands="drop" if drop_bad_bands else "keep",
-    )
-    return scene if region is None else crop(scene, region)
+NetworkName = Literal["lkca_lr", "lkca_net"]
 
 
 def crop(scene: "Scene", region: str) -> "Scene":
@@ -113,66 +65,31 @@ def parse_pair(text: str, option: str) -> tuple[int, int]:
     return int(match.group(1)), int(match.group(2))
 
 
-def load_checkpoint(path: Path) -> tuple["models.Network", dict[str, Any]]:
-    """The network and what its training recorded, as far as commands rely on it."""
-    from lkcanet.data.scenes import check_positive
+class Checkpointed(NamedTuple):
+    """A network, where it lies, and what its training recorded."""
+
+    path: Path
+    model: "models.Network"
+    record: "TrainingRecord"
+
+
+def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
+    """The network and what its training recorded."""
+    from lkcanet.data import TrainingRecord
     from lkcanet.models import load_model_and_extra
 
     model, extra = load_model_and_extra(path)
-    if extra.get("peak") is not None:
-        check_positive(extra["peak"], f"{path}: the peak in its metadata")
-    for name in ("scene", "split"):
-        if extra.get(name) is None:
-            extra.pop(name, None)
-        elif not isinstance(extra[name], dict):
-            raise ValueError(f"{path}: {name} in its metadata must be an object, got {extra[name]!r:.80}")
-    test = extra.get("split", {}).get("test")
-    if test is not None and not isinstance(test, str):
-        raise ValueError(f"{path}: the test region in its metadata must be a text, got {test!r:.80}")
-    return model, extra
+    return model, TrainingRecord(extra, str(path))
 
 
-def floor_of(extra: dict[str, Any]) -> float:
-    """The floor under the spectral angle that a checkpoint was trained with; the default where it does not say."""
-    from lkcanet.training import TrainOptions
-
-    return float(extra.get("options", {}).get("floor", TrainOptions.floor))
-
-
-def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", dict[str, Any]]:
+def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", "TrainingRecord"]:
     """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
     from lkcanet.models import LKCANet
 
-    model, extra = load_checkpoint(path)
+    model, record = load_checkpoint(path)
     if not isinstance(model, LKCANet):
         raise ValueError(f"{path} holds a network of kind {model.kind}, and lkca {command} knows lkcanet only")
-    return model, extra
-
-
-def load_for(
-    path: Path,
-    key: str | None,
-    axes: str | None,
-    size: str | None,
-    peak: float | None,
-    region: str | None,
-    model: "models.Network",
-    extra: dict[str, Any],
-    *,
-    nodata: float | None = None,
-    drop_bad_bands: bool = False,
-) -> "Scene":
-    """A scene for a network: divided by the peak of its training unless another is given; bands checked."""
-    peaks = extra.get("peak") if peak is None else peak
-    scene = load_scene(path, key, axes, size, peaks, region, nodata=nodata, drop_bad_bands=drop_bad_bands)
-    if scene.bands != model.bands:
-        raise ValueError(f"{path} has {scene.bands} bands, the network takes {model.bands}")
-    if peak is None and "peak" in extra and not 0.02 < float(scene.pixels.max()) < 4:
-        note(
-            f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the checkpoint, "
-            f"{scene.peak:g}: give --peak"
-        )
-    return scene
+    return model, record
 
 
 def fresh_network(name: str, bands: int, scale: int) -> "models.LKCANet":

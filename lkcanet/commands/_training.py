@@ -1,18 +1,19 @@
 """What `lkca train` and `lkca distill` share: their options, in one place, and the way from them to a run."""
 
-import inspect
-import math
+import functools
+import json
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ..common.options import FLOOR
-from . import _fusion as fusion
 from . import _lines as lines
 from . import _shared as shared
+from ._msi import MsiOptions, PsfSigma
+from ._reading import Reading
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, Split
@@ -35,7 +36,7 @@ class Given:
 
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, metrics.csv and what --resume needs.")]
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r. Default: 4, or the teacher's.")] = None
-    network: Annotated[shared.Network, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
+    network: Annotated[shared.NetworkName, typer.Option(help="lkca_net: dense upsampler; lkca_lr: of 8 groups.")] = (
         "lkca_lr"
     )
     model: Annotated[
@@ -93,12 +94,8 @@ class Given:
     ] = FLOOR
     gradient_clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None
     drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1
-    msi: fusion.Msi = None
-    response: fusion.Response = None
-    msi_key: fusion.MsiKey = None
-    msi_axes: fusion.MsiAxes = None
-    msi_peak: fusion.MsiPeak = None
-    psf_sigma: fusion.PsfSigma = None
+    msi_options: MsiOptions
+    psf_sigma: PsfSigma = None
     snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to LR images.")] = None
     msi_snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to the MSI.")] = None
     augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True
@@ -116,28 +113,14 @@ class Given:
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in OUT that was interrupted; other options as then.")
     ] = False
-    key: shared.Key = None
-    axes: shared.Axes = None
-    size: shared.Size = None
-    peak: shared.Peak = None
-    nodata: shared.Nodata = None
-    drop_bad_bands: shared.DropBadBands = False
+    reading: Reading
     threads: shared.Threads = None
     json: shared.Json = False
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """What `shared.load_scene` and `shared.load_for` take by keyword."""
-        return {"nodata": self.nodata, "drop_bad_bands": self.drop_bad_bands}
 
     @property
     def name(self) -> str:
         """Of the network."""
         return self.network if self.model is None else self.model
-
-    @property
-    def msi_options(self) -> fusion.MsiOptions:
-        return fusion.MsiOptions(self.msi, self.response, self.msi_key, self.msi_axes, self.msi_peak)
 
     def options(self) -> "TrainOptions":
         from lkcanet.training import TrainOptions
@@ -146,34 +129,19 @@ class Given:
         return TrainOptions(**{name: getattr(self, name) for name in names})
 
 
-def takes_training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command the options of `Given` beside its own parameters; it gets them as one object, `given`."""
-    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "given"]
-    hints = get_type_hints(Given, include_extras=True)
-    more = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(Given)
-    ]
+def says_how_to_go_on(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which prints the line that resumes its run where that was interrupted."""
 
+    @functools.wraps(command)
     def run(**values: Any) -> None:
-        theirs = {parameter.name: values.pop(parameter.name) for parameter in own}
         try:
-            command(**theirs, given=Given(**values))
+            command(**values)
         except KeyboardInterrupt as interrupt:
             if interrupt.args:  # a run is there to go on with
-                again = lines.command_line(command.__name__, {**theirs, **values, "resume": True, "overwrite": False})
+                again = lines.command_line(command.__name__, {**values, "resume": True, "overwrite": False})
                 shared.note(f"note: to go on: {again}")
             raise
 
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + more
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
     return run
 
 
@@ -191,12 +159,13 @@ def check_network(given: Given) -> "Preset":
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} is of LKCA-Nets; arguments of {given.name} are given by --set NAME=VALUE")
     given.msi_options.check()
-    if preset.fuses and given.msi is None and given.response is None:
+    msi, response = given.msi_options.msi, given.msi_options.response
+    if preset.fuses and msi is None and response is None:
         raise ValueError(f"{given.name} fuses an MSI with the scene: give --msi FILE or --response NAME")
     if not preset.fuses:
-        for name in ("msi", "response", "msi_snr"):
-            if getattr(given, name) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} goes with a fusion network, which {given.name} is not")
+        for option, value in (("--msi", msi), ("--response", response), ("--msi-snr", given.msi_snr)):
+            if value is not None:
+                raise ValueError(f"{option} goes with a fusion network, which {given.name} is not")
     return preset
 
 
@@ -204,7 +173,7 @@ def network_for(given: Given, scene: "Scene", scale: int, msi_bands: int = 0) ->
     """A fresh network of these options."""
     import torch
 
-    preset, settings = check_network(given), fusion.parse_settings(given.set, "--set")
+    preset, settings = check_network(given), parse_settings(given.set, "--set")
     if preset.kind == "lkcanet":
         own = {"channels": given.channels, "blocks": given.blocks, "drop_path": given.drop_path}
         settings = {**own, **({} if given.groups is None else {"upsample_groups": given.groups}), **settings}
@@ -225,12 +194,12 @@ def objective_for(given: Given, model: "Network", options: "TrainOptions") -> "O
         return objectives.HObjective(options.sam_weight, options.gradient_weight, options.floor)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(given.seed + 1)  # a teacher that trains along starts from the seed, too
-        return objectives.objective_for(model, options, **fusion.parse_settings(given.objective, "--objective"))
+        return objectives.objective_for(model, options, **parse_settings(given.objective, "--objective"))
 
 
 def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
     """The regions and patches of these options."""
-    from lkcanet.data import region_split
+    from lkcanet.data import default_stride, region_split
 
     patch = 16 if given.patch is None else given.patch
     for option, value in (("--scale", scale), ("--patch", patch)):
@@ -265,13 +234,18 @@ def tell_what_trains(given: Given, model: "Network", split: "Split") -> None:
     )
 
 
-def default_stride(side: int, scale: int) -> int:
-    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
-    LR grid, where a multiple of the scale would show the network one phase of it only."""
-    stride = max(1, side // 2)
-    while math.gcd(stride, scale) > 1:
-        stride += 1
-    return stride
+def parse_settings(texts: list[str] | None, option: str) -> dict[str, Any]:
+    """ "features=32" and the like to arguments; values are JSON, or texts where they are none."""
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"{option} must be NAME=VALUE such as features=32, got {text!r}")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
 
 
 def _fraction(text: str) -> float | str:

@@ -12,6 +12,8 @@ from . import _shared as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from lkcanet.benchmark.providers import Mode
+
 
 def bench(
     bands: Annotated[int, typer.Option(help="Bands of the image.")] = 128,
@@ -25,7 +27,7 @@ def bench(
         str, typer.Option(metavar="ROWS,COLUMNS", help="Low-resolution pixels of a training patch.")
     ] = "16",
     network: Annotated[
-        shared.Network, typer.Option(help="The paper's LKCA-LR (8 groups) or LKCA-Net (1).")
+        shared.NetworkName, typer.Option(help="The paper's LKCA-LR (8 groups) or LKCA-Net (1).")
     ] = "lkca_lr",
     groups: Annotated[int | None, typer.Option(help="Of the upsampler; default: the network's.")] = None,
     channels: Annotated[int, typer.Option(help="Width of the features.")] = 128,
@@ -51,7 +53,8 @@ def bench(
 
     import lkops
     from lkcanet import models
-    from lkcanet.benchmark import CHANNELS_LAST, RECYCLED, facts, network_benchmark
+    from lkcanet.benchmark import CHANNELS_LAST, RECYCLED, facts
+    from lkcanet.benchmark.report import network_report
 
     shared.set_threads(threads)
     if out is not None and not out.parent.is_dir():
@@ -65,7 +68,10 @@ def bench(
         "blocks": blocks,
         **({} if groups is None else {"upsample_groups": groups}),
     }
-    sizes = {"forward": (batch, *_size(size, "--size")), "training": (train_batch, *_size(train_size, "--train-size"))}
+    sizes: dict[Mode, tuple[int, int, int]] = {
+        "forward": (batch, *_size(size, "--size")),
+        "training": (train_batch, *_size(train_size, "--train-size")),
+    }
     for option, (n, height, width) in zip(("batch", "train-batch"), sizes.values(), strict=True):
         if min(n, height, width) < 1:
             raise ValueError(f"--{option} and its size must be 1 or more, got {n} of {height},{width}")
@@ -76,28 +82,21 @@ def bench(
             pass  # a name that is none of them is said now, and not after a minute; so is a network that can't be
     with torch.device("meta"):
         getattr(models, network)(bands, scale, **options)
-    environment, modes = facts(), dict[str, Any]()
-    if environment["allocator"] != "recycled":
+    if facts()["allocator"] != "recycled":
         shared.note("note: with the default allocator much of a time may be page faults; to keep memory, set")
         shared.note(f"note: GLIBC_TUNABLES={RECYCLED}")
-    for mode, (n, height, width) in sizes.items():
-        if what not in ("both", mode):
-            continue
-        # OpenVINO only infers
-        providers = [name for name in wanted if mode == "forward" or not name.startswith("openvino")]
-        shared.note(f"{mode}: checking {', '.join(providers)}, then timing for {seconds:g} s")
-        result = network_benchmark(
-            *(bands, (height, width), scale),
-            mode=mode,  # type: ignore[arg-type]
-            batch=n,
-            network=network,
-            providers=providers,
-            backend=backend,
-            seconds=seconds,
-            **options,
-        )
-        modes[mode] = {"shape": [n, bands, height, width], **result.as_dict()}
-    report = {**environment, "network": network, "scale": scale, "options": options, "modes": modes}
+    report = network_report(
+        bands,
+        {mode: shape for mode, shape in sizes.items() if what in ("both", mode)},
+        scale,
+        network=network,
+        providers=wanted,
+        backend=backend,
+        seconds=seconds,
+        progress=shared.note,
+        **options,
+    )
+    modes = report["modes"]
     if out is not None:
         shared.write_json(out, report)
     if json:

@@ -7,20 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _shared as shared
-from ._fusion import psf_of
+from ._options import takes_options
 from ._progress import bar
-from ._training import default_stride
+from ._reading import Reading
 
 if TYPE_CHECKING:
+    from lkcanet.data import Scene, TrainingRecord
     from lkcanet.deploy.compression import PatchBatches
     from lkcanet.models import LKCANet
 
 CALIBRATION = 64  # patches
 
 
+@takes_options
 def compress(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A network that `lkca train` wrote.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The compressed network: .safetensors.")],
+    *,
     share: Annotated[
         float | None,
         typer.Option(
@@ -52,12 +55,7 @@ def compress(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of patches.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
-    key: shared.Key = None,
-    axes: shared.Axes = None,
-    size: shared.Size = None,
-    peak: shared.Peak = None,
-    nodata: shared.Nodata = None,
-    drop_bad_bands: shared.DropBadBands = False,
+    reading: Reading,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
@@ -72,7 +70,7 @@ def compress(
     import torch
 
     import lkops
-    from lkcanet.deploy.compression import compress as compressed_of
+    from lkcanet.deploy.compression import compress_lkcanet
     from lkcanet.models import save_model
 
     shared.check_output(out, (".safetensors",))
@@ -88,14 +86,13 @@ def compress(
         raise ValueError("--floor goes with --align")
     shared.set_threads(threads)
     torch.manual_seed(seed)
-    model, extra = shared.load_lkca(checkpoint, "compress")
+    model, record = shared.load_lkca(checkpoint, "compress")
     batches = None
     if scene is not None:
-        reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
-        loaded = shared.load_for(scene, key, axes, size, peak, None, model, extra, **reading)
-        batches = _batches(model, extra, loaded, test, patch, batch_size, seed)
+        loaded = reading.scene_for(scene, model, record)
+        batches = _batches(model, record, loaded, test, patch, batch_size, seed)
     calibration = None if batches is None else batches.calibration(CALIBRATION)
-    result, report = compressed_of(
+    result, report = compress_lkcanet(
         model, share=share, groups=groups, rank=rank, energy=energy, permute=permute, calibration=calibration
     )
     if not report.compressed:
@@ -104,7 +101,7 @@ def compress(
     aligned: dict[str, Any] = {}
     if align and batches is not None:
         train = "all" if align_all else "upsampler"
-        below = shared.floor_of(extra) if floor is None else floor
+        below = record.floor if floor is None else floor
         with bar("aligning") as draw:
             told = lkops.distill_upsampler(
                 model,
@@ -119,7 +116,7 @@ def compress(
         aligned = {"steps": told.steps, "trained": train, "first": told.history[0], "last": told.history[-1]}
     (part,) = report.compressed
     facts = {"from": str(checkpoint), **asdict(part), "calibrated": calibration is not None, "alignment": aligned}
-    save_model(result.eval(), out, extra={**extra, "compression": facts})
+    save_model(result.eval(), out, extra={**record.extra, "compression": facts})
     sizes = {"parameters": report.parameters, "macs_16x16": (model.macs(16, 16), result.macs(16, 16))}
     if json:
         shared.print_json({"out": out, **sizes, "config": result.config, "compression": facts})
@@ -135,18 +132,16 @@ def compress(
 
 def _choices(model: "LKCANet") -> str:
     """Which options would make the upsampler cheaper, and the parameters that the network would have."""
-    from lkops.lowrank.compression import possible_groups
+    from lkcanet.deploy.compression import cheaper_upsamplers
 
-    conv = model.upsample.conv
-    if model.upsample.first is not None or not conv.weight.any():
+    found = cheaper_upsamplers(model)
+    if found is None:
         return ""
-    count, weights = model.parameter_count(), conv.weight.numel()
-    many = [(groups, count - weights + weights * conv.groups // groups) for groups in possible_groups(conv)]
-    options = [f"--groups {groups} makes it {total / 1e6:.3f} M" for groups, total in many[:4]]
-    length = conv.weight[0].numel()
-    if conv.groups == 1 and (most := (weights - 1) // (length + conv.out_channels)):
-        options.append(f"--rank 1 to {most}, less than that")
-    now = f"the network has {count / 1e6:.3f} M parameters"
+    many = list(found.groups.items())[:4]
+    options = [f"--groups {groups} makes it {total / 1e6:.3f} M" for groups, total in many]
+    if found.rank:
+        options.append(f"--rank 1 to {found.rank}, less than that")
+    now = f"the network has {model.parameter_count() / 1e6:.3f} M parameters"
     return f": {now}; {', '.join(options)}" if options else f": {now}, and no option makes it smaller"
 
 
@@ -155,38 +150,20 @@ def _course(step: int, steps: int, terms: dict[str, float]) -> str:
 
 
 def _batches(
-    model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int | None, batch_size: int, seed: int
+    model: "LKCANet",
+    record: "TrainingRecord",
+    scene: "Scene",
+    test: str | None,
+    patch: int | None,
+    batch_size: int,
+    seed: int,
 ) -> "PatchBatches":
     """Training patches of a scene, where the checkpoint's training had them."""
-    from lkcanet.data import SuperResolutionPatches, region_split
-    from lkcanet.data.splits import overlap, parse_rect
-    from lkcanet.deploy.compression import PatchBatches
+    from lkcanet.deploy.compression import PatchBatches, training_patches
 
-    split, known = extra.get("split", {}), extra.get("scene", {})
-    if patch is None:
-        side = split.get("patch")
-        patch = side // model.scale if isinstance(side, int) and side >= model.scale else 16
     for option, value in (("--patch", patch), ("--batch-size", batch_size)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{option} must be 1 or more, got {value}")
-    same = known.get("shape") == list(scene.pixels.shape) and known.get("name") == scene.name
-    own = same and test is None
-    test = split.get("test") if own else test
-    if test is None:
+    if test is None and not (record.is_of(scene) and record.test):
         raise ValueError(f"give --test: {scene.name!r} is not a scene that the checkpoint names a test region of")
-    shared.scored_part(test, scene.pixels.shape, model.scale, "the test region", tell=False)
-    side = patch * model.scale
-    regions: dict[str, Any] = {"validation": 0.0}
-    if own:
-        regions["validation"] = split.get("validation") or 0.0
-        around, held_out = (parse_rect(str(text), scene.pixels.shape) for text in (split.get("train", ":,:"), test))
-        if not overlap(around, held_out):  # else it encloses patches on several sides of the test region
-            regions["train"] = around
-    stride = default_stride(side, model.scale)
-    found = region_split(
-        scene.pixels.shape, test, patch=side, stride=stride, valid=scene.valid, scale=model.scale, **regions
-    )
-    patches = SuperResolutionPatches(
-        scene, scale=model.scale, lr_size=patch, origins=found.train_origins, psf_sigma=psf_of(extra)
-    )
-    return PatchBatches(patches, batch_size, seed)
+    return PatchBatches(training_patches(model, scene, record, test=test, lr_size=patch), batch_size, seed)

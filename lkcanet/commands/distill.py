@@ -2,32 +2,34 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from . import _prepared as prepared
 from . import _shared as shared
-from ._fusion import refuse_fusion
+from ._msi import refuse_msi
+from ._options import takes_options
 from ._report import report
 from ._training import (
     Given,
     check_network,
     network_for,
+    says_how_to_go_on,
     split_for,
-    takes_training_options,
     tell_what_trains,
 )
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene
+    from lkcanet.data import Scene, TrainingRecord
 
 
-@takes_training_options
+@says_how_to_go_on
+@takes_options
 def distill(
     scene: shared.ScenePath,
+    *,
     teacher: Annotated[Path, typer.Option(metavar="FILE", help="The trained network to learn from.")],
-    given: Given,
     test: Annotated[
         str | None,
         typer.Option(
@@ -46,6 +48,7 @@ def distill(
     kd_cosine_weight: Annotated[float, typer.Option(help="Of the cosine in the distillation loss.")] = 0.5,
     kd_sam_weight: Annotated[float, typer.Option(help="Of the spectral angle in it.")] = 0.5,
     kd_gradient_weight: Annotated[float, typer.Option(help="Of the gradient term in it.")] = 0.1,
+    given: Given,
 ) -> None:
     """Train a small network (the student) with the help of a larger one that is trained already: LKCA-KD.
 
@@ -71,19 +74,18 @@ def distill(
         what = "--objective" if given.objective is not None else f"--model {given.name}, which fuses an MSI,"
         raise ValueError(f"{what} does not go with lkca distill: lkca train trains it, with a teacher of its own")
     options = given.options()
-    tutor, extra = shared.load_checkpoint(teacher)
-    refuse_fusion(tutor, teacher, "distill")
+    tutor, record = shared.load_checkpoint(teacher)
+    refuse_msi(tutor, teacher, "distill")
     if given.scale not in (None, tutor.scale):
         raise ValueError(f"--scale is {given.scale}, but the teacher {teacher} is of scale {tutor.scale}")
     if is_prepared(scene):
         loaded, split, scale = prepared.training_input(scene, given, test)
         if scale != tutor.scale:
             raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene} of scale {scale}")
-        prepared.compare(teacher, extra, loaded, split)
+        prepared.tell_doubts(record, loaded, split)
     else:
-        axes = (given.key, given.axes, given.size)
-        loaded = shared.load_for(scene, *axes, given.peak, None, tutor, extra, **given.reading)
-        test, given = _regions(test, given, teacher, extra, loaded)
+        loaded = given.reading.scene_for(scene, tutor, record)
+        test, given = _regions(test, given, teacher, record, loaded)
         split = split_for(given, loaded, test, tutor.scale)
     model = network_for(given, loaded, tutor.scale)
     tell_what_trains(given, model, split)
@@ -104,30 +106,29 @@ def distill(
     report(given, result, scene, facts, model.config)
 
 
-def _regions(test: str | None, given: Given, teacher: Path, extra: dict[str, Any], scene: "Scene") -> tuple[str, Given]:
+def _regions(
+    test: str | None, given: Given, teacher: Path, record: "TrainingRecord", scene: "Scene"
+) -> tuple[str, Given]:
     """The regions that are not given are the teacher's, on the scene that it was trained on: a student must not train
     or choose its checkpoint on what its teacher has not kept apart either."""
-    from lkcanet.data.splits import overlap, parse_rect
+    from lkcanet.data import parse_rect
 
-    split, trained_on = extra.get("split", {}), extra.get("scene", {})
-    same = trained_on.get("shape") == list(scene.pixels.shape) and trained_on.get("name") == scene.name
-    if not same:
+    if not record.is_of(scene):
         if test is None:
             raise ValueError(f"give --test: {scene.name!r} is not the scene that {teacher} was trained on")
         return test, given
-    if test is None and split.get("test") is None:
+    if test is None and record.test is None:
         raise ValueError(f"give --test: {teacher} names no test region")
     if test is not None:
         test = str(parse_rect(test, scene.pixels.shape))  # as checkpoints spell it
-        if test != split.get("test"):
+        if test != record.test:
             return test, given  # another division of the scene altogether
-    validation, inside = given.validation or split.get("validation"), given.train_region or split.get("train")
-    if given.train_region is None and inside is not None:
-        around, held_out = (parse_rect(text, scene.pixels.shape) for text in (inside, split["test"]))
-        if overlap(around, held_out):  # it encloses patches on several sides of the test region: no region was given
-            inside = None
+    assert record.test is not None
+    validation, inside = given.validation or record.validation, given.train_region
+    if inside is None and (region := record.train_region(scene.pixels.shape)) is not None:
+        inside = str(region)
     shared.note(
-        f"note: regions of the teacher's training: test {split['test']}, validation {validation}, training "
+        f"note: regions of the teacher's training: test {record.test}, validation {validation}, training "
         f"{'on the rest' if inside is None else f'inside {inside}'}"
     )
-    return split["test"], replace(given, validation=validation, train_region=inside)
+    return record.test, replace(given, validation=validation, train_region=inside)

@@ -1,20 +1,28 @@
 """`lkca evaluate`."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from . import _fusion as fusion
+from ..common.options import FLOOR
 from . import _prepared as prepared
-from . import _robustness as robustness
 from . import _shared as shared
+from ._msi import MsiOptions, PsfSigma
+from ._options import takes_options
+from ._reading import Reading
+
+if TYPE_CHECKING:
+    from lkcanet.data import Scene, SpectralResponse, TrainingRecord
+    from lkcanet.evaluation import Scores
 
 
+@takes_options
 def evaluate(
     scene: shared.ScenePath,
+    *,
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated."),
@@ -32,18 +40,9 @@ def evaluate(
             "on the scene it was trained on; the whole is the default on others.",
         ),
     ] = None,
-    key: shared.Key = None,
-    axes: shared.Axes = None,
-    size: shared.Size = None,
-    peak: shared.Peak = None,
-    nodata: shared.Nodata = None,
-    drop_bad_bands: shared.DropBadBands = False,
-    msi: fusion.Msi = None,
-    response: fusion.Response = None,
-    msi_key: fusion.MsiKey = None,
-    msi_axes: fusion.MsiAxes = None,
-    msi_peak: fusion.MsiPeak = None,
-    psf_sigma: fusion.PsfSigma = None,
+    reading: Reading,
+    msi_options: MsiOptions,
+    psf_sigma: PsfSigma = None,
     snr: Annotated[
         str | None,
         typer.Option(metavar="DB,DB,...", help="Score under white noise of these signal-to-noise ratios, and without."),
@@ -80,143 +79,141 @@ def evaluate(
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
-    from lkcanet.data import bicubic_upsample, is_prepared, load_prepared
-    from lkcanet.data.multispectral import noisy_scene
-    from lkcanet.evaluation.scoring import score_scene as score
-    from lkcanet.evaluation.tables import above_table, metrics_table
-    from lkcanet.inference import super_resolve
+    from lkcanet.data import is_prepared, load_prepared, read_scene
+    from lkcanet.evaluation import score
 
     shared.set_threads(threads)
-    networks = [(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
-    options = fusion.MsiOptions(msi, response, msi_key, msi_axes, msi_peak)
-    options.check()
-    floor = shared.floor_of(networks[0][2] if networks else {}) if floor is None else floor
-    if not 0 <= floor < math.inf:
-        raise ValueError(f"--floor must be a finite number, 0 or more, got {floor:g}")
-    levels = [*([] if snr is None else fusion.parse_snrs(snr)), None]
-    if snr is not None and prediction:
+    networks = [shared.Checkpointed(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
+    msi_options.check()
+    floor = _floor(floor, networks)
+    snrs = [] if snr is None else parse_snrs(snr)
+    if snrs and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     if is_prepared(scene):
-        fixed = {"--msi": msi, "--response": response, "--psf-sigma": psf_sigma, "--snr": snr}
+        fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
+        fixed |= {"--region": region, **prepared.fixed_reading(reading)}
+        fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
-        other_options: dict[str, Any] = {
-            "--region": region,
-            "--key": key,
-            "--axes": axes,
-            "--size": size,
-        }
-        other_options |= {"--nodata": nodata, "--drop-bad-bands": drop_bad_bands or None}
-        other_options["--prediction"] = prediction[0] if prediction else None
-        prepared.refuse(scene, {name: (value, None) for name, value in other_options.items()})
-        prepared.refuse(scene, {"--peak": (peak, load_prepared(scene).scene.peak)})
-        prepared.score(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
+        prepared.refuse(scene, {"--peak": (reading.peak, load_prepared(scene).scene.peak)})
+        prepared.print_scores(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
             raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scene} is not")
-    reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
-    for path, model, other in networks:
-        _, first, extra = networks[0]
-        if (model.bands, model.scale, other.get("peak")) != (first.bands, first.scale, extra.get("peak")):
-            raise ValueError(f"{path} is of other bands, scale or peak than {networks[0][0]}: score it on its own")
-        if psf_sigma is None and fusion.psf_of(other) != fusion.psf_of(extra):
-            raise ValueError(
-                f"{path} was trained with another point spread function than {networks[0][0]}: give --psf-sigma"
-            )
-        if scale not in (None, model.scale):
-            raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
+    _check_together(networks, scale, psf_sigma)
     if networks:
-        name, model, extra = networks[0]
-        scale, psf_sigma = model.scale, fusion.psf_of(extra) if psf_sigma is None else psf_sigma
-        whole = shared.load_for(scene, key, axes, size, peak, None, model, extra, **reading)
-        region = choose_region(region, name, extra, whole)
+        path, model, record = networks[0]
+        scale, psf_sigma = model.scale, record.psf_sigma if psf_sigma is None else psf_sigma
+        whole = reading.scene_for(scene, model, record)
+        region = choose_region(region, path, record, whole)
     else:
         scale = 4 if scale is None else scale
         if scale < 1:
             raise ValueError(f"--scale must be 1 or more, got {scale}")
-        whole = shared.load_scene(scene, key, axes, size, peak, **reading)
+        whole = reading.scene(scene)
     region = shared.scored_part(region, whole.pixels.shape, scale, part_name(region))
-    target, lowres = degraded(whole if region is None else shared.crop(whole, region), scale, psf_sigma)
-    msis = [fusion.msi_of_part(options, *network, whole, target, region, nodata) for network in networks]
-    for sharp in msis:
-        if sharp is not None and sharp.valid is not None:  # score where all have seen something
-            target = replace(target, valid=sharp.valid if target.valid is None else target.valid & sharp.valid)
-    scores: dict[float | None, dict[str, Any]] = {}
-    for level in levels:
-        small = noisy_scene(lowres, level, 2 * seed)
-        rows = {"bicubic": score(bicubic_upsample(small.tensor(), scale)[0].numpy(), target, scale, floor)}
-        for (path, model, _), sharp in zip(networks, msis, strict=True):
-            seen = noisy_scene(sharp, level, 2 * seed + 1) if sharp is not None and noise_on == "both" else sharp
-            rows[str(path)] = score(super_resolve(model, small, msi=seen).pixels, target, scale, floor)
-        scores[level] = rows
-    for path in prediction or ():
-        rows[str(path)] = score(finished(path, whole, target, region).pixels, target, scale, floor)
-    part = "whole scene" if region is None else f"region {region}"
-    title = f"{scene}, {part}, {target.size[0]} x {target.size[1]} pixels"
+    scores = score(
+        whole,
+        {str(path): model for path, model, _ in networks},
+        predictions={str(path): read_scene(path, peak=whole.peak) for path in prediction or ()},
+        region=region,
+        scale=scale,
+        psf_sigma=psf_sigma,
+        msis=_msis(networks, msi_options, reading.nodata),
+        snrs=snrs,
+        noise_on=noise_on,
+        seed=seed,
+        floor=floor,
+    )
     if json:
-        facts: dict[str, Any] = {"scene": scene, "region": region, "shape": target.pixels.shape, "peak": target.peak}
-        facts["floor"] = floor
-        facts |= {"scale": scale} if psf_sigma is None else {"scale": scale, "psf_sigma": psf_sigma}
-        if snr is not None:
-            facts |= {"noise_on": noise_on, "seed": seed}
-            shared.print_json({**facts, "scores": robustness.noise_facts(scores)})
-        else:
-            shared.print_json({**facts, "scores": [{"method": name, **row} for name, row in scores[None].items()]})
+        facts: dict[str, Any] = {"scene": scene, "region": region, "shape": scores.target.pixels.shape}
+        facts |= {"peak": whole.peak, "floor": floor, "scale": scale}
+        facts |= {} if psf_sigma is None else {"psf_sigma": psf_sigma}
+        facts |= {} if snr is None else {"noise_on": noise_on, "seed": seed}
+        rows = scores.rows() if snr is not None else [{"method": name, **row} for name, row in scores.clean.items()]
+        shared.print_json({**facts, "scores": rows})
         return
+    part = "whole scene" if region is None else f"region {region}"
+    title = f"{scene}, {part}, {scores.target.size[0]} x {scores.target.size[1]} pixels"
     if snr is not None:
-        paths = [path for path, _, _ in networks]
-        names = dict(zip(map(str, paths), prepared.short_names(paths), strict=True))
-        names["bicubic"] = f"bicubic x{scale}"
-        for table in robustness.noise_tables(scores, names, f"{title}, noise on {noise_on}"):
+        title += f", noise on {noise_on}"
+    _print(scores, title, floor, [path for path, _, _ in networks])
+
+
+def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:
+    """That of --floor, else of the first checkpoint's training, else the default of training."""
+    if floor is None:
+        floor = networks[0].record.floor if networks else FLOOR
+    if not 0 <= floor < math.inf:
+        raise ValueError(f"--floor must be a finite number, 0 or more, got {floor:g}")
+    return floor
+
+
+def _check_together(networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None) -> None:
+    """Raise for networks that one low-resolution image does not serve."""
+    for path, model, record in networks:
+        name, first, other = networks[0]
+        if (model.bands, model.scale, record.peak) != (first.bands, first.scale, other.peak):
+            raise ValueError(f"{path} is of other bands, scale or peak than {name}: score it on its own")
+        if psf_sigma is None and record.psf_sigma != other.psf_sigma:
+            raise ValueError(f"{path} was trained with another point spread function than {name}: give --psf-sigma")
+        if scale not in (None, model.scale):
+            raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
+
+
+def _msis(
+    networks: Sequence[shared.Checkpointed], options: MsiOptions, nodata: float | None
+) -> "dict[str, Scene | SpectralResponse]":
+    """Where the MSI of each network that fuses comes from."""
+    msis: dict[str, Scene | SpectralResponse] = {}
+    for path, model, record in networks:
+        if model.msi_bands:
+            source = options.read(record, nodata=nodata)
+            if source is None:
+                raise ValueError(f"{path} fuses an MSI of {model.msi_bands} bands: give --msi FILE or --response NAME")
+            msis[str(path)] = source
+    return msis
+
+
+def _print(scores: "Scores", title: str, floor: float, networks: list[Path]) -> None:
+    from lkcanet.evaluation import above_table, metrics_table, noise_tables
+
+    bicubic = f"bicubic x{scores.scale}"
+    if len(scores.levels) > 1:
+        names = dict(zip(map(str, networks), prepared.short_names(networks), strict=True)) | {"bicubic": bicubic}
+        for table in noise_tables(scores.levels, names, title=title):
             shared.print_table(table)
         return
-    shown = {f"bicubic x{scale}" if name == "bicubic" else name: row for name, row in scores[None].items()}
+    shown = {bicubic if name == "bicubic" else name: row for name, row in scores.clean.items()}
     shared.print_table(metrics_table(shown, title=title))
     if floor:
         shared.print_table(above_table(shown, floor))
 
 
-def finished(path: Path, whole: Any, target: Any, region: str | None) -> Any:
-    """A super-resolved scene from a file, in the target's units; one of the whole scene is cropped to the region."""
-    from lkcanet.data import read_scene
-
-    result = read_scene(path, peak=target.peak)
-    largest, own = float(result.pixels.max()), float(target.pixels.max())
-    if not 0.1 * own < largest < 10 * own:
-        shared.note(
-            f"warning: {path} reaches {largest:.3g} after division by the scene's peak, {target.peak:g}, and the scene "
-            f"{own:.3g}: predictions are taken in the units of the scene's file"
-        )
-    if region is not None and result.pixels.shape == whole.pixels.shape:
-        result = shared.crop(result, region)
-    if result.pixels.shape != target.pixels.shape:
-        raise ValueError(f"{path} has shape {result.pixels.shape}, the part to score {target.pixels.shape}")
-    return result
+def parse_snrs(text: str) -> list[float]:
+    """ "20,25,30": dB of noise, ascending or not, each once."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(abs(value) < float("inf") for value in values) or len(set(values)) < len(values):
+        raise ValueError(f"--snr must be numbers of dB such as 20,25,30, each once; got {text!r}")
+    return values
 
 
-def choose_region(region: str | None, checkpoint: Path, extra: dict[str, Any], scene: Any) -> str | None:
+def choose_region(region: str | None, checkpoint: Path, record: "TrainingRecord", scene: "Scene") -> str | None:
     """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
     scene of that training, as far as its name and shape tell; None is the whole scene."""
-    held_out = extra.get("split", {}).get("test")
     if region == "test":
-        if held_out is None:
+        if record.test is None:
             raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
-        return held_out
-    trained_on = extra.get("scene", {})
-    same = trained_on.get("shape") == list(scene.pixels.shape) and trained_on.get("name", scene.name) == scene.name
-    if region is None and held_out is not None and same:
-        shared.note(f"note: the scene has the name and shape of the training's; taking its test region, {held_out}")
-        return held_out
+        return record.test
+    if region is None and record.test is not None and record.is_of(scene, nameless=True):
+        shared.note(f"note: the scene has the name and shape of the training's; taking its test region, {record.test}")
+        return record.test
     return region
 
 
 def part_name(region: str | None) -> str:
     """How notes and errors call it."""
     return "the scene" if region is None else "the region"
-
-
-def degraded(scene: Any, scale: int, psf_sigma: float | None = None) -> tuple[Any, Any]:
-    """The scene, of whole LR pixels, and its LR image."""
-    from lkcanet.data.multispectral import degraded as shrink
-
-    return scene, scene.shrunk(shrink(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)

@@ -31,8 +31,8 @@ def export(
     shared.check_output(out, (".onnx",))
     shared.set_threads(threads)
     rows, columns = (None, None) if size is None else shared.parse_pair(size, "--size")
-    model, extra = shared.load_lkca(checkpoint, "export")
-    metadata = {"peak": extra.get("peak"), "wavelengths": (extra.get("scene") or {}).get("wavelengths")}
+    model, record = shared.load_lkca(checkpoint, "export")
+    metadata = {"peak": record.peak, "wavelengths": record.wavelengths}
     report = export_onnx(model, out, height=rows, width=columns, opset=opset, metadata=metadata, check=check)
     if json:
         shared.print_json({**vars(report), "scale": model.scale, "metadata": metadata})

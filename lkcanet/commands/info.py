@@ -1,24 +1,22 @@
 """`lkca info`."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from . import _shared as shared
+from ._options import takes_options
+from ._reading import Reading
 
 
+@takes_options
 def info(
     path: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A scene or a checkpoint; without one: versions, backends.")
     ] = None,
-    key: shared.Key = None,
-    axes: shared.Axes = None,
-    size: shared.Size = None,
-    peak: shared.Peak = None,
-    nodata: shared.Nodata = None,
-    drop_bad_bands: shared.DropBadBands = False,
+    *,
+    reading: Reading,
     region: shared.Region = None,
     json: shared.Json = False,
 ) -> None:
@@ -26,17 +24,17 @@ def info(
 
     Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
     """
+    from lkcanet.common.installation import describe_installation
     from lkcanet.models.foreign import SAVED
 
     if path is None:
-        facts = _installation()
+        facts = {"kind": "installation", **describe_installation()}
     elif path.suffix.lower() in (".safetensors", *SAVED):
         facts = _checkpoint(path)
     else:
-        facts = _scene(
-            path,
-            shared.load_scene(path, key, axes, size, peak, region, nodata=nodata, drop_bad_bands=drop_bad_bands),
-        )
+        from lkcanet.data import describe_scene
+
+        facts = {"kind": "scene", "path": str(path), **describe_scene(reading.scene(path, region))}
     if json:
         shared.print_json(facts)
         return
@@ -67,44 +65,8 @@ def _system_name(crs: str) -> str:
     return crs.split('"')[1] if crs.count('"') > 1 else crs
 
 
-def _scene(path: Path, scene: Any) -> dict[str, Any]:
-    return {
-        "kind": "scene",
-        "path": str(path),
-        "name": scene.name,
-        "bands": scene.bands,
-        "rows": scene.size[0],
-        "columns": scene.size[1],
-        "peak": scene.peak,
-        **_values(scene),
-        "wavelengths": None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths],
-        "band_names": None if scene.band_names is None else list(scene.band_names),
-        "invalid": 0.0 if scene.valid is None else 1 - float(scene.valid.mean()),  # share of pixels
-        **_ground(scene.georeference),
-    }
-
-
-def _values(scene: Any) -> dict[str, float]:
-    """Of the valid pixels, in units of the source; a band at a time."""
-    rows = []
-    for band in scene.pixels:
-        seen = band if scene.valid is None else band[scene.valid]
-        rows.append((float(seen.min()), float(seen.max()), float(seen.mean(dtype="float64"))))
-    smallest, largest, mean = zip(*rows, strict=True)
-    values = {"smallest": min(smallest), "largest": max(largest), "mean": sum(mean) / len(mean)}
-    return {name: value * scene.peak for name, value in values.items()}
-
-
-def _ground(georeference: Any) -> dict[str, Any]:
-    if georeference is None:
-        return {"transform": None, "pixel_size": None, "crs": None}
-    a, b, _, d, e, _ = georeference.transform
-    sides = [math.hypot(a, d), math.hypot(b, e)]
-    return {"transform": list(georeference.transform), "pixel_size": sides, "crs": georeference.crs}
-
-
 def _checkpoint(path: Path) -> dict[str, Any]:
-    model, extra = shared.load_checkpoint(path)
+    model, record = shared.load_checkpoint(path)
     return {
         "kind": "checkpoint",
         "path": str(path),
@@ -112,38 +74,6 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "parameters": model.parameter_count(),
         "macs_16x16": model.macs(16, 16),
         "config": model.config,
-        **{name: extra.get(name) for name in ("peak", "step", "scene", "split", "validation", "options")},
-        **{name: extra[name] for name in ("msi", "objective") if name in extra},
-    }
-
-
-def _version(package: str) -> str | None:
-    from importlib import metadata
-
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _installation() -> dict[str, Any]:
-    import platform
-
-    import torch
-
-    import lkops
-
-    packages = ("torch", "lightning", "numpy", "scipy", "h5py", "safetensors", "matplotlib", "typer")
-    versions: dict[str, Any] = {"python": platform.python_version(), "lkops": lkops.__version__}
-    versions |= {package: _version(package) for package in packages}
-    rows = [
-        {"operator": row.operator, "backend": row.backend, "automatic": row.automatic, "reason": row.reason}
-        for row in lkops.backends.status()
-    ]
-    return {
-        "kind": "installation",
-        "versions": versions,
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "backends": rows,
+        **{name: record.extra.get(name) for name in ("peak", "step", "scene", "split", "validation", "options")},
+        **{name: record.extra[name] for name in ("msi", "objective") if name in record.extra},
     }

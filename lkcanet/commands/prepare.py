@@ -8,6 +8,7 @@ import typer
 
 from . import _shared as shared
 from ._lines import command_line
+from ._reading import Axes, Key
 
 
 def prepare(
@@ -15,8 +16,8 @@ def prepare(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The published image, such as a .mat file.")],
     out: Annotated[Path, typer.Option(help="Folder to make, for scene.npy and protocol.json.")],
     scale: Annotated[int, typer.Option(help="Upsampling factor r, 4 or 8: it sets the size of the patches.")] = 4,
-    key: shared.Key = None,
-    axes: shared.Axes = None,
+    key: Key = None,
+    axes: Axes = None,
     columns: Annotated[
         str | None,
         typer.Option(metavar="A:B,C:D", help="Columns of the file to join, where others are blank: 0:223,604:1096."),

@@ -1,7 +1,7 @@
 """`lkca rank`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,7 @@ from . import _shared as shared
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from lkcanet.deploy.rank import Parts, RankReport
+    from lkcanet.deploy.rank import RankReport
 
 
 def rank(
@@ -20,7 +20,7 @@ def rank(
     share: Annotated[float, typer.Option(help="Of the sum of singular values, above 0, up to 1.")] = 0.9,
     energy: Annotated[bool, typer.Option("--energy", help="Shares of the squared singular values.")] = False,
     fresh: Annotated[
-        shared.Network | None,
+        shared.NetworkName | None,
         typer.Option(help="An untrained network of the paper's size, too: its rank is that of random numbers."),
     ] = None,
     bands: Annotated[int, typer.Option(help="Bands of --fresh.")] = 128,
@@ -61,38 +61,13 @@ def rank(
     if out is not None:
         save_figure(plot_ranks(reports), out)
     if json:
-        shared.print_json({"out": out, "networks": [_facts(name, report) for name, report in reports.items()]})
+        shared.print_json(
+            {"out": out, "networks": [{"network": name, **report.as_dict()} for name, report in reports.items()]}
+        )
         return
     shared.print_table(_table(reports))
     if out is not None:
         print(out)
-
-
-def _facts(name: str, report: "RankReport") -> dict[str, Any]:
-    return {
-        "network": name,
-        "matrix": report.matrix,
-        "groups": report.groups,
-        "weight": report.weight,
-        "share": report.share,
-        "energy": report.energy,
-        "rank": report.rank,
-        "largest_rank": min(report.matrix),
-        "ranks": {f"{share:g}": rank for share, rank in report.ranks.items()},
-        "parameters": _parts(report.parameters),
-        "macs": {**_parts(report.macs), "size": report.size},
-        "singular_values": report.singular_values,
-        "cumulative_share": report.cumulative,
-    }
-
-
-def _parts(parts: "Parts") -> dict[str, Any]:
-    return {
-        "total": parts.total,
-        "backbone": parts.backbone,
-        "upsampler": parts.upsampler,
-        "upsampler_share": parts.upsampler_share,
-    }
 
 
 def _table(reports: "dict[str, RankReport]") -> "Table":

@@ -1,17 +1,21 @@
 """`lkca show`."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from . import _shared as shared
-from ._fusion import psf_of, refuse_fusion
-from .evaluate import choose_region, degraded, part_name
+from ._msi import refuse_msi
+from ._options import takes_options
+from ._reading import Reading
+from .evaluate import choose_region, part_name
 
 
+@takes_options
 def show(
     scene: shared.ScenePath,
+    *,
     checkpoint: Annotated[
         Path, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
     ],
@@ -28,54 +32,28 @@ def show(
         ),
     ] = None,
     error: Annotated[Literal["rmse", "sam"], typer.Option(help="What the error maps show.")] = "rmse",
-    key: shared.Key = None,
-    axes: shared.Axes = None,
-    size: shared.Size = None,
-    peak: shared.Peak = None,
-    nodata: shared.Nodata = None,
-    drop_bad_bands: shared.DropBadBands = False,
+    reading: Reading,
     threads: shared.Threads = None,
 ) -> None:
     """Draw a scene before and after: false colour, error maps, spectra of pixels.
 
     Example: lkca show scene.mat -c run/best.safetensors --pixel 40,60 --pixel 200,31 --out show.png
     """
-    from lkcanet.data import bicubic_upsample
-    from lkcanet.evaluation.figures import comparison, save_figure
-    from lkcanet.inference import super_resolve
+    from lkcanet.data import simulate_lowres
+    from lkcanet.evaluation import before_and_after, save_figure
 
     shared.check_output(out, shared.FIGURES)
     shared.set_threads(threads)
     pixels = [shared.parse_pair(text, "--pixel") for text in pixel or ()]
-    model, extra = shared.load_checkpoint(checkpoint)
-    refuse_fusion(model, checkpoint, "show")
-    loaded = shared.load_for(
-        scene, key, axes, size, peak, None, model, extra, nodata=nodata, drop_bad_bands=drop_bad_bands
-    )
+    model, record = shared.load_checkpoint(checkpoint)
+    refuse_msi(model, checkpoint, "show")
+    loaded = reading.scene_for(scene, model, record)
     if not lowres:  # a region of the training is in HR pixels
-        region = choose_region(region, checkpoint, extra, loaded)
+        region = choose_region(region, checkpoint, record, loaded)
         region = shared.scored_part(region, loaded.pixels.shape, model.scale, part_name(region))
     part = loaded if region is None else shared.crop(loaded, region)
-    target, small = (None, part) if lowres else degraded(part, model.scale, psf_of(extra))
-    result = super_resolve(model, small)
-    valid = result.valid if target is None else target.valid
-    figure = comparison(
-        _seen(small.pixels, small.valid),
-        _seen(bicubic_upsample(small.tensor(), model.scale)[0].numpy(), valid),
-        _seen(result.pixels, valid),
-        None if target is None else _seen(target.pixels, valid),
-        scale=model.scale,
-        wavelengths=None if small.wavelengths is None else list(small.wavelengths),
-        pixels=pixels,
-        title=f"{small.name or scene.name} x{model.scale}" + ("" if region is None else f", region {region}"),
-        error=error,
-    )
-    save_figure(figure, out)
+    target = None if lowres else part
+    small = part if target is None else simulate_lowres(target, model.scale, psf_sigma=record.psf_sigma)
+    title = f"{small.name or scene.name} x{model.scale}" + ("" if region is None else f", region {region}")
+    save_figure(before_and_after(model, small, target, pixels=pixels, title=title, error=error), out)
     print(out)
-
-
-def _seen(pixels: Any, valid: Any) -> Any:
-    """NaN where there was no data: not drawn."""
-    import numpy as np
-
-    return pixels if valid is None else np.where(valid, pixels, np.float32(np.nan))

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import _fusion as fusion
 from . import _shared as shared
+from ._msi import MsiReading
+from ._options import takes_options
 from ._progress import bar
+from ._reading import Reading
 
 if TYPE_CHECKING:
+    from lkcanet.data import Scene
     from lkcanet.inference import Memory
     from lkcanet.models import LKCANet, Network
 
 
+@takes_options
 def super_resolve(
     paths: Annotated[
         list[Path],
@@ -23,9 +27,10 @@ def super_resolve(
             help="A low-resolution scene and its result (.npy, .npz or .mat); or, with --out-dir, scenes.",
         ),
     ],
+    *,
     checkpoint: shared.Checkpoint = None,
     fresh: Annotated[
-        shared.Network | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
+        shared.NetworkName | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
     msi: Annotated[
@@ -36,9 +41,7 @@ def super_resolve(
             "their order.",
         ),
     ] = None,
-    msi_key: fusion.MsiKey = None,
-    msi_axes: fusion.MsiAxes = None,
-    msi_peak: fusion.MsiPeak = None,
+    msi_reading: MsiReading,
     out_dir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
     ] = None,
@@ -61,12 +64,7 @@ def super_resolve(
         int | None, typer.Option(help="Low-resolution pixels that tiles share, and blend; default: 32.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Start even where the memory can't suffice.")] = False,
-    key: shared.Key = None,
-    axes: shared.Axes = None,
-    size: shared.Size = None,
-    peak: shared.Peak = None,
-    nodata: shared.Nodata = None,
-    drop_bad_bands: shared.DropBadBands = False,
+    reading: Reading,
     region: shared.Region = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
@@ -88,13 +86,10 @@ def super_resolve(
     sides = None if tile is None else shared.parse_pair(tile, "--tile")
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
-    for option, value in (("--msi-key", msi_key), ("--msi-axes", msi_axes), ("--msi-peak", msi_peak)):
-        if value is not None and not msi:
-            raise ValueError(f"{option} goes with --msi")
-    reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
+    msi_reading.check(given=bool(msi))
     jobs = _jobs(paths, out_dir, suffix)
     shared.set_threads(threads)
-    model, extra = (None, {}) if checkpoint is None else shared.load_checkpoint(checkpoint)
+    model, record = (None, None) if checkpoint is None else shared.load_checkpoint(checkpoint)
     if model is not None:
         _check_msis(model, msi or [], jobs)
         model = model.fold().eval()  # once for all scenes
@@ -109,25 +104,19 @@ def super_resolve(
     results, failed, skipped = [], [], []
     for index, (scene, out) in enumerate(jobs):
         try:
-            data = out.with_suffix(".img")  # an image's data may have their header under another name
-            if out.suffix.lower() == ".hdr" and data.exists() and not out.exists():
-                raise FileExistsError(f"{data} exists, and is not the data of {out}: choose another name")
-            if out.exists() and not overwrite:
-                if not skip_existing:
-                    raise FileExistsError(f"{out} exists: choose another name, --overwrite or --skip-existing")
+            if _is_there(out, overwrite, skip_existing):
                 shared.note(f"note: {out} is there already: skipped")
                 skipped.append(str(out))
                 continue
             if model is None:
-                loaded = shared.load_scene(scene, key, axes, size, peak, region, **reading)
+                loaded = reading.scene(scene, region)
                 assert fresh is not None
                 model = shared.fresh_network(fresh, loaded.bands, scale)
             else:
-                loaded = shared.load_for(scene, key, axes, size, peak, region, model, extra, **reading)
+                loaded = reading.scene_for(scene, model, record, region)
             sharp = None
             if msi:
-                options = fusion.MsiOptions(msi[index], None, msi_key, msi_axes, msi_peak)
-                sharp = _cropped(options.read(extra, nodata=nodata), region, model.scale)
+                sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
             facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:
@@ -150,6 +139,18 @@ def super_resolve(
         raise typer.Exit(1)
 
 
+def _is_there(out: Path, overwrite: bool, skip: bool) -> bool:
+    """Whether a result exists that is to be left as it is; raises where it is neither to be replaced nor skipped."""
+    data = out.with_suffix(".img")  # an image's data may have their header under another name
+    if out.suffix.lower() == ".hdr" and data.exists() and not out.exists():
+        raise FileExistsError(f"{data} exists, and is not the data of {out}: choose another name")
+    if not out.exists() or overwrite:
+        return False
+    if not skip:
+        raise FileExistsError(f"{out} exists: choose another name, --overwrite or --skip-existing")
+    return True
+
+
 def _check_msis(model: "Network", msis: list[Path], jobs: list[tuple[Path, Path]]) -> None:
     """Raise where --msi is not what the network takes, or a result would replace it."""
     for _, out in jobs:
@@ -165,14 +166,13 @@ def _check_msis(model: "Network", msis: list[Path], jobs: list[tuple[Path, Path]
         )
 
 
-def _cropped(msi: Any, region: str | None, scale: int) -> Any:
+def _cropped(msi: "Scene", region: str | None, scale: int) -> "Scene":
     """The MSI of a region of the low-resolution scene."""
-    from lkcanet.data import Rect, parse_rect
+    from lkcanet.data import parse_rect
 
     if region is None:
         return msi
-    rect = parse_rect(region, [length // scale for length in msi.size])
-    return msi.cropped(Rect(*(scale * bound for bound in rect)))
+    return msi.cropped(parse_rect(region, [length // scale for length in msi.size]).scaled(scale))
 
 
 def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[tuple[Path, Path]]:
@@ -234,7 +234,7 @@ def _state(
     model: "LKCANet", scene: Any, estimate: "Memory", out: Path, tile: tuple[int, int] | None, force: bool
 ) -> None:
     """Say what memory it takes; warn or refuse where that is more than there is."""
-    from lkcanet.inference import footprint
+    from lkcanet.inference import footprint, shortage
 
     mapped = out.suffix.lower() == ".npy"
     more = estimate.output if out.suffix.lower() == ".mat" else 0  # its writer makes a copy
@@ -242,18 +242,16 @@ def _state(
     there = footprint.available()
     known = "" if there is None else f"; {footprint.gigabytes(there[0])} are available"
     shared.note(f"note: {out.name} takes about {estimate}{known}")
-    needed = estimate.peak - taken
-    if there is None or needed <= there[0]:
+    lack = shortage(model, *scene.size, tile=tile, mapped=mapped, taken=taken)
+    if lack is None:
         return
-    rows, columns = scene.size
-    side = footprint.fitting_tile(model, rows, columns, int(0.8 * there[0]) + taken, mapped=mapped)
-    advice = [] if side is None or (tile is not None and side >= min(tile)) else [f"--tile {side},{side} would fit"]
+    advice = [] if lack.tile is None else [f"--tile {lack.tile},{lack.tile} would fit"]
     if not mapped:
         advice.append("a result that ends in .npy goes to the disk as it is made")
     hint = "; ".join(advice) or "no tile would fit"
-    if needed > sum(there) and not force:
+    if lack.hopeless and not force:
         raise RuntimeError(
-            f"{out.name} needs {footprint.gigabytes(needed)} more memory, {footprint.gigabytes(sum(there))} are "
-            f"available with swap: {hint}; --force starts all the same"
+            f"{out.name} needs {footprint.gigabytes(lack.needed)} more memory, "
+            f"{footprint.gigabytes(lack.free + lack.swap)} are available with swap: {hint}; --force starts all the same"
         )
     shared.note(f"warning: that is more than there is: {hint}")

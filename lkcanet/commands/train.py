@@ -2,6 +2,7 @@
 
 from . import _prepared as prepared
 from . import _shared as shared
+from ._options import takes_options
 from ._report import report
 from ._training import (
     Given,
@@ -9,14 +10,15 @@ from ._training import (
     check_network,
     network_for,
     objective_for,
+    says_how_to_go_on,
     split_for,
-    takes_training_options,
     tell_what_trains,
 )
 
 
-@takes_training_options
-def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
+@says_how_to_go_on
+@takes_options
+def train(scene: shared.ScenePath, *, test: Test = None, given: Given) -> None:
     """Train a network on one scene, on all but its test region; or on a folder of `lkca prepare`, which has its own
     test images, patches and scale.
 
@@ -41,9 +43,9 @@ def train(scene: shared.ScenePath, given: Given, test: Test = None) -> None:
         if test is None:
             raise ValueError("--test is missing: the test region, such as 0:512,320:576, which training never reads")
         scale = 4 if given.scale is None else given.scale
-        loaded = shared.load_scene(scene, given.key, given.axes, given.size, given.peak, **given.reading)
+        loaded = given.reading.scene(scene)
         split = split_for(given, loaded, test, scale)
-    msi = given.msi_options.read({}, nodata=given.nodata)
+    msi = given.msi_options.read(nodata=given.reading.nodata)
     model = network_for(given, loaded, scale, 0 if msi is None else msi.bands)
     objective = objective_for(given, model, options)
     tell_what_trains(given, model, split)

@@ -6,17 +6,26 @@ from lkcanet.common.optional import require
 require("numpy", extra="io")  # everything here is made of it: one clear error instead of one in each module
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
+from lkcanet.data.facts import describe_scene
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import write_scene
 from lkcanet.data.georeference import Georeference
-from lkcanet.data.multispectral import FusionPair, gaussian_downsample, simulate_msi, simulate_pair, with_noise
+from lkcanet.data.multispectral import (
+    FusionPair,
+    gaussian_downsample,
+    simulate_lowres,
+    simulate_msi,
+    simulate_pair,
+    with_noise,
+)
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
+from lkcanet.data.record import TrainingRecord
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scenes import Scene
-from lkcanet.data.splits import Rect, Split, parse_rect, patch_grid, region_split, whole_pixels
+from lkcanet.data.splits import Rect, Split, default_stride, parse_rect, patch_grid, region_split, whole_pixels
 from lkcanet.data.synthetic import demo_scene
 
 __all__ = [
@@ -31,9 +40,12 @@ __all__ = [
     "SpectralResponse",
     "Split",
     "SuperResolutionPatches",
+    "TrainingRecord",
     "bicubic_downsample",
     "bicubic_upsample",
+    "default_stride",
     "demo_scene",
+    "describe_scene",
     "dihedral",
     "gaussian_downsample",
     "is_prepared",
@@ -47,6 +59,7 @@ __all__ = [
     "read_scene",
     "region_split",
     "scene_from_array",
+    "simulate_lowres",
     "simulate_msi",
     "simulate_pair",
     "whole_pixels",

@@ -117,6 +117,29 @@ def noisy_scene(scene: Scene, snr: float | None, seed: int = 0) -> Scene:
     return replace(scene, pixels=pixels[0].numpy())
 
 
+def simulate_lowres(
+    scene: Scene, scale: int, *, psf_sigma: float | None = None, snr: float | None = None, seed: int = 0
+) -> Scene:
+    """The LR image of a scene, with its peak, wavelengths, mask and georeference.
+
+    Args:
+        scene: the reference, of (B, H, W).
+        scale: r, dividing its rows and columns: see `lkcanet.data.whole_pixels`.
+        psf_sigma: standard deviation of a Gaussian point spread function, in pixels of the scene, see
+            `gaussian_downsample`; None takes the MATLAB-exact bicubic, `bicubic_downsample`.
+        snr: dB of white noise, see `with_noise`; None for none.
+        seed: of the noise, as in `simulate_pair`.
+
+    Returns:
+        A scene of (B, H / r, W / r), float32; a pixel is valid where all r x r of the reference are.
+
+    Raises:
+        ValueError: as `gaussian_downsample` and `with_noise`; no pixel is valid.
+    """
+    lowres = scene.shrunk(degraded(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)
+    return noisy_scene(lowres, snr, 2 * seed)
+
+
 def simulate_msi(scene: Scene, response: SpectralResponse) -> Scene:
     """The multispectral image of a scene: each of its bands a weighted mean of the scene's.
 
@@ -174,6 +197,5 @@ def simulate_pair(
     Raises:
         ValueError: as `gaussian_downsample`, `simulate_msi` and `with_noise`.
     """
-    lowres = scene.shrunk(degraded(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)
-    msi = simulate_msi(scene, response)
-    return FusionPair(noisy_scene(lowres, snr, 2 * seed), noisy_scene(msi, msi_snr, 2 * seed + 1))
+    lowres = simulate_lowres(scene, scale, psf_sigma=psf_sigma, snr=snr, seed=seed)
+    return FusionPair(lowres, noisy_scene(simulate_msi(scene, response), msi_snr, 2 * seed + 1))

@@ -2,6 +2,7 @@
 
 # long: the rule for regions in one place
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -35,6 +36,10 @@ class Rect(NamedTuple):
     def slices(self) -> tuple[slice, slice]:
         """Index for the last two axes: `pixels[(..., *rect.slices)]`."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def scaled(self, scale: int) -> "Rect":
+        """The same part of an image that is `scale` times as large."""
+        return Rect(*(scale * bound for bound in self))
 
     def __str__(self) -> str:
         return f"{self.top}:{self.bottom},{self.left}:{self.right}"
@@ -144,6 +149,15 @@ def patch_grid(shape: Sequence[int], patch: int, stride: int) -> np.ndarray:
             raise ValueError(f"{name} must be 1 or more pixels, got {value}")
     rows, columns = (np.arange(0, length - patch + 1, stride, dtype=np.int64) for length in shape[-2:])
     return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def default_stride(patch: int, scale: int) -> int:
+    """Half a patch, or the next step that has no factor in common with the scale: patches then meet every phase of the
+    LR grid, where a multiple of the scale would show the network one phase of it only. Both in pixels of the scene."""
+    stride = max(1, patch // 2)
+    while math.gcd(stride, scale) > 1:
+        stride += 1
+    return stride
 
 
 def valid_patches(origins: np.ndarray, patch: int, valid: np.ndarray | None) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""`compress`: a trained LKCA-Net with a cheaper upsampler, without training it again."""
+"""`compress_lkcanet`: a trained LKCA-Net with a cheaper upsampler, without training it again."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,14 +9,25 @@ from torch.nn.utils import parametrize
 
 import lkops
 from lkops.lowrank import CompressionReport, SelectChannels
+from lkops.lowrank.compression import possible_groups
 
 from ..data.patches import SuperResolutionPatches
+from ..data.record import TrainingRecord
+from ..data.scenes import Scene
+from ..data.splits import default_stride, parse_rect, region_split, whole_pixels
 from ..models import LKCANet
 
-__all__ = ["PatchBatches", "compress"]
+__all__ = [
+    "CheaperUpsamplers",
+    "PatchBatches",
+    "cheaper_upsamplers",
+    "compress",
+    "compress_lkcanet",
+    "training_patches",
+]
 
 
-def compress(
+def compress_lkcanet(
     model: LKCANet,
     *,
     share: float | None = None,
@@ -52,6 +63,9 @@ def compress(
         _renumber(result, result.upsample.first.order)
         result.upsample.first = None
     return result, report
+
+
+compress = compress_lkcanet  # by the name of `lkops.compress`, which takes any network: for scripts that have it
 
 
 @torch.no_grad()
@@ -101,3 +115,76 @@ class PatchBatches:
         """LR images (1, B, h, w) of so many patches, spread evenly over all."""
         chosen = torch.linspace(0, len(self.pairs) - 1, min(count, len(self.pairs))).long().tolist()
         return [self.pairs[index].lowres[None] for index in chosen]
+
+
+def training_patches(
+    model: LKCANet,
+    scene: Scene,
+    record: TrainingRecord | None = None,
+    *,
+    test: str | None = None,
+    lr_size: int | None = None,
+) -> SuperResolutionPatches:
+    """Patches to calibrate or align a network on: those of a scene which its training had, or might have had.
+
+    LR images are made as in the training. Of the scene that the network was trained on, its test region and validation
+    block aren't read, and nothing beyond its training region; of another, `test` is not.
+
+    Args:
+        model: for its bands and scale.
+        scene: divided by the peak of the training.
+        record: what the network's checkpoint tells; None is nothing.
+        test: the region to leave unread; None is that of the training, for its scene.
+        lr_size: side of a patch in LR pixels; by default that of the training, or 16.
+
+    Raises:
+        ValueError: no test region, or one that is too small; no patch fits; `lr_size` below 1.
+    """
+    record = TrainingRecord({}) if record is None else record
+    side, scale = record.patch, model.scale
+    if lr_size is None:
+        lr_size = side // scale if isinstance(side, int) and side >= scale else 16
+    if lr_size < 1:
+        raise ValueError(f"lr_size must be 1 or more, got {lr_size}")
+    own = test is None and record.is_of(scene)
+    held_out = record.test if own else test
+    if held_out is None:
+        raise ValueError(f"test is None, and {scene.name!r} is not a scene that {record.where} names a test region of")
+    whole_pixels(parse_rect(held_out, scene.pixels.shape), scale, "the test region")
+    found = region_split(
+        scene.pixels.shape,
+        held_out,
+        patch=lr_size * scale,
+        stride=default_stride(lr_size * scale, scale),
+        validation=(record.validation or 0.0) if own else 0.0,
+        train=record.train_region(scene.pixels.shape) if own else None,
+        valid=scene.valid,
+        scale=scale,
+    )
+    return SuperResolutionPatches(
+        scene, scale=scale, lr_size=lr_size, origins=found.train_origins, psf_sigma=record.psf_sigma
+    )
+
+
+class CheaperUpsamplers(NamedTuple):
+    """What `cheaper_upsamplers` finds.
+
+    Attributes:
+        groups: numbers of groups that the upsampler's conv could have, ascending, to the parameters that the network
+            would have then.
+        rank: the largest rank at which two convs have fewer weights than the one; 0 where it can't be factored.
+    """
+
+    groups: dict[int, int]
+    rank: int
+
+
+def cheaper_upsamplers(model: LKCANet) -> CheaperUpsamplers | None:
+    """What `compress_lkcanet` could make of a network; None where its upsampler is factored already, or still zero."""
+    conv = model.upsample.conv
+    if model.upsample.first is not None or not conv.weight.any():
+        return None
+    count, weights = model.parameter_count(), conv.weight.numel()
+    groups = {groups: count - weights + weights * conv.groups // groups for groups in possible_groups(conv)}
+    rank = (weights - 1) // (conv.weight[0].numel() + conv.out_channels) if conv.groups == 1 else 0
+    return CheaperUpsamplers(groups, rank)

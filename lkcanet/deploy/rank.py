@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils import parametrize
@@ -40,6 +40,15 @@ class Parts:
         """0 to 1."""
         return self.upsampler / self.total
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "total": self.total,
+            "backbone": self.backbone,
+            "upsampler": self.upsampler,
+            "upsampler_share": self.upsampler_share,
+        }
+
 
 @dataclass(frozen=True)
 class RankReport:
@@ -72,6 +81,23 @@ class RankReport:
     parameters: Parts
     macs: Parts
     size: tuple[int, int]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON, with the largest rank that the matrix could have."""
+        return {
+            "matrix": self.matrix,
+            "groups": self.groups,
+            "weight": self.weight,
+            "share": self.share,
+            "energy": self.energy,
+            "rank": self.rank,
+            "largest_rank": min(self.matrix),
+            "ranks": {f"{share:g}": rank for share, rank in self.ranks.items()},
+            "parameters": self.parameters.as_dict(),
+            "macs": {**self.macs.as_dict(), "size": self.size},
+            "singular_values": self.singular_values,
+            "cumulative_share": self.cumulative,
+        }
 
 
 def rank_report(

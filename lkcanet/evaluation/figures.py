@@ -26,9 +26,19 @@ if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure, SubFigure
 
+    from lkcanet.data.scenes import Scene
     from lkcanet.evaluation.pictures import Array, Cube
+    from lkcanet.models import Network
 
-__all__ = ["comparison", "display_bands", "error_map", "false_colour", "save_figure", "stretch_limits"]
+__all__ = [
+    "before_and_after",
+    "comparison",
+    "display_bands",
+    "error_map",
+    "false_colour",
+    "save_figure",
+    "stretch_limits",
+]
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the lines differ in style as well
 STYLES: dict[str, dict[str, Any]] = {
@@ -134,6 +144,53 @@ def comparison(
     figure.suptitle(title or f"Super-resolution x{scale}", fontsize=LARGE, fontweight="bold")
     figure.supxlabel(_colour_note(chosen, wavelengths), fontsize=SMALL, x=0.01, ha="left", color="#444444")
     return figure
+
+
+def before_and_after(
+    model: "Network",
+    lowres: "Scene",
+    target: "Scene | None" = None,
+    *,
+    pixels: Sequence[tuple[int, int]] = (),
+    title: str | None = None,
+    error: Literal["rmse", "sam"] = "rmse",
+) -> "Figure":
+    """`comparison` of a low-resolution scene, its bicubic image, and what a network makes of it.
+
+    Args:
+        model: a network that takes no MSI, of the scene's bands.
+        lowres: the scene that it super-resolves, see `lkcanet.data.simulate_lowres`.
+        target: of `model.scale` times the rows and columns, where it is known.
+        pixels, title, error: as for `comparison`.
+
+    Returns:
+        The figure; pixels that are not valid (in the target, else in `lowres`) are left out of it.
+
+    Raises:
+        ValueError: as `comparison` and `lkcanet.inference.super_resolve`.
+    """
+    from lkcanet.data.degrade import bicubic_upsample
+    from lkcanet.inference import super_resolve
+
+    np = require("numpy", extra="io")
+    result = super_resolve(model, lowres)
+    valid = result.valid if target is None else target.valid
+
+    def seen(pixels: "Array", valid: "Array | None") -> "Array":
+        """NaN where there was no data: not drawn."""
+        return pixels if valid is None else np.where(valid, pixels, np.float32(np.nan))
+
+    return comparison(
+        seen(lowres.pixels, lowres.valid),
+        seen(bicubic_upsample(lowres.tensor(), model.scale)[0].numpy(), valid),
+        seen(result.pixels, valid),
+        None if target is None else seen(target.pixels, valid),
+        scale=model.scale,
+        wavelengths=None if lowres.wavelengths is None else list(lowres.wavelengths),
+        pixels=pixels,
+        title=title,
+        error=error,
+    )
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str], *, dpi: float = DPI) -> Path:

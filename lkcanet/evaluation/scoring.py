@@ -1,8 +1,10 @@
-"""Scores of networks on the test images of a prepared folder."""
+"""Scores of networks and of finished results: on a scene, or on the test images of a prepared folder."""
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..models import Network
 from .metrics import NAMES, Metrics, evaluate
@@ -13,8 +15,175 @@ if TYPE_CHECKING:
     from ..data.prepared import Prepared
     from ..data.responses import SpectralResponse
     from ..data.scenes import Scene
+    from ..data.splits import Rect
 
-__all__ = ["mean_scores", "score_scene", "score_tests"]
+__all__ = ["Scores", "mean_scores", "score", "score_scene", "score_tests"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `score` finds.
+
+    Attributes:
+        target: the part of the scene that was scored, valid where the scene and every MSI are.
+        region: its place in the scene.
+        scale: r.
+        levels: dB of noise (None is none, the last) to the scores of "bicubic" and the names, in their order.
+    """
+
+    target: "Scene"
+    region: "Rect"
+    scale: int
+    levels: dict[float | None, dict[str, Metrics]]
+
+    @property
+    def clean(self) -> dict[str, Metrics]:
+        """The scores without noise."""
+        return self.levels[None]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """An entry for each level and method, with `snr` (None where clean), for JSON or a data frame."""
+        return [{"method": name, "snr": snr, **row} for snr, rows in self.levels.items() for name, row in rows.items()]
+
+
+def score(
+    scene: "Scene",
+    networks: Mapping[str, Network] | None = None,
+    *,
+    predictions: "Mapping[str, Scene] | None" = None,
+    region: "Rect | str | None" = None,
+    scale: int | None = None,
+    psf_sigma: float | None = None,
+    msis: "Mapping[str, Scene | SpectralResponse] | None" = None,
+    snrs: Sequence[float] = (),
+    noise_on: Literal["both", "lowres"] = "both",
+    seed: int = 0,
+    floor: float | None = None,
+) -> Scores:
+    """Score bicubic, networks and finished results on a scene or a region of it, without noise and with.
+
+    Networks get the LR image of the region, made by `lkcanet.data.simulate_lowres` in float32 after cropping, as a
+    whole; scores are computed in float64 over the pixels that are valid in the scene and in every MSI.
+
+        record = TrainingRecord(extra)
+        scores = score(scene, {"ours": model}, region=record.test, psf_sigma=record.psf_sigma, floor=record.floor)
+
+    Args:
+        scene: the reference, divided by the peak of the networks' training.
+        networks: name to network, of the scene's bands and of one scale.
+        predictions: name to a result of any method, divided by the scene's peak; one of the whole scene is cropped.
+        region: the part to score, as `lkcanet.data.parse_rect` reads it; its first rows and columns that make whole
+            low-resolution pixels count. None is the whole scene.
+        scale: r; the networks' where there are some.
+        psf_sigma: of the LR image, in pixels of the scene; None is the MATLAB-exact bicubic.
+        msis: name of a network that fuses to its multispectral scene, of the pixels of the whole scene or of the
+            region; or to the response through which it is made of the scene.
+        snrs: dB of white Gaussian noise to score under, besides none; see `lkcanet.data.with_noise`.
+        noise_on: what gets that noise: LR image and MSI, or the former alone.
+        seed: of that noise; LR image and MSI have draws of their own, the same for every network and level.
+        floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
+
+    Warns:
+        UserWarning: a prediction is ten times larger or smaller than the scene: its units are others.
+
+    Raises:
+        ValueError: networks of other bands, or of several scales, or of another than `scale`; no network and no scale;
+            a name that is taken; a region that is none, or too small; predictions of another shape, or with `snrs`; an
+            MSI that is missing or of another size; `snrs` that are not finite, or twice the same.
+    """
+    from ..data.degrade import bicubic_upsample
+    from ..data.multispectral import noisy_scene, simulate_lowres
+    from ..data.scenes import Scene
+    from ..inference import super_resolve
+    from ..inference.msi import msi_for
+
+    networks, predictions, msis = networks or {}, predictions or {}, msis or {}
+    scale = _one_scale(networks, scale)
+    _check_score(scene, networks, predictions, snrs, noise_on)
+    rect = _scored_part(scene, region, scale)
+    whole = rect.height == scene.size[0] and rect.width == scene.size[1]
+    target = scene if whole else scene.cropped(rect)
+    lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma)
+    sharp: dict[str, Scene | None] = {}
+    for name, model in networks.items():
+        source = msis.get(name)
+        if model.msi_bands and source is None:
+            raise ValueError(f"{name} fuses an MSI of {model.msi_bands} bands: give msis[{name!r}]")
+        if isinstance(source, Scene) and not whole and source.size == scene.size:
+            source = source.cropped(rect)
+        sharp[name] = msi = msi_for(model, source, target)
+        if msi is not None and msi.valid is not None:  # score where all have seen something
+            target = replace(target, valid=msi.valid if target.valid is None else target.valid & msi.valid)
+    levels: dict[float | None, dict[str, Metrics]] = {}
+    for snr in (*snrs, None):
+        small = noisy_scene(lowres, snr, 2 * seed)
+        bicubic = bicubic_upsample(small.tensor(), scale)[0].numpy()
+        rows = levels[snr] = {"bicubic": score_scene(bicubic, target, scale, floor)}
+        for name, model in networks.items():
+            msi = sharp[name]
+            seen = noisy_scene(msi, snr, 2 * seed + 1) if msi is not None and noise_on == "both" else msi
+            rows[name] = score_scene(super_resolve(model, small, msi=seen).pixels, target, scale, floor)
+    for name, result in predictions.items():
+        _check_units(name, result, target)
+        part = result.cropped(rect) if not whole and result.pixels.shape == scene.pixels.shape else result
+        if part.pixels.shape != target.pixels.shape:
+            raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
+        levels[None][name] = score_scene(part.pixels, target, scale, floor)
+    return Scores(target, rect, scale, levels)
+
+
+def _one_scale(networks: Mapping[str, Network], scale: int | None) -> int:
+    scales = {name: model.scale for name, model in networks.items()}
+    if scale is None:
+        if not scales:
+            raise ValueError("scale is None and there is no network that has one: give the upsampling factor")
+        scale = next(iter(scales.values()))
+    for name, own in scales.items():
+        if own != scale:
+            raise ValueError(f"{name} is of scale {own}, expected {scale}: score networks of one scale together")
+    return scale
+
+
+def _check_score(
+    scene: "Scene",
+    networks: Mapping[str, Network],
+    predictions: "Mapping[str, Scene]",
+    snrs: Sequence[float],
+    noise_on: str,
+) -> None:
+    for argument, names in (("networks", networks), ("predictions", predictions)):
+        if "bicubic" in names:
+            raise ValueError(f"{argument}: 'bicubic' is the name of the row that is always there")
+    if both := sorted(networks.keys() & predictions.keys()):
+        raise ValueError(f"predictions: {both[0]!r} is the name of a network, too")
+    for name, model in networks.items():
+        if model.bands != scene.bands:
+            raise ValueError(f"{name} takes {model.bands} bands, the scene {scene.name!r} has {scene.bands}")
+    if snrs and predictions:
+        raise ValueError("snrs are noise on what networks get: they do not go with predictions")
+    if len(set(snrs)) < len(snrs) or not all(math.isfinite(snr) for snr in snrs):
+        raise ValueError(f"snrs must be finite numbers of dB, each once; got {list(snrs)}")
+    if noise_on not in ("both", "lowres"):
+        raise ValueError(f"noise_on must be 'both' or 'lowres', got {noise_on!r}")
+
+
+def _check_units(name: str, result: "Scene", target: "Scene") -> None:
+    largest, own = float(result.pixels.max()), float(target.pixels.max())
+    if not 0.1 * own < largest < 10 * own:
+        warnings.warn(
+            f"{name} reaches {largest:.3g} after division by the scene's peak, {target.peak:g}, and the scene "
+            f"{own:.3g}: predictions are taken in the units of the scene's file",
+            stacklevel=3,
+        )
+
+
+def _scored_part(scene: "Scene", region: "Rect | str | None", scale: int) -> "Rect":
+    from ..data.splits import Rect, parse_rect, whole_pixels
+
+    if region is None:
+        return whole_pixels(Rect(0, scene.size[0], 0, scene.size[1]), scale, "the scene")
+    text = region if isinstance(region, str) else str(Rect(*region))
+    return whole_pixels(parse_rect(text, scene.pixels.shape), scale, "the region")
 
 
 def score_scene(prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None) -> Metrics:
@@ -50,8 +219,8 @@ def score_tests(
         ValueError: a network of other bands or another scale, one that is named "bicubic", or one that fuses and has no
             response, or one of other bands.
     """
-    from ..data.degrade import bicubic_downsample, bicubic_upsample
-    from ..data.multispectral import simulate_msi
+    from ..data.degrade import bicubic_upsample
+    from ..data.multispectral import simulate_lowres, simulate_msi
     from ..inference import super_resolve
 
     scale, bands = prepared.scale, prepared.scene.bands
@@ -70,7 +239,7 @@ def score_tests(
         if progress is not None:
             progress(f"test image {number} of {len(prepared.tests)}")
         target = prepared.scene.cropped(rect)
-        lowres = target.shrunk(bicubic_downsample(target.tensor(), scale)[0].numpy(), scale)
+        lowres = simulate_lowres(target, scale)
         scores["bicubic"].append(score_scene(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale, floor))
         for name, model in networks.items():
             msi = simulate_msi(target, (responses or {})[name]) if model.msi_bands else None

@@ -11,7 +11,7 @@ from lkcanet.evaluation.metrics import Metrics
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["above_table", "metrics_markdown", "metrics_table"]
+__all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables"]
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -62,6 +62,38 @@ def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
     grid = [(name, [(text, text == best)]) for name, text in texts.items()]
     title = f"the same, of pixels whose root mean square over the bands is above {floor:g}"
     return _rich(_Grid(["Method", COLUMNS["sam"][0]], grid), title)
+
+
+def noise_tables(
+    levels: Mapping[float | None, Mapping[str, Metrics]],
+    names: Mapping[str, str] | None = None,
+    *,
+    title: str | None = None,
+) -> list["Table"]:
+    """MPSNR and SAM of each method at each level of noise, and their mean over all of these: CSAKD's Table II.
+
+    Args:
+        levels: dB of noise (None is none) to method to its scores, the same methods at each; as `Scores.levels` of
+            `lkcanet.evaluation.score`.
+        names: what to call methods, where not by their own names.
+        title: of the first table.
+    """
+    box = require("rich.box", extra="io")
+    text = require("rich.text", extra="io").Text
+    make = require("rich.table", extra="io").Table
+    tables: list[Table] = []
+    for key, head in (("mpsnr", "MPSNR (dB) ↑"), ("sam", "SAM (°) ↓")):
+        first = title if not tables else None
+        table = make(title=None if first is None else text(first), box=box.SIMPLE_HEAD, title_justify="left")
+        table.add_column(head)
+        for name in (*("clean" if level is None else f"{level:g} dB" for level in levels), "average"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for method in next(iter(levels.values())):
+            values: list[float] = [dict(rows[method])[key] for rows in levels.values()]  # type: ignore[misc]
+            values.append(math.fsum(values) / len(values))
+            table.add_row(text((names or {}).get(method, method)), *(f"{value:.3f}" for value in values))
+        tables.append(table)
+    return tables
 
 
 def metrics_markdown(rows: Mapping[str, Metrics]) -> str:

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from ..common.optional import require
 from ..models import Network
 from . import graphs, strips, tiles
+from .advice import Shortage, shortage
 from .footprint import Memory, memory, reach
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..data.scenes import Scene
 
-__all__ = ["GraphedNetwork", "Memory", "graphed", "memory", "reach", "super_resolve"]
+__all__ = ["GraphedNetwork", "Memory", "Shortage", "graphed", "memory", "reach", "shortage", "super_resolve"]
 
 Progress = Callable[[float, str], None]
 Image = TypeVar("Image", "Scene", Tensor, "np.ndarray")
@@ -52,8 +53,8 @@ def super_resolve(
     Args:
         model: any mode, on any device.
         image: a `Scene`; or a floating tensor or array, (N, B, H, W) or (B, H, W), already divided by its peak.
-        msi: the multispectral image that a fusion network takes besides, of the same kind as `image` and `model.scale`
-            times its rows and columns, divided by its own peak.
+        msi: the multispectral image that a network which fuses takes besides, of the same kind as `image` and
+            `model.scale` times its rows and columns, divided by its own peak.
         out: an .npy file, in the layout of `lkcanet.data.write_scene`, into which a scene's result is written as it is
             made, so that it never is in memory as a whole. The file appears under its name only when complete; one that
             is there already is replaced then.
@@ -153,9 +154,9 @@ class _Work:
         with torch.inference_mode():
             if self.plan is None:
                 sharp = None if msi is None else msi.to(parameter.device, parameter.dtype)
-                strips.enlarge(folded, image.to(parameter.device, parameter.dtype), put, self.progress, sharp)
+                strips.forward_in_strips(folded, image.to(parameter.device, parameter.dtype), put, self.progress, sharp)
             else:
-                tiles.enlarge(folded, image, out, *self.plan, self.progress, release, msi)
+                tiles.forward_in_tiles(folded, image, out, *self.plan, self.progress, release, msi)
 
 
 def _folded(model: Network) -> Network:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..models import LKCANet, Network
-from ..models.registry import enlarge as forward
+from ..models.registry import enlarge
 
 STRIP_BYTES = 128 << 20  # of output: small beside the features of an image for which it matters, large for a kernel
 _LEAST_ROWS = 8  # of the low-resolution image: at each end a strip computes `halo` rows in vain
@@ -16,7 +16,7 @@ Report = Callable[[float, str], None]
 Put = Callable[[int, Tensor], None]
 
 
-def enlarge(folded: Network, image: Tensor, put: Put, report: Report, msi: Tensor | None = None) -> None:
+def forward_in_strips(folded: Network, image: Tensor, put: Put, report: Report, msi: Tensor | None = None) -> None:
     """Run head and blocks on the whole image, then the upsampler strip by strip; a network of another kind as a whole.
 
     The strips are those of the whole output, bit for bit: each is made with as many rows beyond its own as conv and
@@ -38,7 +38,7 @@ def enlarge(folded: Network, image: Tensor, put: Put, report: Report, msi: Tenso
             if given is not None and not given.isfinite().all():
                 raise ValueError(f"the {what} holds NaN or infinite pixels")
         report(0.0, "the whole image")
-        put(0, forward(folded, image, msi))
+        put(0, enlarge(folded, image, msi))
         report(1.0, "done")
         return
     costs = [_cost(folded.head), *map(_cost, folded.blocks), _cost(folded.upsample)]

@@ -62,7 +62,7 @@ def weights(places: Sequence[Span], scale: int) -> list[Tensor]:
     return [window[begin * scale : end * scale].float() for window, (begin, end) in zip(windows, places, strict=True)]
 
 
-def enlarge(
+def forward_in_tiles(
     folded: Network,
     image: Tensor,
     out: Tensor,
@@ -86,7 +86,7 @@ def enlarge(
         add = partial(_add, place, row_weights[row].to(out.device), column_weights[column].to(out.device), release)
         tile = image[:, :, top:bottom, left:right].to(parameter.device, parameter.dtype).contiguous()
         sharp = None if msi is None else msi[enlarged].to(parameter.device, parameter.dtype).contiguous()
-        strips.enlarge(folded, tile, add, partial(_part, report, index, len(tiles)), sharp)
+        strips.forward_in_strips(folded, tile, add, partial(_part, report, index, len(tiles)), sharp)
 
 
 def _add(

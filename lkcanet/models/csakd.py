@@ -192,10 +192,10 @@ class CSAKD(Network):
         hm, mh, h, m = (3 * 9 * dense * count for count in config["counts"])
         at_low = 9 * c * (bands + msi) + mh + 9 * c * bands + h // config["h_groups"]
         at_high = 9 * c * (bands + msi) + hm + 9 * c * msi + m
-        fusion = 4 * c * inner + 16 * c + 2 * c
+        merging = 4 * c * inner + 16 * c + 2 * c
         head = 9 * c * bands + 9 * bands * bands
         softmax = heads * width_of_head * (3 * width_of_head - 1)
-        return low * at_low + high * (at_high + fusion + head) + softmax
+        return low * at_low + high * (at_high + merging + head) + softmax
 
     def extra_repr(self) -> str:
         return json.dumps(self.config)

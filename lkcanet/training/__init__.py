@@ -20,7 +20,7 @@ from ..objectives import Batch, HObjective, KDObjective, Objective, objective_fo
 from ..objectives.distillation import Distillation, check_pair
 from . import state as _state
 from .batches import mixed
-from .prepare import Material, prepare
+from .material import Material, read_material
 from .rehearsal import rehearse
 from .result import BEST, LAST, TrainResult
 
@@ -77,7 +77,7 @@ def train(
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
             `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
             lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
-        msi: the multispectral scene that a fusion network takes, of the scene's rows and columns; or the spectral
+        msi: the multispectral scene that a network which fuses takes, of the scene's rows and columns; or the spectral
             response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
         objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
         overwrite: replace the checkpoints of another run in `out_dir`.
@@ -164,7 +164,7 @@ def _run(
             print("note: the run began before there was a floor, and goes on with a floor of 0", file=sys.stderr)
     response = None if msi is None or isinstance(msi, Scene) else msi
     sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
-    material = prepare(model, scene, split, options.batch_size, sharp, options.psf_sigma)
+    material = read_material(model, scene, split, options.batch_size, sharp, options.psf_sigma)
     require("lightning.pytorch", extra="train")
     require("safetensors", extra="train")
     if options.tensorboard:

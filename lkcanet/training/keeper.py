@@ -23,8 +23,8 @@ from ..models.registry import enlarge
 from ..objectives import Batch
 from . import state as _state
 from .log import TERMS, VALIDATED, Log
+from .material import Validation
 from .module import Module
-from .prepare import Validation
 from .result import BEST, LAST, LOG
 
 

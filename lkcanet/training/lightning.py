@@ -22,8 +22,8 @@ from . import state as _state
 from .batches import Batches, CachedPatches
 from .keeper import Keeper, quiet, step_of
 from .log import check as check_log
+from .material import Material
 from .module import Clock, Module
-from .prepare import Material
 from .result import BEST, LAST, LOG, TrainResult
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..common.options import TrainOptions
 from ..models import Network
 from ..objectives import Batch, Objective
-from .prepare import Material
+from .material import Material
 
 
 def rehearse(model: Network, objective: Objective, material: Material, options: TrainOptions) -> None:

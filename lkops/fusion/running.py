@@ -210,7 +210,7 @@ def run(
         only: names of the gradients that are wanted of these; all.
     """
 
-    def prepare(value: Any) -> Any:
+    def fresh(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         value = value.detach().clone()
@@ -218,7 +218,7 @@ def run(
             value = value.to(dtype or value.dtype).requires_grad_(gradients)
         return value
 
-    inputs, mode = pytree.tree_map(prepare, example), SameDraws()
+    inputs, mode = pytree.tree_map(fresh, example), SameDraws()
     found = Run(route=mode.route)
     with restored(model):
         watch = _Watch(model, places, mode)

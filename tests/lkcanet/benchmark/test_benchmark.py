@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from lkcanet import benchmark
-from lkcanet.benchmark import Measured, Result, WrongOutput, facts, interleave, measure, network_benchmark, peak_memory
+from lkcanet.benchmark import (
+    Measured,
+    Result,
+    WrongOutput,
+    facts,
+    measure,
+    network_benchmark,
+    peak_memory,
+    time_in_turns,
+)
 from lkcanet.benchmark.providers import FORWARD_ONLY, PROVIDERS, Adapter, Problem
 from lkcanet.common.signals import signal_stack
 
@@ -111,7 +120,7 @@ def test_calls_are_in_turns() -> None:
             if not order or order[-1] != self.name:
                 order.append(self.name)
 
-    times = interleave({"a": Own("a"), "b": Own("b")}, 0.0, least=4)
+    times = time_in_turns({"a": Own("a"), "b": Own("b")}, 0.0, least=4)
     assert "".join(order) == "ababa"  # ab ba ab ba, neighbours of one name taken together
     assert all(len(taken) == 4 * 20 for taken in times.values())
 

@@ -348,7 +348,7 @@ def test_ctrl_c_elsewhere(folder: Path, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_default_stride_meets_every_phase_of_the_grid() -> None:
-    from lkcanet.commands._training import default_stride
+    from lkcanet.data import default_stride
 
     assert [default_stride(side, scale) for side, scale in ((64, 4), (32, 2), (128, 8), (45, 3), (1, 1))] == [
         33,

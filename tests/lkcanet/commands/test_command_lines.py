@@ -15,6 +15,7 @@ testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 typer = pytest.importorskip("typer", reason="typer is not installed")
 
 from lkcanet.commands._lines import ANOTHER, command_line, evaluation, options_of  # noqa: E402
+from lkcanet.commands._options import gathered  # noqa: E402
 from lkcanet.commands._training import Given  # noqa: E402
 
 # a value that is not the default, for options whose type does not tell
@@ -96,7 +97,7 @@ def test_every_option_survives_the_line(command: str) -> None:
 
 
 def given(**values: Any) -> Given:
-    return Given(**{"out": Path("run"), **values})
+    return gathered(Given, {"out": Path("run"), **values})
 
 
 def test_the_line_to_go_on_with_has_every_option_that_evaluate_shares() -> None:

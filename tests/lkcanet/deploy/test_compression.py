@@ -12,8 +12,8 @@ import torch
 import lkops
 from lkcanet.benchmark import eager
 from lkcanet.cli import build_app
-from lkcanet.data import SuperResolutionPatches, demo_scene, write_scene
-from lkcanet.deploy.compression import PatchBatches, compress
+from lkcanet.data import SuperResolutionPatches, TrainingRecord, demo_scene, write_scene
+from lkcanet.deploy.compression import PatchBatches, cheaper_upsamplers, compress_lkcanet, training_patches
 from lkcanet.deploy.rank import rank_report
 from lkcanet.inference import memory, super_resolve
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
@@ -51,7 +51,7 @@ def test_same_as_lkops_and_through_a_file(
 ) -> None:
     model, x = trained(weight_norm), image()
     calibration = [x] if calibrated else None
-    result, report = compress(model, calibration=calibration, example_input=x, **options)
+    result, report = compress_lkcanet(model, calibration=calibration, example_input=x, **options)
     plain, _ = lkops.compress(model, calibration=calibration, **options)  # with a permutation at run time
     assert torch.allclose(result(x), plain(x), atol=2e-6)
     assert report.output_error == pytest.approx(float((result(x) - model(x)).norm() / model(x).norm()), rel=1e-3)
@@ -68,7 +68,7 @@ def test_same_as_lkops_and_through_a_file(
 
 
 def test_grouped_is_an_lkca_lr() -> None:
-    result, _ = compress(trained(), groups=4)
+    result, _ = compress_lkcanet(trained(), groups=4)
     same = LKCANet(6, 2, 16, 2, upsample_groups=4, reduction=8, drop_path=0.0)
     assert result.config == same.config
     same.load_state_dict(result.state_dict())
@@ -78,16 +78,16 @@ def test_grouped_is_an_lkca_lr() -> None:
 def test_order_is_refused_where_it_is_not_absorbed() -> None:
     plain, _ = lkops.compress(trained(), groups=4, permute=True)
     assert isinstance(plain, LKCANet)
-    with pytest.raises(ValueError, match=r"lkcanet\.compression\.compress"):
+    with pytest.raises(ValueError, match=r"lkcanet\.deploy\.compression\.compress"):
         plain.fold()
     assert '"upsample_groups": 4' in repr(plain)
-    assert plain.macs(9, 11) == compress(trained(), groups=4)[0].macs(9, 11)
+    assert plain.macs(9, 11) == compress_lkcanet(trained(), groups=4)[0].macs(9, 11)
     assert torch.allclose(plain.upsampled(image())[1], plain(image()), atol=1e-6)
 
 
 def test_only_the_upsampler_learns_where_the_order_is_absorbed() -> None:
     for model in (trained(), trained(weight_norm=False)):
-        student, _ = compress(model, groups=4, permute=True)
+        student, _ = compress_lkcanet(model, groups=4, permute=True)
         assert not torch.equal(student.head.weight, model.head.weight)
         told = lkops.distill_upsampler(model, student, [image()], steps=1)
         assert all(name.startswith("upsample.conv.") for name in told.trained)
@@ -95,12 +95,12 @@ def test_only_the_upsampler_learns_where_the_order_is_absorbed() -> None:
 
 def test_memory_counts_the_channels_between() -> None:
     model = trained().fold()
-    few, many = (memory(compress(model, rank=rank)[0], 40, 24).upsampling for rank in (2, 12))
+    few, many = (memory(compress_lkcanet(model, rank=rank)[0], 40, 24).upsampling for rank in (2, 12))
     assert many - few == 4 * 10 * 40 * 24
 
 
 def test_factored_network_in_strips_and_tiles() -> None:
-    result, _ = compress(trained(), rank=5)
+    result, _ = compress_lkcanet(trained(), rank=5)
     x = torch.rand(6, 40, 24, generator=torch.Generator().manual_seed(2))
     whole = result(x[None])[0]
     scene = demo_scene((40, 24), 6)
@@ -129,7 +129,7 @@ def test_rank_of_a_fresh_network() -> None:
 
 def test_other_networks_are_refused() -> None:
     with pytest.raises(TypeError, match=r"lkops\.compress takes any network"):
-        compress(torch.nn.Conv2d(3, 3, 3), rank=1)  # type: ignore[arg-type]
+        compress_lkcanet(torch.nn.Conv2d(3, 3, 3), rank=1)  # type: ignore[arg-type]
 
 
 def test_batches_are_the_patches() -> None:
@@ -169,7 +169,7 @@ class TestCommand:
     def test_writes_the_network(self, files: Path) -> None:
         told = self.told(files, "--groups", "4", "--permute")
         model, extra = load_model_and_extra(files / "out.safetensors")
-        expected, _ = compress(trained(), groups=4, permute=True)
+        expected, _ = compress_lkcanet(trained(), groups=4, permute=True)
         assert torch.equal(model(image()), expected(image()))
         assert told["parameters"] == [trained().parameter_count(), model.parameter_count()]
         assert extra["split"]["test"] == "0:96,64:96"
@@ -217,3 +217,55 @@ class TestCommand:
         assert result.exit_code == 1
         assert "exists" in result.stderr
         assert (files / "out.safetensors").read_bytes() == b"mine"
+
+
+def test_patches_to_calibrate_on_are_those_of_the_training() -> None:
+    """Of its scene: its patch size and point spread function, and no pixel of the test region or validation block."""
+    scene = demo_scene((48, 64), 6, seed=1)
+    told: dict[str, Any] = {
+        "scene": {"name": scene.name, "shape": [6, 48, 64]},
+        "split": {"test": "0:48,40:64", "train": "0:20,0:26", "validation": "32:48,0:40", "patch": 16},
+        "options": {"psf_sigma": 1.2},
+    }
+    patches = training_patches(trained(), scene, TrainingRecord(told))
+    assert (patches.patch, patches.psf_sigma) == (16, 1.2)
+    assert len(patches)
+    for row, column in patches.origins.tolist():
+        assert row + 16 <= 20
+        assert column + 16 <= 26
+    # of another division of the scene only that region is left unread
+    others = training_patches(trained(), scene, TrainingRecord(told), test="0:48,0:40", lr_size=4)
+    assert others.patch == 8
+    assert min(column for _, column in others.origins.tolist()) >= 40
+    assert max(row for row, _ in others.origins.tolist()) > 32
+    assert training_patches(trained(), scene, test="0:16,:").patch == 32
+
+
+def test_patches_to_calibrate_on_need_a_test_region() -> None:
+    scene = demo_scene((48, 64), 6, seed=1)
+    other = TrainingRecord({"scene": {"name": "other", "shape": [6, 48, 64]}, "split": {"test": "0:8,:"}}, "net")
+    with pytest.raises(ValueError, match="test is None, and 'demo' is not a scene that net names a test region of"):
+        training_patches(trained(), scene, other)
+    with pytest.raises(ValueError, match="lr_size must be 1 or more, got 0"):
+        training_patches(trained(), scene, test=":,40:", lr_size=0)
+    with pytest.raises(ValueError, match="the test region 0:48,60:64 of 48 x 4 pixels is too small"):
+        training_patches(trained(), scene, test=":,60:")
+
+
+def test_cheaper_upsamplers_are_those_that_can_be_made() -> None:
+    model = trained()
+    found = cheaper_upsamplers(model)
+    assert found is not None
+    assert list(found.groups) == sorted(found.groups)
+    for groups, parameters in found.groups.items():
+        made = compress_lkcanet(model, groups=groups)[0]
+        gains = sum(p.numel() for name, p in made.named_parameters() if name.endswith("original0"))
+        had = sum(p.numel() for name, p in model.named_parameters() if name.endswith("original0"))
+        assert made.parameter_count() - gains == parameters - had
+    assert compress_lkcanet(model, rank=found.rank)[1].compressed
+    assert not compress_lkcanet(model, rank=found.rank + 1)[1].compressed
+    grouped = cheaper_upsamplers(compress_lkcanet(model, groups=4)[0])
+    assert grouped is not None
+    assert (grouped.rank, min(grouped.groups) > 4) == (0, True)
+    assert cheaper_upsamplers(compress_lkcanet(model, rank=2)[0]) is None
+    assert cheaper_upsamplers(LKCANet(6, 2, 16, 1, reduction=8)) is None

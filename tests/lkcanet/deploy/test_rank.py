@@ -140,3 +140,15 @@ def test_lkca_rank(tmp_path: Path) -> None:
         assert (result.exit_code, result.stdout) == (code, "")
         assert result.stderr.startswith("error: ")
         assert message in result.stderr
+
+
+def test_a_report_as_a_dict_is_json() -> None:
+    report = rank_report(low_rank(3), 0.8, size=(4, 6))
+    told = json.loads(json.dumps(report.as_dict()))
+    assert (told["rank"], told["largest_rank"], told["share"]) == (report.rank, 32, 0.8)
+    assert told["ranks"]["0.99"] == report.ranks[0.99] == 3
+    assert told["macs"]["size"] == [4, 6]
+    parts = told["parameters"]
+    assert parts["total"] == parts["backbone"] + parts["upsampler"] == low_rank(3).parameter_count()
+    assert parts["upsampler_share"] == parts["upsampler"] / parts["total"]
+    assert len(told["singular_values"]) == len(told["cumulative_share"]) == 32

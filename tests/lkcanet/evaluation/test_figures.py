@@ -1,5 +1,6 @@
 """Pictures: the arrays against loops, and what the figure shows against the cubes it was given."""
 
+import dataclasses
 import subprocess
 import sys
 from itertools import combinations
@@ -15,9 +16,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from lkcanet.evaluation.figures import comparison, save_figure
+from lkcanet.data import bicubic_upsample, demo_scene, simulate_lowres
+from lkcanet.evaluation.figures import before_and_after, comparison, save_figure
 from lkcanet.evaluation.metrics import rmse, sam
 from lkcanet.evaluation.pictures import display_bands, error_map, false_colour, stretch_limits
+from lkcanet.inference import super_resolve
+from lkcanet.models import LKCANet
 
 WAVES = list(np.linspace(410, 690, 8))
 
@@ -251,3 +255,29 @@ def test_a_symbolic_link_stays_one(tmp_path):
     save_figure(Figure(), tmp_path / "link.png")
     assert (tmp_path / "link.png").is_symlink()
     assert (tmp_path / "real.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_before_and_after_is_the_comparison_of_what_the_network_makes(tmp_path: Path) -> None:
+    pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
+    target = demo_scene((32, 40), 8, seed=1)
+    valid = np.ones(target.size, bool)
+    valid[:4, :4] = False
+    target = dataclasses.replace(target, valid=valid)
+    lowres = simulate_lowres(target, 2)
+    torch.manual_seed(0)
+    model = LKCANet(8, 2, 16, 1, 1, reduction=8).eval()
+    with torch.no_grad():
+        model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.3)
+    result = super_resolve(model, lowres)
+    holes = [np.where(valid, cube, np.nan) for cube in (
+        bicubic_upsample(lowres.tensor(), 2)[0].numpy(), result.pixels, target.pixels)]  # fmt: skip
+    low = np.where(np.asarray(lowres.valid), lowres.pixels, np.nan)
+    assert target.wavelengths is not None
+    given: dict[str, Any] = {"pixels": [(9, 9)], "title": "t", "error": "sam"}
+    expected = comparison(low, *holes, scale=2, wavelengths=list(target.wavelengths), **given)
+    pictures = []
+    for name, figure in (("expected", expected), ("ours", before_and_after(model, lowres, target, **given))):
+        pictures.append(iio.imread(save_figure(figure, tmp_path / f"{name}.png")))
+    assert np.array_equal(*pictures)
+    plain = iio.imread(save_figure(before_and_after(model, lowres), tmp_path / "plain.png"))
+    assert plain.shape != pictures[0].shape or not np.array_equal(plain, pictures[0])

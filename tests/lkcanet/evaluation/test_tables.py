@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lkcanet.evaluation.metrics import Metrics
-from lkcanet.evaluation.tables import metrics_markdown, metrics_table
+from lkcanet.evaluation.tables import metrics_markdown, metrics_table, noise_tables
 
 BICUBIC = Metrics(mpsnr=37.638, mssim=0.895, sam=3.404, cc=0.921, rmse=0.0155, ergas=6.756)
 NET = Metrics(mpsnr=40.311, mssim=0.944, sam=2.273, cc=0.956, rmse=0.0114, ergas=4.977)
@@ -76,3 +76,20 @@ def test_names_are_literal() -> None:
 def test_bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_noise_tables_have_every_level_and_their_mean() -> None:
+    levels: dict[float | None, dict[str, Metrics]] = {
+        20: {"bicubic": {**BICUBIC, "mpsnr": 30.0}, "a [b]": {**NET, "mpsnr": 31.001, "sam": 5.501}},
+        None: {"bicubic": BICUBIC, "a [b]": NET},
+    }
+    first, second = noise_tables(levels, {"bicubic": "bicubic x4"}, title="scene")
+    text = render(first)
+    assert text.splitlines()[0].strip() == "scene"
+    heads = next(line for line in text.splitlines() if "MPSNR (dB)" in line)
+    assert heads.split()[-4:] == ["20", "dB", "clean", "average"]
+    rows = {name: next(line for line in text.splitlines() if name in line).split()[-3:] for name in ("x4", "a [b]")}
+    assert rows == {"x4": ["30.000", "37.638", "33.819"], "a [b]": ["31.001", "40.311", "35.656"]}
+    text = render(second)
+    assert "scene" not in text
+    assert next(line for line in text.splitlines() if "a [b]" in line).split()[-3:] == ["5.501", "2.273", "3.887"]

@@ -72,7 +72,7 @@ def test_strips_have_the_rows_that_the_conv_reads(kernel: int) -> None:
     image, parts = torch.rand(1, 6, 30, 7, dtype=torch.float64), []
     folded.double()
     with torch.no_grad():
-        strips.enlarge(folded, image, lambda row, strip: parts.append((row, strip.clone())), lambda *_: None)
+        strips.forward_in_strips(folded, image, lambda row, strip: parts.append((row, strip.clone())), lambda *_: None)
         torch.testing.assert_close(torch.cat([strip for _, strip in parts], 2), folded(image))
     assert [row for row, _ in parts] == [0, 16, 32, 48]
 

@@ -20,7 +20,7 @@ pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
-from .fusion_helpers import msi_of, run_toy
+from .msi_helpers import msi_of, run_toy
 
 SIZES = {"features": 8, "growth": 4, "heads": 2, "head_width": 4}
 FILES = ("best.safetensors", "teacher.safetensors", "last.safetensors")

@@ -13,7 +13,7 @@ from lkcanet.evaluation.metrics import mpsnr, sam
 from lkcanet.models import load_model, load_model_and_extra
 from lkcanet.objectives.losses import h_loss
 from lkcanet.training import train
-from lkcanet.training.prepare import prepare
+from lkcanet.training.material import read_material
 
 from .training_helpers import network, options_of, run, small_scene, split_of
 
@@ -63,7 +63,7 @@ def test_validation_on_patches(scene: Scene, tmp_path: Path) -> None:
 
 def test_validation_comes_in_batches(scene: Scene) -> None:
     split = in_patches(scene)
-    batches = list(prepare(network(), scene, split, 4).validation)
+    batches = list(read_material(network(), scene, split, 4).validation)
     sizes = [len(target) for _, target in batches]
     assert sum(sizes) == len(split.validation_origins)
     assert set(sizes[:-1]) == {4}
@@ -96,7 +96,7 @@ def test_patches_with_invalid_pixels_are_left_out(scene: Scene, tmp_path: Path, 
 
     train_bad, held_bad = touches(split.train_origins), touches(split.validation_origins)
     assert 0 < train_bad.sum() < len(train_bad)
-    material = prepare(network(), masked, split, 4)
+    material = read_material(network(), masked, split, 4)
     assert material.left_out == {"train": train_bad.sum(), "validation": held_bad.sum()}
     assert np.array_equal(material.patches.origins, split.train_origins[~train_bad])
     assert np.array_equal(material.split.validation_origins, split.validation_origins[~held_bad])
@@ -110,7 +110,7 @@ def test_patches_with_invalid_pixels_are_left_out(scene: Scene, tmp_path: Path, 
     valid = np.ones(scene.size, bool)
     valid[block.validation.top, block.validation.left] = False
     holed = dataclasses.replace(scene, valid=valid)
-    material = prepare(network(), holed, block, 4)  # not the block as a whole, but its patches of valid pixels
+    material = read_material(network(), holed, block, 4)  # not the block as a whole, but its patches of valid pixels
     assert material.validation.patches is not None
     assert np.array_equal(material.validation.patches.origins, block.validation_origins[1:])
     result = run(holed, tmp_path / "b", steps=1, progress=True)

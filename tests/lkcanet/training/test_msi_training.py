@@ -17,7 +17,7 @@ from lkcanet.models import KINDS, LKCANet, load_model, load_model_and_extra, reg
 from lkcanet.objectives import HObjective, objective_for
 from lkcanet.training import distill, train
 from lkcanet.training import state as _state
-from lkcanet.training.prepare import prepare
+from lkcanet.training.material import read_material
 
 from .training_helpers import at_step, die, ended, in_child, network, options_of, small_scene, split_of
 
@@ -25,7 +25,7 @@ pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
-from .fusion_helpers import ToyFusion, msi_of, run_toy, toy, toy_objective
+from .msi_helpers import ToyMsiNetwork, msi_of, run_toy, toy, toy_objective
 
 FILES = ("best.safetensors", "teacher.safetensors", "last.safetensors")
 
@@ -73,7 +73,7 @@ def test_what_learns_along_learns_and_is_logged(scene: Scene, straight: Path) ->
     assert steps[6]["half"] == 0.5 * 6 * 4 / (8 * split_of(scene).counts["train"])
     model, extra = load_model_and_extra(straight / "last.safetensors")
     teacher, told = load_model_and_extra(straight / "teacher.safetensors")
-    assert (type(model), model.config["features"], teacher.config["features"]) == (ToyFusion, 8, 12)
+    assert (type(model), model.config["features"], teacher.config["features"]) == (ToyMsiNetwork, 8, 12)
     assert told["step"] == load_model_and_extra(straight / "best.safetensors")[1]["step"] > 0
     for trained, fresh in ((model, toy()), (teacher, toy(1, 12))):
         assert (trained.head.weight - fresh.head.weight).abs().max() > 1e-3
@@ -176,7 +176,7 @@ def test_it_learns_to_use_the_msi(scene: Scene, tmp_path: Path) -> None:
 
 def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     split, msi = split_of(scene), msi_of(scene)
-    material = prepare(toy(), scene, split, 4, msi, 1.0)
+    material = read_material(toy(), scene, split, 4, msi, 1.0)
     patches = material.patches
     turned = SuperResolutionPatches(
         scene, scale=2, lr_size=8, origins=split.train_origins, augment="enumerate", psf_sigma=1.0, msi=msi
@@ -194,10 +194,10 @@ def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     valid = np.ones(scene.size, bool)
     valid[split.train_origins[2][0] + 1, split.train_origins[2][1] + 1] = False
     holed = dataclasses.replace(msi, valid=valid)
-    assert prepare(toy(), scene, split, 4, holed).left_out["train"] > 0
+    assert read_material(toy(), scene, split, 4, holed).left_out["train"] > 0
     nan = dataclasses.replace(msi, pixels=np.where(valid, msi.pixels, np.float32(np.nan)))
     with pytest.raises(ValueError, match=r"the training patch at row .* holds NaN"):
-        prepare(toy(), scene, split, 4, nan)
+        read_material(toy(), scene, split, 4, nan)
 
 
 def test_a_memory_mapped_msi_travels_by_name(scene: Scene, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_networks_and_msi_that_do_not_fit(scene: Scene, tmp_path: Path) -> None:
     cases = [
         (toy(), None, "the network fuses an MSI of 2 bands with the scene, and there is none"),
         (network(), msi, r"the network \(lkcanet\) takes no MSI, got 'demo MSI' of 2 bands"),
-        (ToyFusion(8, 3, 2), msi, "the network takes an MSI of 3 bands, 'demo MSI' has 2"),
+        (ToyMsiNetwork(8, 3, 2), msi, "the network takes an MSI of 3 bands, 'demo MSI' has 2"),
         (
             toy(),
             dataclasses.replace(msi, pixels=msi.pixels[:, :32, :32].copy()),
@@ -226,12 +226,12 @@ def test_networks_and_msi_that_do_not_fit(scene: Scene, tmp_path: Path) -> None:
     for model, given, message in cases:
         with pytest.raises(ValueError, match=message):
             train(model, scene, split, options, tmp_path / "run", msi=given)
-    with pytest.raises(ValueError, match=r"the student \(toy_fusion\) fuses an MSI"):
+    with pytest.raises(ValueError, match=r"the student \(toy_msi\) fuses an MSI"):
         distill(toy(), toy(1), scene, split, options, out_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_fusion_in_tiles_and_to_a_file(scene: Scene, tmp_path: Path) -> None:
+def test_an_msi_in_tiles_and_to_a_file(scene: Scene, tmp_path: Path) -> None:
     """The toy's reach is small: in tiles that overlap by more, the image is that of the whole."""
     model, msi = toy().eval(), msi_of(scene)
     lowres = scene.shrunk(gaussian_downsample(scene.tensor(), 2, 1.0)[0].numpy(), 2)
@@ -259,7 +259,7 @@ def test_checkpoints_of_every_kind(tmp_path: Path) -> None:
     path, model = tmp_path / "net.safetensors", toy(3)
     save_model(model, path, extra={"peak": 2.0})
     loaded, extra = load_model_and_extra(path)
-    assert (type(loaded), loaded.config, extra, loaded.gain) == (ToyFusion, model.config, {"peak": 2.0}, 0.25)
+    assert (type(loaded), loaded.config, extra, loaded.gain) == (ToyMsiNetwork, model.config, {"peak": 2.0}, 0.25)
     x, msi = torch.rand(1, 8, 4, 4), torch.rand(1, 2, 8, 8)
     assert torch.equal(loaded(x, msi), model.eval()(x, msi))
 
@@ -282,11 +282,11 @@ def test_checkpoints_of_every_kind(tmp_path: Path) -> None:
     assert isinstance(load_model(tmp_path / "changed.safetensors"), LKCANet)
     with pytest.raises(ValueError, match=r"must be of a registered kind .*, got Linear"):
         save_model(torch.nn.Linear(1, 1), path)
-    assert KINDS["toy_fusion"] is ToyFusion
+    assert KINDS["toy_msi"] is ToyMsiNetwork
     with pytest.raises(ValueError, match="kind must be 'other'"):
-        register("other", ToyFusion)
+        register("other", ToyMsiNetwork)
 
-    class Other(ToyFusion):
+    class Other(ToyMsiNetwork):
         kind = "lkcanet"
 
     with pytest.raises(ValueError, match="kind 'lkcanet' is taken"):

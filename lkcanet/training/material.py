@@ -12,6 +12,7 @@ from ..data.multispectral import degraded
 from ..data.patches import SuperResolutionPatches
 from ..data.scenes import Scene
 from ..data.splits import Rect, Split, valid_patches, whole_pixels
+from ..inference.msi import check_msi
 from ..models import Network
 
 
@@ -43,7 +44,7 @@ class Material:
     validation: Validation
 
 
-def prepare(
+def read_material(
     model: Network,
     scene: Scene,
     split: Split,
@@ -83,23 +84,6 @@ def prepare(
     block, *more = (_block(read, split.validation, model.scale) for read in (scene, msi) if read is not None)
     images = (degraded(block, model.scale, psf_sigma), block, *more)
     return Material(split, left_out, patches, Validation(images, None, batch_size))
-
-
-def check_msi(model: Network, msi: Scene | None, size: tuple[int, int]) -> None:
-    """Raise a ValueError where the network and the multispectral scene for results of `size` don't fit each other."""
-    if msi is None:
-        if model.msi_bands:
-            raise ValueError(f"the network fuses an MSI of {model.msi_bands} bands with the scene, and there is none")
-        return
-    if not model.msi_bands:
-        raise ValueError(f"the network ({model.kind}) takes no MSI, got {msi.name!r} of {msi.bands} bands")
-    if msi.bands != model.msi_bands:
-        raise ValueError(f"the network takes an MSI of {model.msi_bands} bands, {msi.name!r} has {msi.bands}")
-    if msi.size != tuple(size):
-        raise ValueError(
-            f"the MSI must be of {size[0]} x {size[1]} pixels, {model.scale} times the low-resolution image's; "
-            f"{msi.name!r} has {msi.size[0]} x {msi.size[1]}"
-        )
 
 
 def _block(scene: Scene, rect: Rect, scale: int) -> Tensor:

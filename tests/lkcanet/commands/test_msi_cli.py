@@ -1,4 +1,4 @@
-"""Fusion networks from the command line: pairs, training, scores under noise, results, and what is refused."""
+"""Networks with an MSI, from the command line: pairs, training, scores under noise, results, what is refused."""
 
 import csv
 import json
@@ -24,9 +24,9 @@ pytest.importorskip("typer", reason="typer is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
-from ..training.fusion_helpers import ToyFusion
+from ..training.msi_helpers import ToyMsiNetwork
 
-TRAIN = ["--model", "toy_fusion", "--set", "features=6", "--scale", 2, "--patch", 8, "--batch-size", 2, "--steps", 6]
+TRAIN = ["--model", "toy_msi", "--set", "features=6", "--scale", 2, "--patch", 8, "--batch-size", 2, "--steps", 6]
 TRAIN += ["--validate-every", 3, "--test", ":,40:", "--threads", 1]
 WALD = ["--response", "average-2", "--psf-sigma", 1.2]
 
@@ -34,7 +34,7 @@ WALD = ["--response", "average-2", "--psf-sigma", 1.2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     """A scene, its MSI in other units, networks of both kinds, and a trained one."""
-    path = tmp_path_factory.mktemp("fusion")
+    path = tmp_path_factory.mktemp("msi")
     scene = demo_scene((48, 64), 8, seed=1)
     write_scene(path / "scene.npz", scene)
     made = lkca("degrade", path / "scene.npz", path / "lr.npz", "--scale", 2, *WALD, "--msi-out", path / "msi.npz")
@@ -45,7 +45,7 @@ def folder(tmp_path_factory) -> Path:
     save_model(LKCANet(8, 2, 16, 1, 1, reduction=8), path / "lkca.safetensors", extra={"peak": scene.peak})
     result = lkca("train", path / "scene.npz", *TRAIN, *WALD, "--snr", 40, "--msi-snr", 45, "--out", path / "run")
     assert result.exit_code == 0, result.output
-    assert "note: toy_fusion: " in result.stderr
+    assert "note: toy_msi: " in result.stderr
     return path
 
 
@@ -74,13 +74,13 @@ def test_degrade_adds_noise_by_its_seed(folder: Path, tmp_path: Path) -> None:
 
 def test_training_notes_how_its_images_were_made(folder: Path) -> None:
     model, extra = load_model_and_extra(folder / "run" / "best.safetensors")
-    assert isinstance(model, ToyFusion)
+    assert isinstance(model, ToyMsiNetwork)
     assert model.config == {"bands": 8, "msi_bands": 2, "scale": 2, "features": 6}
     assert (extra["options"]["psf_sigma"], extra["options"]["snr"], extra["options"]["msi_snr"]) == (1.2, 40, 45)
     assert extra["msi"]["response"]["name"] == "average-2"
     result = lkca("info", folder / "run" / "best.safetensors", "--json")
     facts = json.loads(result.stdout)
-    assert (facts["kind"], facts["network"], facts["msi"]["shape"]) == ("checkpoint", "toy_fusion", [2, 48, 64])
+    assert (facts["kind"], facts["network"], facts["msi"]["shape"]) == ("checkpoint", "toy_msi", [2, 48, 64])
 
 
 def test_scores_are_those_of_the_pair(folder: Path) -> None:
@@ -160,7 +160,7 @@ def test_training_with_a_file_and_the_h_loss(folder: Path, tmp_path: Path) -> No
     command = ["train", folder / "scene.npz", *TRAIN, "--out", tmp_path / "run"]
     result = lkca(*command, "--msi", folder / "counts.npz", "--msi-peak", 5000, "--objective", "h", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["network"] == "toy_fusion"
+    assert json.loads(result.stdout)["network"] == "toy_msi"
     extra = load_model_and_extra(tmp_path / "run" / "last.safetensors")[1]
     assert (extra["msi"]["peak"], extra["msi"]["response"]) == (5000, None)
     with (tmp_path / "run" / "metrics.csv").open() as file:
@@ -178,13 +178,13 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     train = ["train", scene, *TRAIN, "--out", out]
     cases = [
         (["train", scene, "--model", "other", "--test", ":,40:", "--out", out], "--model must be one of lkca_lr, lkca"),
-        (train, "toy_fusion fuses an MSI with the scene: give --msi FILE or --response NAME"),
+        (train, "toy_msi fuses an MSI with the scene: give --msi FILE or --response NAME"),
         ([*train, "--msi", msi, "--response", "average-2"], "give --msi or --response, not both"),
         ([*train, "--response", "average-2", "--msi-peak", 3], "--msi-peak goes with --msi"),
-        ([*train, *WALD, "--channels", 16], "--channels is of LKCA-Nets; arguments of toy_fusion are given by --set"),
-        ([*train, *WALD, "--set", "colour=1"], "toy_fusion can't be made: "),
+        ([*train, *WALD, "--channels", 16], "--channels is of LKCA-Nets; arguments of toy_msi are given by --set"),
+        ([*train, *WALD, "--set", "colour=1"], "toy_msi can't be made: "),
         ([*train, *WALD, "--set", "colour"], "--set must be NAME=VALUE such as features=32, got 'colour'"),
-        ([*train, *WALD, "--objective", "colour=1"], "the objective of toy_fusion can't be made: "),
+        ([*train, *WALD, "--objective", "colour=1"], "the objective of toy_msi can't be made: "),
         ([*train, "--response", "landsat-tm-9"], "a response is landsat-tm-4, landsat-tm-6, average-N"),
         ([*train, "--response", tmp_path / "none.csv"], "no response at "),
         ([*train, "--response", "average-9"], "average-9 makes 9 bands of "),
@@ -194,7 +194,7 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         (["train", scene, "--response", "average-2", "--test", ":,40:", "--out", out], "--response goes with a fusion"),
         (["distill", scene, "--teacher", best, "--out", out], "that fuses an MSI, which lkca distill does not take"),
         (["distill", scene, "--teacher", lkca_file, *TRAIN[:2], *WALD, "--out", out], "does not go with lkca distill"),
-        (["rank", best], "holds a network of kind toy_fusion, and lkca rank knows lkcanet only"),
+        (["rank", best], "holds a network of kind toy_msi, and lkca rank knows lkcanet only"),
         (["export", best, tmp_path / "x.onnx"], "and lkca export knows lkcanet only"),
         (["compress", best, tmp_path / "x.safetensors"], "and lkca compress knows lkcanet only"),
         (["show", scene, "-c", best, "--out", tmp_path / "x.png"], "fuses an MSI, which lkca show does not take"),

@@ -1,4 +1,4 @@
-"""A small fusion network, and an objective that has a teacher and a weight of its own to train."""
+"""A small network that takes an MSI, and an objective that has a teacher and a weight of its own to train."""
 
 import copy
 from pathlib import Path
@@ -18,10 +18,10 @@ from lkcanet.training import TrainResult, train
 from .training_helpers import options_of, split_of
 
 
-class ToyFusion(Network):
+class ToyMsiNetwork(Network):
     """bicubic(lowres) + conv1x1(d) + gain * conv3x3(gelu(conv3x3(bicubic(lowres), d))), d the detail of the MSI"""
 
-    kind = "toy_fusion"
+    kind = "toy_msi"
 
     def __init__(self, bands: int, msi_bands: int, scale: int, features: int = 8) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ToyFusion(Network):
         features = torch.nn.functional.gelu(self.head(torch.cat((bicubic, detail), 1)))
         return bicubic + self.inject(detail) + self.gain * self.tail(features)
 
-    def fold(self) -> "ToyFusion":
+    def fold(self) -> "ToyMsiNetwork":
         return copy.deepcopy(self).eval()
 
     def macs(self, height: int, width: int) -> int:
@@ -82,12 +82,12 @@ class ToyDistillation(Objective):
         return {"objective": {"name": "ToyDistillation", "teacher": self.teacher.config}}
 
 
-register("toy_fusion", ToyFusion, fuses=True)
+register("toy_msi", ToyMsiNetwork, fuses=True)
 
 
-def toy(seed: int = 0, features: int = 8) -> ToyFusion:
+def toy(seed: int = 0, features: int = 8) -> ToyMsiNetwork:
     torch.manual_seed(seed)
-    return ToyFusion(8, 2, 2, features)
+    return ToyMsiNetwork(8, 2, 2, features)
 
 
 def toy_objective(seed: int = 1) -> ToyDistillation:

@@ -1,0 +1,78 @@
+"""How a scene is read: the options of every command that takes one."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import _shared as shared
+
+if TYPE_CHECKING:
+    from lkcanet.data import Scene, TrainingRecord
+    from lkcanet.models import Network
+
+Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
+Axes = Annotated[
+    str | None,
+    typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."),
+]
+Size = Annotated[
+    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
+]
+Peak = Annotated[
+    float | None, typer.Option(help="The value that becomes 1. Default: the checkpoint's, else the scene's maximum.")
+]
+Nodata = Annotated[
+    float | None,
+    typer.Option(help="The value of pixels without data (nan too). Default: what the file declares."),
+]
+DropBadBands = Annotated[
+    bool, typer.Option("--drop-bad-bands", help="Leave out the bands that an ENVI header marks as bad.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The options, and how they read."""
+
+    key: Key = None
+    axes: Axes = None
+    size: Size = None
+    peak: Peak = None
+    nodata: Nodata = None
+    drop_bad_bands: DropBadBands = False
+
+    def scene(self, path: Path, region: str | None = None) -> "Scene":
+        """Read a scene; crop it. A prepared folder is its scene."""
+        from lkcanet.data import is_prepared, load_prepared, read_scene
+        from lkcanet.data.prepared import SCENE
+
+        if is_prepared(path):
+            load_prepared(path)  # raises where the manifest and the scene don't belong together
+            path = path / SCENE
+        scene = read_scene(
+            path,
+            key=self.key,
+            axes=self.axes,
+            size=None if self.size is None else shared.parse_pair(self.size, "--size"),
+            peak=self.peak,
+            nodata=self.nodata,
+            bad_bands="drop" if self.drop_bad_bands else "keep",
+        )
+        return scene if region is None else shared.crop(scene, region)
+
+    def scene_for(
+        self, path: Path, model: "Network", record: "TrainingRecord | None" = None, region: str | None = None
+    ) -> "Scene":
+        """A scene for a network: divided by the peak of its training unless another is given; bands checked."""
+        trained = None if record is None else record.peak
+        scene = replace(self, peak=trained if self.peak is None else self.peak).scene(path, region)
+        if scene.bands != model.bands:
+            raise ValueError(f"{path} has {scene.bands} bands, the network takes {model.bands}")
+        if self.peak is None and trained is not None and not 0.02 < float(scene.pixels.max()) < 4:
+            shared.note(
+                f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the "
+                f"checkpoint, {scene.peak:g}: give --peak"
+            )
+        return scene
