@@ -27,7 +27,7 @@ from typing import Any
 from bench.without_gpu import cuda_report_notes
 from lkcanet.common.files import atomic_path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPORT = Path(__file__).parents[1] / "results" / "cuda_ahead_of_time.json"
 TARGETS = (80, 90, 100)
 FLAGS = ("-std=c++17", "-Icsrc", "-Xptxas=-v", "-cubin")

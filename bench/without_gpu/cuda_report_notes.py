@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 # multiprocessors and bytes of shared memory that a block may have
 GPUS = {"A100, sm_80": (108, 163 << 10), "H100, sm_90": (132, 227 << 10), "B200, sm_100": (148, 227 << 10)}

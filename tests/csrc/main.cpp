@@ -167,9 +167,14 @@ std::vector<Result> Run::results() const {
   return all;
 }
 
-bool is_wanted(Isa isa) {
+bool is_wanted(Isa isa, Isa widest) {
   const char* asked = std::getenv("LKOPS_CPU_ISA");
-  return cpu_supports(isa) && (asked == nullptr || *asked == '\0' || std::strcmp(asked, name_of(isa)) == 0);
+  if (!cpu_supports(isa) || asked == nullptr || *asked == '\0') return cpu_supports(isa);
+#define LKOPS_IS_ASKED(name, word, ...) \
+  if (std::strcmp(asked, #word) == 0) return isa == (Isa::k##name < widest ? Isa::k##name : widest);
+  LKOPS_ISAS(LKOPS_IS_ASKED, )
+#undef LKOPS_IS_ASKED
+  return false;
 }
 
 void begin_case(const std::string& name) {
