@@ -40,6 +40,9 @@ void report(const std::string& text) {
 
 int64_t ranges_of(int64_t slots, int64_t count) { return count < slots ? count : slots; }
 
+static_assert(grain_of(kWorthOfProducts, 128, 128, 16) == 2 && grain_of(kWorthOfProducts, 0) == kWorthOfProducts);
+static_assert(grain_of(kWorthOfNumbers, int64_t{1} << 40, int64_t{1} << 40) == 1, "a product that overflows");
+
 // What for_ranges promises.
 void check_ranges(int64_t count, int64_t grain) {
   if (count < 1 || grain < 1) report("ranges of" + sizes_of(count) + " items with a grain of" + sizes_of(grain));
