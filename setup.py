@@ -36,11 +36,6 @@ TORCH_TARGET_VERSION = "0x020a000000000000"  # the oldest torch whose stable ABI
 
 # -ffp-contract=off: whether a * b + c rounds once or twice is written in the source (csrc/common/simd.h).
 KERNEL_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
-ISA_FLAGS = {"Portable": []}
-if platform.machine() in ("x86_64", "AMD64"):
-    ISA_FLAGS["Avx2"] = ["-mavx2", "-mfma", "-mf16c"]
-    ISA_FLAGS["Avx512"] = [*ISA_FLAGS["Avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
-    ISA_FLAGS["Avx512Bf16"] = [*ISA_FLAGS["Avx512"], "-mavx512bf16"]
 
 # C++20 is what newer torch asks for; no -g, which Python's own flags have: it would be half of the extension
 BINDING_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-DNDEBUG"]
@@ -224,18 +219,31 @@ def cuda_kernels():
         yield compilation(command, source, "kernels", f"{source.parent.name}_cuda")
 
 
+@functools.cache
+def isa_flags():
+    """The instruction sets of csrc/common/isas.h that this machine's compiler knows, and the flags for each."""
+    text = Path("csrc", "common", "isas.h").read_text()
+    isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", text, re.MULTILINE)
+    features = re.findall(r"^  X\((\w+), (\w+), (?:builtin|own)\)", text, re.MULTILINE)
+    if platform.machine() not in ("x86_64", "AMD64"):
+        isas = isas[:1]
+    return {
+        isa: [f"-m{feature}" for feature, first in features if first in isas[: i + 1]] for i, isa in enumerate(isas)
+    }
+
+
 def isas_of(room):
-    """The instruction sets that a room is compiled for: its cpu.h declares a table for each, and says where the code of
-    two is the same."""
-    tables = re.search(r"^extern const .*;$", (room / "cpu.h").read_text(), re.MULTILINE)[0]
-    return [isa for isa in ISA_FLAGS if re.search(rf"[a-z]{isa}[,;]", tables)]
+    """The instruction sets that a room is compiled for: up to the widest that its cpu.h names."""
+    widest = re.search(r"^LKOPS_DECLARE_TABLES\(\w+, \w+, (\w+)\);$", (room / "cpu.h").read_text(), re.MULTILINE)[1]
+    isas = list(isa_flags())
+    return isas[: isas.index(widest) + 1] if widest in isas else isas
 
 
 def cpu_kernels():
     """Every csrc/*/cpu.cpp once per instruction set."""
     for source in sorted(Path("csrc").glob("*/cpu.cpp")):
         for isa in isas_of(source.parent):
-            command = [*compiler()[0], *KERNEL_FLAGS, *ISA_FLAGS[isa], f"-DLKOPS_ISA={isa}"]
+            command = [*compiler()[0], *KERNEL_FLAGS, *isa_flags()[isa], f"-DLKOPS_ISA={isa}"]
             yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
 
 
@@ -243,7 +251,7 @@ def bindings(torch, pattern):
     """What knows torch and Python. .d files leave out headers of the system, so torch's version names the folder."""
     from torch.utils.cpp_extension import include_paths
 
-    macros = BINDING_MACROS | {f"LKOPS_HAVE_{isa.upper()}": "1" for isa in ISA_FLAGS}
+    macros = BINDING_MACROS | {"LKOPS_BUILT": ",".join(isa_flags())}
     paths = [*include_paths(), *dict.fromkeys(sysconfig.get_path(name) for name in ("include", "platinclude"))]
     command = [*compiler()[0], *BINDING_FLAGS, *(f"-D{name}={value}" for name, value in macros.items())]
     command += [f"-isystem{path}" for path in paths]
@@ -318,7 +326,7 @@ else:
         "torch_target_version": TORCH_TARGET_VERSION,
         "python": platform.python_version(),
         "kernel_flags": KERNEL_FLAGS,
-        "isa_flags": ISA_FLAGS,
+        "isa_flags": isa_flags(),
         "cuda": not reason,
         "why_no_cuda": reason,
     }

@@ -255,10 +255,9 @@ void backward(const void* plan, const BicubicPlane& plane, const T* grad, T* dx,
 
 }  // namespace
 
-#define LKOPS_TABLE_NAME(isa) kBicubic##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const BicubicKernels LKOPS_TABLE(LKOPS_ISA) = {plan_bytes,       make_plan,        forward_scratch,
-                                                      forward<float>,   forward<BFloat16>, backward_scratch,
-                                                      backward<float>, backward<BFloat16>};
+LKOPS_TABLE(BicubicKernels, kBicubic) = {
+    plan_bytes,       make_plan,      forward_scratch,   forward<float>, forward<BFloat16>,
+    backward_scratch, backward<float>, backward<BFloat16>,
+};
 
 }  // namespace lkops

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/types.h"
 
 namespace lkops {
@@ -40,7 +41,6 @@ struct BicubicKernels {
                         int64_t first_row, int64_t last_row, void* scratch);
 };
 
-extern const BicubicKernels kBicubicPortable, kBicubicAvx2, kBicubicAvx512;
-#define kBicubicAvx512Bf16 kBicubicAvx512  // the same code, since it has no bfloat16 products: compiled once
+LKOPS_DECLARE_TABLES(BicubicKernels, kBicubic, Avx512);
 
 }  // namespace lkops

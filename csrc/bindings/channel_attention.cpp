@@ -7,14 +7,12 @@
 
 #include "bindings/arguments.h"
 #include "bindings/dense.h"
+#include "bindings/gradients.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
 namespace lkops {
 namespace {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
 
 const GatingKernels& kernels() { return LKOPS_CHOOSE(kGating); }
 
@@ -26,16 +24,15 @@ struct Arguments {
   const Optional& b2;
 
   GatingProblem check() const {
-    check_image("x", x);
+    check_image(Device::kCpu, "x", x);
     const int64_t channels = x.size(1);
     if (w1.dim() != 4 || w1.size(0) < 1)
       fail("reduce_weight must be (hidden, channels, 1, 1), got ", shape_of(w1));
     const int64_t hidden = w1.size(0);
-    const ScalarType dtype = x.scalar_type();
-    check_tensor("reduce_weight", w1, {hidden, channels, 1, 1}, dtype);
-    check_tensor("reduce_bias", b1, {hidden}, dtype);
-    check_tensor("expand_weight", w2, {channels, hidden, 1, 1}, dtype);
-    check_tensor("expand_bias", b2, {channels}, dtype);
+    check_tensor("reduce_weight", w1, {hidden, channels, 1, 1}, x);
+    check_tensor("reduce_bias", b1, {hidden}, x);
+    check_tensor("expand_weight", w2, {channels, hidden, 1, 1}, x);
+    check_tensor("expand_bias", b2, {channels}, x);
     return {x.size(0), channels, multiply(x.size(2), x.size(3)), hidden};
   }
 
@@ -49,18 +46,15 @@ std::tuple<Tensor, Tensor> forward(const Tensor& x, const Tensor& w1, const Opti
                                    const Optional& b2) {
   const Arguments arguments{x, w1, b1, w2, b2};
   const GatingProblem problem = arguments.check();
-  Tensor y = result_like(x);
-  const int64_t sizes[] = {problem.batch, problem.channels};
-  Tensor mean = new_result(x, {sizes, 2}, ScalarType::Float);
+  Tensor y = result_like(x), mean = new_result(x, {problem.batch, problem.channels}, ScalarType::Float);
   if (problem.batch == 0) return {y, mean};
-  float* means = static_cast<float*>(mean.mutable_data_ptr());
   const Scratch scratch = allocate_scratch(kernels().forward_bytes(problem));
-  if (x.scalar_type() == ScalarType::Float)
-    kernels().forward_f32(problem, arguments.pointers<float>(), static_cast<float*>(y.mutable_data_ptr()), means,
-                          torch_threads(), scratch.get());
-  else
-    kernels().forward_bf16(problem, arguments.pointers<BFloat16>(), static_cast<BFloat16*>(y.mutable_data_ptr()),
-                           means, torch_threads(), scratch.get());
+  with_type<Device::kCpu>(x.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    of_type<T>(kernels().forward_f32, kernels().forward_bf16)(problem, arguments.pointers<T>(), mutable_pointer<T>(y),
+                                                              mutable_pointer<float>(mean), torch_threads(),
+                                                              scratch.get());
+  });
   return {y, mean};
 }
 
@@ -69,30 +63,19 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, 
                                                             const Tensor& mean, const std::vector<bool>& needs) {
   const Arguments arguments{x, w1, b1, w2, b2};
   const GatingProblem problem = arguments.check();
-  check_tensor("grad", grad, {x.size(0), x.size(1), x.size(2), x.size(3)}, x.scalar_type());
-  check_tensor("mean", mean, {problem.batch, problem.channels}, ScalarType::Float);
-  check_needs(needs, 5);
-  const Tensor dx = gradient_like(x, needs[0], x), dw1 = gradient_like(w1, needs[1], x);
-  const Tensor db1 = gradient_like(b1, needs[2], x), dw2 = gradient_like(w2, needs[3], x);
-  const Tensor db2 = gradient_like(b2, needs[4], x);
-  if (problem.batch == 0) {
-    for (const Tensor* gradient : {&dw1, &db1, &dw2, &db2}) set_to_zero(*gradient);
-    return {dx, dw1, db1, dw2, db2};
-  }
+  check_tensor("grad", grad, {x.size(0), x.size(1), x.size(2), x.size(3)}, x);
+  check_tensor("mean", mean, {problem.batch, problem.channels}, x, ScalarType::Float);
+  const Gradients gradients(x, needs, x, w1, b1, w2, b2);
+  if (problem.batch == 0) return gradients.zeros();
   const Scratch scratch = allocate_scratch(kernels().backward_bytes(problem));
-  const auto run = [&](auto kernel, auto zero) {
+  with_type<Device::kCpu>(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
-    const GatingGradients<T> gradients{gradient_pointer<T>(dx, x, needs[0]), gradient_pointer<T>(dw1, w1, needs[1]),
-                                       gradient_pointer<T>(db1, b1, needs[2]), gradient_pointer<T>(dw2, w2, needs[3]),
-                                       gradient_pointer<T>(db2, b2, needs[4])};
-    kernel(problem, pointer<T>(grad), arguments.pointers<T>(), pointer<float>(mean), gradients, torch_threads(),
-           scratch.get());
-  };
-  if (x.scalar_type() == ScalarType::Float)
-    run(kernels().backward_f32, float{});
-  else
-    run(kernels().backward_bf16, BFloat16{});
-  return {dx, dw1, db1, dw2, db2};
+    const auto at = [&](size_t i) { return gradients.pointer<T>(i); };
+    of_type<T>(kernels().backward_f32, kernels().backward_bf16)(
+        problem, pointer<T>(grad), arguments.pointers<T>(), pointer<float>(mean),
+        GatingGradients<T>{at(0), at(1), at(2), at(3), at(4)}, torch_threads(), scratch.get());
+  });
+  return gradients.results();
 }
 
 }  // namespace

@@ -1,32 +1,40 @@
 // Gradients that a backward kernel returns, of which only some are needed.
+//
+//     const Gradients gradients(x, needs, x, weight, bias);       // an entry of `needs` each
+//     if (batch == 0) return gradients.zeros();
+//     kernel(..., gradients.pointer<T>(0), gradients.pointer<T>(1), gradients.pointer<T>(2));
+//     return gradients.results();
 #pragma once
 
+#include <array>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-#include "bindings/large_kernel_channel_attention.h"
+#include "bindings/arguments.h"
+#include "bindings/memory.h"
 
 namespace lkops {
 
+template <size_t kCount>
 class Gradients {
  public:
-  // `some`: a tensor that empty ones are made from. `zeros`: a batch of nothing, whose gradients are zeros.
-  Gradients(const Tensor& some, const std::vector<bool>& needs, bool zeros)
-      : some_(some), needs_(needs), zeros_(zeros) {}
-
-  // In the order of the schema: the gradient of the next tensor.
-  void add(const Optional& like) {
-    const bool needed = needs_[tensors.size()];
-    tensors.push_back(gradient_like(like, needed, some_));
-    pointers_.push_back(like && needed ? tensors.back().mutable_data_ptr() : nullptr);
-    if (zeros_) set_to_zero(tensors.back());
+  // Of these tensors, in the order of the schema: uninitialised where there is a tensor and its gradient is needed,
+  // else empty. `some`: any tensor on their device.
+  template <class... Likes>
+  Gradients(const Tensor& some, const std::vector<bool>& needs, const Likes&... likes) {
+    check_needs(needs, kCount);
+    tensors_.reserve(kCount);
+    (add(some, needs[tensors_.size()], likes), ...);
   }
 
+  // Null: not wanted.
   template <class T>
   T* pointer(size_t i) const {
     return static_cast<T*>(pointers_[i]);
   }
+
+  const Tensor& operator[](size_t i) const { return tensors_[i]; }
 
   bool any() const {
     for (const void* pointer : pointers_)
@@ -34,26 +42,35 @@ class Gradients {
     return false;
   }
 
-  std::vector<Tensor> tensors;
+  // As the tuple that a schema of so many results returns.
+  auto results() const { return results(std::make_index_sequence<kCount>{}); }
+
+  // The same for a batch of nothing; on the CPU.
+  auto zeros() const {
+    for (const Tensor& tensor : tensors_) set_to_zero(tensor);
+    return results();
+  }
 
  private:
-  const Tensor& some_;
-  const std::vector<bool>& needs_;
-  bool zeros_;
-  std::vector<void*> pointers_;  // null: not wanted
+  void add(const Tensor& some, bool is_needed, const Tensor& like) {
+    tensors_.push_back(is_needed ? result_like(like) : new_result(some, {0}));
+    pointers_[tensors_.size() - 1] = is_needed ? tensors_.back().mutable_data_ptr() : nullptr;
+  }
+
+  void add(const Tensor& some, bool is_needed, const Optional& like) {
+    add(some, is_needed && like, like ? *like : some);
+  }
+
+  template <size_t... kIndex>
+  auto results(std::index_sequence<kIndex...>) const {
+    return std::make_tuple(tensors_[kIndex]...);
+  }
+
+  std::vector<Tensor> tensors_;
+  std::array<void*, kCount> pointers_{};
 };
 
-// Where the attention's gradients go: that of u, and those of the ten parameters, which begin at `first`.
-template <class T>
-AttentionGradients<T> attention_gradients(const Gradients& gradients, T* u, size_t first) {
-  const auto at = [&](size_t i) { return gradients.pointer<T>(first + i); };
-  return {u, at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8), at(9)};
-}
-
-// A vector as the tuple that a schema of so many results returns.
-template <size_t... kIndex>
-auto tuple_of(const std::vector<Tensor>& tensors, std::index_sequence<kIndex...>) {
-  return std::make_tuple(tensors[kIndex]...);
-}
+template <class... Likes>
+Gradients(const Tensor&, const std::vector<bool>&, const Likes&...) -> Gradients<sizeof...(Likes)>;
 
 }  // namespace lkops

@@ -3,34 +3,15 @@
 
 #include <vector>
 
-#include "bindings/large_kernel_channel_attention.h"
 #include "bindings/dense.h"
-#include "bindings/gradients.h"
+#include "bindings/large_kernel_channel_attention.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
 
 namespace lkops {
 namespace {
 
-constexpr size_t kTensors = 11;
-
 const AttentionKernels& kernels() { return LKOPS_CHOOSE(kAttention); }
-
-struct Saved {
-  const Tensor &grad, &u, &a1, &a2, &mean, &scale;
-};
-
-template <class T, class Bytes, class Kernel>
-void run(Bytes bytes, Kernel kernel, const AttentionProblem& problem, const AttentionTensors& tensors,
-         const Saved& saved, const Gradients& gradients) {
-  const Parallel threads = torch_threads();
-  const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
-  kernel(problem,
-         AttentionBackward<T>{pointer<T>(saved.grad), pointer<T>(saved.u), tensors.pointers<T>(), pointer<T>(saved.a1),
-                              pointer<T>(saved.a2), pointer<float>(saved.mean), pointer<float>(saved.scale),
-                              attention_gradients<T>(gradients, gradients.pointer<T>(0), 1)},
-         threads, scratch.get());
-}
 
 auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_weight, const Optional& dw1_bias,
                         const Tensor& dw2_weight, const Optional& dw2_bias, const Tensor& reduce_weight,
@@ -38,32 +19,35 @@ auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_w
                         const Tensor& mix_weight, const Optional& mix_bias, const Tensor& a1, const Tensor& a2,
                         const Tensor& mean, const Tensor& scale, int64_t dilation1, int64_t dilation2, bool interleave,
                         const std::vector<bool>& needs) {
-  check_image("u", u);
-  check_needs(needs, kTensors);
-  const ScalarType dtype = u.scalar_type();
+  check_image(Device::kCpu, "u", u);
   const AttentionTensors tensors{dw1_weight,  dw1_bias,      dw2_weight,  dw2_bias,   reduce_weight,
                                  reduce_bias, expand_weight, expand_bias, mix_weight, mix_bias};
-  const AttentionProblem problem =
-      tensors.problem(u.size(0), u.size(1), u.size(2), u.size(3), dtype, dilation1, dilation2, interleave);
-  check_tensor("grad", grad, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
-  check_tensor("a1", a1, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
-  check_tensor("a2", a2, {u.size(0), u.size(1), u.size(2), u.size(3)}, dtype);
-  check_tensor("mean", mean, {u.size(0), 3 * u.size(1)}, ScalarType::Float);
-  check_tensor("scale", scale, {u.size(0), 3 * u.size(1)}, ScalarType::Float);
-
-  Gradients gradients(u, needs, problem.batch == 0);
-  gradients.add(u);
-  gradients.add(dw1_weight), gradients.add(dw1_bias), gradients.add(dw2_weight), gradients.add(dw2_bias);
-  gradients.add(reduce_weight), gradients.add(reduce_bias), gradients.add(expand_weight), gradients.add(expand_bias);
-  gradients.add(mix_weight), gradients.add(mix_bias);
-  const Saved saved{grad, u, a1, a2, mean, scale};
-  if (problem.batch > 0 && gradients.any()) {
-    if (dtype == ScalarType::Float)
-      run<float>(kernels().backward_bytes_f32, kernels().backward_f32, problem, tensors, saved, gradients);
-    else
-      run<BFloat16>(kernels().backward_bytes_bf16, kernels().backward_bf16, problem, tensors, saved, gradients);
-  }
-  return tuple_of(gradients.tensors, std::make_index_sequence<kTensors>{});
+  const AttentionProblem problem = tensors.problem(u, u.size(1), dilation1, dilation2, interleave);
+  check_tensor("grad", grad, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
+  check_tensor("a1", a1, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
+  check_tensor("a2", a2, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
+  check_tensor("mean", mean, {u.size(0), 3 * u.size(1)}, u, ScalarType::Float);
+  check_tensor("scale", scale, {u.size(0), 3 * u.size(1)}, u, ScalarType::Float);
+  const Gradients gradients(u, needs, u, dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias,
+                            expand_weight, expand_bias, mix_weight, mix_bias);
+  if (problem.batch == 0) return gradients.zeros();
+  if (!gradients.any()) return gradients.results();
+  const Parallel threads = torch_threads();
+  with_type<Device::kCpu>(u.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    const auto bytes = of_type<T>(kernels().backward_bytes_f32, kernels().backward_bytes_bf16);
+    const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
+    const AttentionBackward<T> arguments{pointer<T>(grad),
+                                         pointer<T>(u),
+                                         tensors.pointers<T>(),
+                                         pointer<T>(a1),
+                                         pointer<T>(a2),
+                                         pointer<float>(mean),
+                                         pointer<float>(scale),
+                                         attention_gradients<T>(gradients, gradients.pointer<T>(0), 1)};
+    of_type<T>(kernels().backward_f32, kernels().backward_bf16)(problem, arguments, threads, scratch.get());
+  });
+  return gradients.results();
 }
 
 }  // namespace

@@ -23,19 +23,17 @@ struct BlockTensors {
 
   // The problem that they pose for x, after checks.
   BlockProblem problem(const Tensor& x, int64_t dilation1, int64_t dilation2, bool interleave, double eps) const {
-    const int64_t batch = x.size(0), channels = x.size(1), width = in_weight.dim() == 4 ? in_weight.size(0) : 0;
-    const ScalarType dtype = x.scalar_type();
+    const int64_t channels = x.size(1), width = in_weight.dim() == 4 ? in_weight.size(0) : 0;
     if (width == 0) fail("in_weight must be (K, C, 1, 1), got ", shape_of(in_weight));
-    if (!(eps > 0)) fail("eps must be above 0, got ", eps);
-    check_tensor("norm_weight", norm_weight, {channels}, dtype);
-    check_tensor("norm_bias", norm_bias, {channels}, dtype);
-    check_tensor("in_weight", in_weight, {width, channels, 1, 1}, dtype);
-    check_tensor("in_bias", in_bias, {width}, dtype);
-    check_tensor("out_weight", out_weight, {channels, width, 1, 1}, dtype);
-    check_tensor("out_bias", out_bias, {channels}, dtype);
-    check_tensor("keep", keep, {batch}, dtype);
-    return {channels, static_cast<float>(eps),
-            attention.problem(batch, width, x.size(2), x.size(3), dtype, dilation1, dilation2, interleave)};
+    check_eps(eps);
+    check_tensor("norm_weight", norm_weight, {channels}, x);
+    check_tensor("norm_bias", norm_bias, {channels}, x);
+    check_tensor("in_weight", in_weight, {width, channels, 1, 1}, x);
+    check_tensor("in_bias", in_bias, {width}, x);
+    check_tensor("out_weight", out_weight, {channels, width, 1, 1}, x);
+    check_tensor("out_bias", out_bias, {channels}, x);
+    check_tensor("keep", keep, {x.size(0)}, x);
+    return {channels, static_cast<float>(eps), attention.problem(x, width, dilation1, dilation2, interleave)};
   }
 };
 

@@ -8,10 +8,11 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 
-#include "bindings/checks.h"
+#include "bindings/errors.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -32,29 +33,28 @@ inline int64_t product_or_none(int64_t a, int64_t b) {
 }
 
 // An uninitialised tensor of these sizes with the device of `like`, and its dtype or the one given.
-inline torch::stable::Tensor new_result(const torch::stable::Tensor& like,
-                                        torch::headeronly::IntHeaderOnlyArrayRef sizes,
-                                        std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+inline torch::stable::Tensor new_result_of(const torch::stable::Tensor& like,
+                                           torch::headeronly::IntHeaderOnlyArrayRef sizes,
+                                           std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
   try {
     return torch::stable::new_empty(like, sizes, dtype);
   } catch (...) {
     using torch::headeronly::ScalarType;
     int64_t bytes = dtype.value_or(like.scalar_type()) == ScalarType::Float ? 4 : 2;
-    std::ostringstream what;
     // on a GPU, the allocation is also where an earlier kernel's failure comes out
-    what << (like.is_cpu() ? "a result of shape (" : "or a failure of the device before: a result of shape (");
-    for (size_t d = 0; d < sizes.size(); ++d) {
-      what << (d == 0 ? "" : ", ") << sizes[d];
-      bytes = product_or_none(bytes, sizes[d]);
-    }
-    what << ')';
-    fail_of_memory(what.str(), bytes);
+    const char* what = like.is_cpu() ? "a result of shape " : "or a failure of the device before: a result of shape ";
+    for (int64_t size : sizes) bytes = product_or_none(bytes, size);
+    fail_of_memory(what + text_of(sizes), bytes);
   }
 }
 
+inline torch::stable::Tensor new_result(const torch::stable::Tensor& like, std::initializer_list<int64_t> sizes,
+                                        std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+  return new_result_of(like, {sizes.begin(), sizes.size()}, dtype);
+}
+
 inline torch::stable::Tensor result_like(const torch::stable::Tensor& like) {
-  const auto sizes = like.sizes();
-  return new_result(like, {sizes.data(), sizes.size()});
+  return new_result_of(like, like.sizes());
 }
 
 // The gradient of a parameter over a batch of nothing.

@@ -9,8 +9,7 @@ namespace lkops {
 
 inline Parallel torch_threads() {
   const auto run = [](int64_t slots, int64_t count, int64_t grain, Parallel::Body body, const void* context) {
-    if (count < 1) return;
-    const int64_t most = (count - 1) / (grain < 1 ? 1 : grain) + 1, ranges = most < slots ? most : slots;
+    const int64_t most = (count - 1) / grain + 1, ranges = most < slots ? most : slots;
     if (ranges <= 1) return body(context, 0, 0, count);  // without waking anybody
     const auto begin = [&](int64_t range) { return range * (count / ranges) + range * (count % ranges) / ranges; };
     torch::stable::parallel_for(0, ranges, 1, [&](int64_t first, int64_t last) {

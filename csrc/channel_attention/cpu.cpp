@@ -8,9 +8,6 @@
 namespace lkops {
 namespace {
 
-// How many of a stage's items are worth waking a thread for, if one is `work` vectors or so.
-int64_t grain_of(int64_t work) { return 1 + 4096 / (1 + work / kLanes); }
-
 struct Layout {
   Layout(const GatingProblem& problem, bool is_backward, Workspace& workspace) {
     const int64_t planes = problem.batch * problem.channels, hidden_units = problem.batch * problem.hidden;
@@ -50,16 +47,16 @@ void forward(const GatingProblem& problem, const GatingTensors<T>& in, T* y, flo
   Workspace workspace(scratch);
   const Layout layout(problem, false, workspace);
   const int64_t channels = problem.channels, pixels = problem.pixels, planes = problem.batch * channels;
-  for_ranges(parallel, planes, grain_of(pixels), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, planes, grain_of(kWorthOfNumbers, pixels), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) mean[p] = sum_of(in.x + p * pixels, pixels) / static_cast<float>(pixels);
   });
   const Gate gate = make_gate(layout.gate, channels, problem.hidden, in.w1, in.b1, in.w2, in.b2);
   const int64_t work = 2 * channels * problem.hidden;
-  for_ranges(parallel, problem.batch, grain_of(work), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, problem.batch, grain_of(kWorthOfNumbers, work), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n)
       gate_forward(gate, mean + n * channels, layout.hidden + n * problem.hidden, layout.scale + n * channels);
   });
-  for_ranges(parallel, planes, grain_of(pixels), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, planes, grain_of(kWorthOfNumbers, pixels), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p)
       scale_plane(in.x + p * pixels, pixels, layout.scale[p], 0.0f, y + p * pixels);
   });
@@ -71,12 +68,12 @@ void backward(const GatingProblem& problem, const T* grad, const GatingTensors<T
   Workspace workspace(scratch);
   const Layout layout(problem, true, workspace);
   const int64_t channels = problem.channels, pixels = problem.pixels, planes = problem.batch * channels;
-  for_ranges(parallel, planes, grain_of(2 * pixels), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, planes, grain_of(kWorthOfNumbers, 2 * pixels), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p) layout.dscale[p] = dot_of(grad + p * pixels, in.x + p * pixels, pixels);
   });
   const Gate gate = make_gate(layout.gate, channels, problem.hidden, in.w1, in.b1, in.w2, in.b2);
   const int64_t work = channels * problem.hidden;
-  for_ranges(parallel, problem.batch, grain_of(4 * work), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, problem.batch, grain_of(kWorthOfNumbers, 4 * work), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n) {
       float *hidden = layout.hidden + n * problem.hidden, *scale = layout.scale + n * channels;
       gate_forward(gate, mean + n * channels, hidden, scale);
@@ -86,13 +83,13 @@ void backward(const GatingProblem& problem, const T* grad, const GatingTensors<T
   });
   if (out.w1 != nullptr || out.b1 != nullptr || out.w2 != nullptr || out.b2 != nullptr) {
     const int64_t rows = channels + problem.hidden, each = 2 * problem.batch * work / rows;
-    for_ranges(parallel, rows, grain_of(each), [&](int64_t, int64_t first, int64_t last) {
+    for_ranges(parallel, rows, grain_of(kWorthOfNumbers, each), [&](int64_t, int64_t first, int64_t last) {
       gate_parameters(gate, problem.batch, layout.dz, layout.dhidden, layout.hidden, mean, first, last, out.w1, out.b1,
                       out.w2, out.b2);
     });
   }
   if (out.x == nullptr) return;
-  for_ranges(parallel, planes, grain_of(pixels), [&](int64_t, int64_t first, int64_t last) {
+  for_ranges(parallel, planes, grain_of(kWorthOfNumbers, pixels), [&](int64_t, int64_t first, int64_t last) {
     for (int64_t p = first; p < last; ++p)
       scale_plane(grad + p * pixels, pixels, layout.scale[p], layout.dmean[p] / static_cast<float>(pixels),
                   out.x + p * pixels);
@@ -101,9 +98,7 @@ void backward(const GatingProblem& problem, const T* grad, const GatingTensors<T
 
 }  // namespace
 
-#define LKOPS_TABLE_NAME(isa) kGating##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const GatingKernels LKOPS_TABLE(LKOPS_ISA) = {
+LKOPS_TABLE(GatingKernels, kGating) = {
     scratch_bytes<false>, forward<float>,  forward<BFloat16>,
     scratch_bytes<true>,  backward<float>, backward<BFloat16>,
 };

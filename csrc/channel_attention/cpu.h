@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -40,7 +41,6 @@ struct GatingKernels {
                         void* scratch);
 };
 
-extern const GatingKernels kGatingPortable, kGatingAvx2, kGatingAvx512;
-#define kGatingAvx512Bf16 kGatingAvx512  // the same code, since it has no bfloat16 products: compiled once
+LKOPS_DECLARE_TABLES(GatingKernels, kGating, Avx512);
 
 }  // namespace lkops

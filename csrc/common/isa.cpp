@@ -18,14 +18,19 @@
 namespace lkops {
 namespace {
 
-constexpr Isa kAll[] = {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+static_assert(is_compiled_in(Isa::kPortable), "LKOPS_BUILT must name Portable");
 
-// Spelled out, since the builtin takes a literal. It asks the operating system too (XSAVE), not just cpuid.
+#define LKOPS_ISA_CONSTANT(name, word, ...) Isa::k##name,
+constexpr Isa kAll[] = {LKOPS_ISAS(LKOPS_ISA_CONSTANT, )};
+#undef LKOPS_ISA_CONSTANT
+
+// The builtin takes a literal; it asks the operating system too (XSAVE), not just cpuid.
 #if defined(__x86_64__)
-#define LKOPS_FEATURE(name) {#name, __builtin_cpu_supports(#name) != 0}
+#define LKOPS_KNOWN_TO_builtin(feature) (__builtin_cpu_supports(#feature) != 0)
 #else
-#define LKOPS_FEATURE(name) {#name, false}
+#define LKOPS_KNOWN_TO_builtin(feature) false
 #endif
+#define LKOPS_KNOWN_TO_own(feature) has_##feature()
 
 // By cpuid, since clang's builtin has no name for it before clang 17; the operating system's part is that of AVX.
 bool has_f16c() {
@@ -38,22 +43,16 @@ bool has_f16c() {
 }
 
 struct Feature {
-  std::string name;
+  const char* name;
+  Isa first;  // the narrowest instruction set that needs it
   bool supported;
 };
 
-const Feature* features() {
-  static const Feature all[] = {LKOPS_FEATURE(avx2),     LKOPS_FEATURE(fma),      {"f16c", has_f16c()},
-                                LKOPS_FEATURE(avx512f),  LKOPS_FEATURE(avx512bw), LKOPS_FEATURE(avx512dq),
-                                LKOPS_FEATURE(avx512vl), LKOPS_FEATURE(avx512bf16)};
+const auto& features() {
+#define LKOPS_FEATURE(feature, isa, who) {#feature, Isa::k##isa, LKOPS_KNOWN_TO_##who(feature)},
+  static const Feature all[] = {LKOPS_FEATURES(LKOPS_FEATURE)};
+#undef LKOPS_FEATURE
   return all;
-}
-constexpr int kFeatures = 8;
-
-bool all_supported(int first, int last) {
-  for (int i = first; i < last; ++i)
-    if (!features()[i].supported) return false;
-  return true;
 }
 
 bool usable(Isa isa) { return is_compiled_in(isa) && cpu_supports(isa); }
@@ -88,34 +87,16 @@ IsaChoice choose() {
 }  // namespace
 
 const char* name_of(Isa isa) {
-  switch (isa) {
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx512Bf16: return "avx512_bf16";
-    default: return "portable";
-  }
-}
-
-bool is_compiled_in(Isa isa) {
-#if defined(LKOPS_HAVE_AVX2)
-  if (isa == Isa::kAvx2) return true;
-#endif
-#if defined(LKOPS_HAVE_AVX512)
-  if (isa == Isa::kAvx512) return true;
-#endif
-#if defined(LKOPS_HAVE_AVX512BF16)
-  if (isa == Isa::kAvx512Bf16) return true;
-#endif
-  return isa == Isa::kPortable;
+#define LKOPS_ISA_WORD(name, word, ...) #word,
+  static const char* const words[] = {LKOPS_ISAS(LKOPS_ISA_WORD, )};
+#undef LKOPS_ISA_WORD
+  return words[static_cast<int>(isa)];
 }
 
 bool cpu_supports(Isa isa) {
-  switch (isa) {
-    case Isa::kAvx2: return all_supported(0, 3);
-    case Isa::kAvx512: return all_supported(0, 7);
-    case Isa::kAvx512Bf16: return all_supported(0, 8);
-    default: return true;
-  }
+  for (const Feature& feature : features())
+    if (feature.first <= isa && !feature.supported) return false;
+  return true;
 }
 
 const IsaChoice& isa_choice() {
@@ -132,8 +113,11 @@ std::string cpu_facts_json() {
   std::string json = "{\"isa\": \"" + std::string(name_of(isa_choice().isa)) + "\", \"compiled_in\": [" +
                      list(is_compiled_in, "\"") + "], \"cpu_supports\": [" + list(cpu_supports, "\"") +
                      "], \"features\": {";
-  for (int i = 0; i < kFeatures; ++i)
-    json += (i == 0 ? "\"" : ", \"") + features()[i].name + (features()[i].supported ? "\": true" : "\": false");
+  const char* separator = "\"";
+  for (const Feature& feature : features()) {
+    json += separator + std::string(feature.name) + (feature.supported ? "\": true" : "\": false");
+    separator = ", \"";
+  }
   return json + "}, \"compiler\": \"" LKOPS_COMPILER
          "\", \"torch_target_version\": \"" LKOPS_TEXT(TORCH_TARGET_VERSION) "\"}";
 }

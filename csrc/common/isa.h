@@ -1,14 +1,17 @@
-// Which instruction set the kernels run with: chosen once, at load.
-//
-// Each kernel source is compiled with -DLKOPS_ISA=<name below>, once for each instruction set that its cpu.h declares a
-// table of; setup.py says through LKOPS_HAVE_AVX2, LKOPS_HAVE_AVX512 and LKOPS_HAVE_AVX512BF16 which this build holds.
+// Which instruction set the kernels run with: chosen once, at load. The list of them is in common/isas.h; which of them
+// a build holds, it says through -DLKOPS_BUILT=Portable,Avx2 and so on.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 
-namespace lkops {
+#include "common/isas.h"
 
-enum class Isa { kPortable, kAvx2, kAvx512, kAvx512Bf16 };
+#if !defined(LKOPS_BUILT)
+#error "LKOPS_BUILT lists the instruction sets that this build holds kernels for: -DLKOPS_BUILT=Portable,Avx2"
+#endif
+
+namespace lkops {
 
 const char* name_of(Isa isa);
 
@@ -24,7 +27,15 @@ const IsaChoice& isa_choice();
 // The chosen instruction set; throws std::runtime_error where there is none.
 Isa chosen_isa();
 
-bool is_compiled_in(Isa isa);
+constexpr bool is_compiled_in(Isa isa) {
+#define LKOPS_ISA_NAME(name, word, ...) name,
+  enum { LKOPS_ISAS(LKOPS_ISA_NAME, ) };  // as LKOPS_BUILT spells them
+#undef LKOPS_ISA_NAME
+  for (int built : {LKOPS_BUILT})
+    if (built == static_cast<int>(isa)) return true;
+  return false;
+}
+
 bool cpu_supports(Isa isa);
 
 // What `lkops._C_cpu.facts()` returns: a JSON object.
@@ -32,22 +43,20 @@ std::string cpu_facts_json();
 
 }  // namespace lkops
 
-// The table of kernels that `chosen_isa()` picks among those of this build: LKOPS_CHOOSE(kBlock) is kBlockPortable,
-// kBlockAvx2, kBlockAvx512 or kBlockAvx512Bf16. No other stands in for one that is chosen.
-#define LKOPS_CHOOSE(table) \
-  (::lkops::chosen_isa(), LKOPS_IF_AVX512BF16(table) LKOPS_IF_AVX512(table) LKOPS_IF_AVX2(table) table##Portable)
-#if defined(LKOPS_HAVE_AVX512BF16)
-#define LKOPS_IF_AVX512BF16(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx512Bf16 ? table##Avx512Bf16 :
-#else
-#define LKOPS_IF_AVX512BF16(table)
-#endif
-#if defined(LKOPS_HAVE_AVX512)
-#define LKOPS_IF_AVX512(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx512 ? table##Avx512 :
-#else
-#define LKOPS_IF_AVX512(table)
-#endif
-#if defined(LKOPS_HAVE_AVX2)
-#define LKOPS_IF_AVX2(table) ::lkops::chosen_isa() == ::lkops::Isa::kAvx2 ? table##Avx2 :
-#else
-#define LKOPS_IF_AVX2(table)
-#endif
+// Calls visit(instruction set, table) for the tables of a room that this build holds, from the narrowest to the widest.
+#define LKOPS_FOR_TABLES(table, visit) LKOPS_ISAS(LKOPS_VISIT_TABLE, table, visit)
+#define LKOPS_VISIT_TABLE(name, word, table, visit)                                                             \
+  if constexpr (::lkops::is_compiled_in(::lkops::Isa::k##name) && ::lkops::Isa::k##name <= table##Widest) \
+    visit(::lkops::Isa::k##name, table##name);
+
+// The table of kernels of the chosen instruction set; of a room that has no code of its own for it, the widest below
+// that this build holds.
+#define LKOPS_CHOOSE(table)                                                      \
+  ([]() -> const auto& {                                                         \
+    const auto* chosen = &table##Portable;                                       \
+    const auto widen = [&](::lkops::Isa isa, const auto& kernels) {              \
+      if (isa <= ::lkops::chosen_isa()) chosen = &kernels;                       \
+    };                                                                           \
+    LKOPS_FOR_TABLES(table, widen)                                               \
+    return *chosen;                                                              \
+  }())

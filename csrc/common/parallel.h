@@ -8,9 +8,9 @@ namespace lkops {
 
 struct Parallel {
   // Calls body(context, slot, first, last) on ranges that cover [0, count) without overlap, at most `slots` of them, of
-  // about `grain` items or more; returns when all have returned. `slots`, `count` and `grain` are 1 or more. Ranges that run at the same time have different
-  // `slot`s, 0 <= slot < slots: whoever needs scratch memory takes it by slot. Which ranges there are depends on the
-  // number of threads, so results must not depend on them.
+  // about `grain` items or more; returns when all have returned. `slots`, `count` and `grain` are 1 or more. Ranges that
+  // run at the same time have different `slot`s, 0 <= slot < slots: whoever needs scratch memory takes it by slot. Which
+  // ranges there are depends on the number of threads, so results must not depend on them.
   using Body = void (*)(const void* context, int64_t slot, int64_t first, int64_t last);
   void (*run)(int64_t slots, int64_t count, int64_t grain, Body body, const void* context);
   int64_t slots;  // the number of threads
@@ -18,14 +18,26 @@ struct Parallel {
 
 namespace {
 
+// Work that is worth waking a thread for, which takes some microseconds: numbers that are read or written once each, or
+// multiply-adds of what lies in caches.
+constexpr int64_t kWorthOfNumbers = 1 << 15, kWorthOfProducts = 1 << 19;
+
+// As many items of for_ranges as are worth that, 1 or more, if an item takes the product of `factors`, which is never
+// computed, since it may be large.
+template <class... Factors>
+constexpr int64_t grain_of(int64_t worth, Factors... factors) {
+  ((worth /= factors < 1 ? 1 : factors), ...);
+  return worth < 1 ? 1 : worth;
+}
+
 // for_ranges(parallel, count, grain, [&](int64_t slot, int64_t first, int64_t last) { ... });
-// A count below 1 is nothing to do; a grain below 1, such as a share of no work may come out as, is 1.
+// A count below 1 is nothing to do.
 template <class F>
 inline void for_ranges(const Parallel& parallel, int64_t count, int64_t grain, const F& body) {
   if (count <= 0) return;
   if (parallel.slots == 1) return body(int64_t{0}, int64_t{0}, count);
   parallel.run(
-      parallel.slots, count, grain < 1 ? 1 : grain,
+      parallel.slots, count, grain,
       [](const void* context, int64_t slot, int64_t first, int64_t last) {
         (*static_cast<const F*>(context))(slot, first, last);
       },

@@ -153,32 +153,6 @@ LKOPS_INLINE void store(BFloat16* p, Floats v) {
   __builtin_memcpy(p, &h, sizeof h);
 }
 
-// Past the caches, for results too large to stay there until they are read: no line is fetched before it is written.
-// The address is a multiple of the vector's size. Whoever streamed calls stream_end() before others read.
-LKOPS_INLINE void stream(float* p, Floats v) {
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-  _mm512_stream_ps(p, v);
-#elif defined(__AVX2__) && defined(__FMA__)
-  _mm256_stream_ps(p, v);
-#else
-  store(p, v);
-#endif
-}
-
-LKOPS_INLINE void stream(BFloat16* p, Floats v) {
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
-  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(narrow(v)));
-#else
-  store(p, v);
-#endif
-}
-
-LKOPS_INLINE void stream_end() {
-#if defined(__x86_64__)
-  _mm_sfence();
-#endif
-}
-
 // Lanes from n on are 0. A loop and not a memcpy of n items: that would call libc for a handful of bytes.
 LKOPS_INLINE Floats load_partial(const float* p, int64_t n) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)

@@ -61,8 +61,6 @@ constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>,          pack<T>,
 
 }  // namespace
 
-#define LKOPS_TABLE_NAME(isa) kConv2d##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const Conv2dKernels LKOPS_TABLE(LKOPS_ISA) = {kLanes, kOf<float>, kOf<BFloat16>};
+LKOPS_TABLE(Conv2dKernels, kConv2d) = {kLanes, kOf<float>, kOf<BFloat16>};
 
 }  // namespace lkops

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -72,6 +73,6 @@ struct Conv2dKernels {
   Conv2dKernelsOf<BFloat16> bf16;
 };
 
-extern const Conv2dKernels kConv2dPortable, kConv2dAvx2, kConv2dAvx512, kConv2dAvx512Bf16;
+LKOPS_DECLARE_TABLES(Conv2dKernels, kConv2d, Avx512Bf16);
 
 }  // namespace lkops

@@ -6,7 +6,8 @@
 #include "common/simd.h"
 #include "common/sums.h"
 #include "depthwise_conv2d/bands.h"
-#include "depthwise_conv2d/planes.h"
+#include "depthwise_conv2d/plane_gradient.h"
+#include "depthwise_conv2d/strips.h"
 
 namespace lkops {
 namespace {
@@ -24,12 +25,8 @@ Bands bands_of(const DepthwiseProblem& problem) {
 
 int64_t taps_of(const DepthwiseProblem& problem) { return problem.rows * problem.columns; }
 
-// Bands that are worth waking a thread for: some microseconds of work.
-int64_t grain_of(const DepthwiseProblem& problem, const Bands& bands) {
-  constexpr int64_t kProducts = 1 << 19;
-  const double products =
-      static_cast<double>(bands.rows) * static_cast<double>(problem.width) * static_cast<double>(taps_of(problem));
-  return products < kProducts ? static_cast<int64_t>(kProducts / products) : 1;
+int64_t band_grain(const DepthwiseProblem& problem, const Bands& bands) {
+  return grain_of(kWorthOfProducts, bands.rows, problem.width, taps_of(problem));
 }
 
 // What a thread needs; forward takes neither `gradient` nor `other`.
@@ -87,7 +84,7 @@ const float* as_floats(const BFloat16* p, int64_t count, float* memory) {
 // Fills `band`, made for as many rows, with rows of the plane x.
 template <class T>
 PaddedPlane rows_of(PaddedPlane band, const Rows& rows, int64_t width, const T* x) {
-  fill(band, {rows.count(), width}, x + rows.first * width);
+  fill(band, {count_of(rows), width}, x + rows.first * width);
   band.first_row = rows.first;
   return band;
 }
@@ -101,7 +98,7 @@ template <class F>
 LKOPS_INLINE void write_rows(const Rows& rows, int64_t width, float* room, BFloat16* y, const F& run) {
   const PlaneView view{room, width, rows.first};
   run(view);
-  copy_out(view, {rows.count(), width}, y + rows.first * width);
+  copy_out(view, {count_of(rows), width}, y + rows.first * width);
 }
 
 template <class T>
@@ -114,7 +111,7 @@ void forward(const DepthwiseProblem& problem, const T* x, const T* weight, const
   const Bands bands = bands_of(problem);
   const int64_t pixels = size.height * size.width, taps = taps_of(problem);
   const int64_t items = problem.batch * problem.channels * bands.count;
-  for_ranges(parallel, items, grain_of(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
+  for_ranges(parallel, items, band_grain(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
     const Slot slot = layout.slot(s);
     const PaddedPlane padded = make_padded(slot.padded, {bands.most_inputs(), size.width}, margin_of(size, window));
     for (int64_t item = first; item < last; ++item) {
@@ -140,7 +137,7 @@ void backward(const DepthwiseProblem& problem, const T* grad, const T* x, const 
   const Bands bands = bands_of(problem);
   const int64_t pixels = size.height * size.width, taps = taps_of(problem), channels = problem.channels;
   const int64_t items = problem.batch * channels * bands.count;
-  for_ranges(parallel, items, grain_of(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
+  for_ranges(parallel, items, band_grain(problem, bands), [&](int64_t s, int64_t first, int64_t last) {
     const Slot slot = layout.slot(s);
     const PlaneSize longest{bands.most_inputs(), size.width};
     const PaddedPlane of_grad = make_padded(slot.padded, longest, margin_of(size, window));
@@ -162,13 +159,13 @@ void backward(const DepthwiseProblem& problem, const T* grad, const T* x, const 
       }
       if (dbias != nullptr) {
         const PlaneView inside{dy.pixels + (outputs.first - inputs.first) * dy.stride, dy.stride};
-        partial[taps] = plane_sum({outputs.count(), size.width}, inside);
+        partial[taps] = plane_sum({count_of(outputs), size.width}, inside);
       }
     }
   });
   if (dweight == nullptr && dbias == nullptr) return;
   const int64_t count = problem.batch * bands.count, step = channels * layout.row;
-  const int64_t grain = 1 + 32768 / ((count + 1) * layout.row);
+  const int64_t grain = grain_of(kWorthOfNumbers, count, layout.row);
   for_ranges(parallel, channels, grain, [&](int64_t, int64_t first, int64_t last) {
     for (int64_t c = first; c < last; ++c) {
       const float* partial = layout.partial + c * layout.row;
@@ -179,13 +176,14 @@ void backward(const DepthwiseProblem& problem, const T* grad, const T* x, const 
   });
 }
 
+constexpr PlaneKernels kPlanes = {correlate, weight_gradient};
+
 }  // namespace
 
-#define LKOPS_TABLE_NAME(isa) kDepthwise##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const DepthwiseKernels LKOPS_TABLE(LKOPS_ISA) = {
+LKOPS_TABLE(DepthwiseKernels, kDepthwise) = {
     scratch_bytes<false>, forward<float>,  forward<BFloat16>,
     scratch_bytes<true>,  backward<float>, backward<BFloat16>,
+    &kPlanes,
 };
 
 }  // namespace lkops

@@ -3,10 +3,13 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
 namespace lkops {
+
+struct PlaneKernels;
 
 struct DepthwiseProblem {
   int64_t batch, channels, height, width;  // all but batch 1 or more
@@ -30,9 +33,10 @@ struct DepthwiseKernels {
   void (*backward_bf16)(const DepthwiseProblem& problem, const BFloat16* grad, const BFloat16* x,
                         const BFloat16* weight, BFloat16* dx, BFloat16* dweight, BFloat16* dbias,
                         const Parallel& parallel, void* scratch);
+
+  const PlaneKernels* planes;  // what other rooms take: plane_kernels.h
 };
 
-extern const DepthwiseKernels kDepthwisePortable, kDepthwiseAvx2, kDepthwiseAvx512;
-#define kDepthwiseAvx512Bf16 kDepthwiseAvx512  // the same code, since it has no bfloat16 products: compiled once
+LKOPS_DECLARE_TABLES(DepthwiseKernels, kDepthwise, Avx512);
 
 }  // namespace lkops

@@ -1,15 +1,10 @@
-// The weight gradient of a depthwise conv on one plane. Included by depthwise/planes.h.
+// The weight gradient of a depthwise conv on one plane.
 #pragma once
 
-#include "depthwise_conv2d/planes.h"
+#include "depthwise_conv2d/strips.h"
 
 namespace lkops {
 namespace {
-
-// Floats of scratch that weight_gradient takes, best on a cache line.
-inline int64_t gradient_floats(const Window& window) {
-  return window.rows * window.columns * (kLanes + 2);  // vectors of sums, and doubles
-}
 
 // Sums of each tap that go on at the same time: an input is added to as many sums as there are taps, three to seven,
 // too few to hide the latency of fma.
@@ -61,9 +56,7 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
   }
 }
 
-// dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)], with i in
-// the rows that for_strips takes.
-// `scratch`: gradient_floats. Sums have three levels, lest errors grow with the plane: the rows of a strip in
+// As PlaneKernels says. Sums have three levels, lest errors grow with the plane: the rows of a strip in
 // registers, about 64 of those a lane in memory, and double.
 inline void weight_gradient(const PlaneSize& size, const Window& window, const Rows& outputs, const PaddedPlane& x,
                             const PlaneView& dy, float* scratch, float* dw) {
@@ -93,12 +86,6 @@ inline void weight_gradient(const PlaneSize& size, const Window& window, const R
   });
   flush();
   for (int64_t i = 0; i < count; ++i) dw[i] = static_cast<float>(totals[i]);
-}
-
-// The same over all rows.
-inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
-                            float* scratch, float* dw) {
-  weight_gradient(size, window, Rows{0, size.height}, x, dy, scratch, dw);
 }
 
 }  // namespace

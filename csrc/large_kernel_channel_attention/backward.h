@@ -128,7 +128,7 @@ template <class T>
 void cascade_backward(const CascadeStage<T>& stage, Workspace memory, int64_t first, int64_t last) {
   const CascadeRoom room(*stage.problem, memory);
   const PlaneSize size = size_of(*stage.problem);
-  PaddedPlane x, da1, da2;
+  PaddedPlane x{}, da1{}, da2{};
   if (stage.mix->wants.maps) {
     x = make_padded(room.x, size, room.margin);
     da1 = make_padded(room.da1, size, room.margin), da2 = make_padded(room.da2, size, room.margin);
@@ -263,11 +263,13 @@ template <class T, class Slot>
 void run_cascade(const CascadeStage<T>& stage, const Parallel& parallel, const Slot& slot) {
   const AttentionProblem& problem = *stage.problem;
   const int64_t taps = stage.taps1() + stage.taps2();
-  for_ranges(parallel, problem.batch * problem.channels, grain_for(pixels_of(problem) * taps / 2),
+  const int64_t grain = grain_of(2 * kWorthOfProducts, pixels_of(problem), taps);
+  for_ranges(parallel, problem.batch * problem.channels, grain,
              [&](int64_t i, int64_t first, int64_t last) { cascade_backward(stage, slot(i), first, last); });
 }
 
-constexpr int64_t kFinishGrain = 32;  // rows of parameters that are worth waking a thread for
+// Rows of parameters that are worth waking a thread for; they are of unlike kinds, each a sum over chunks or planes.
+constexpr int64_t kFinishGrain = grain_of(kWorthOfNumbers, 1024);
 
 // ---- the operator ---------------------------------------------------------------------------------------------------
 

@@ -5,9 +5,7 @@
 
 namespace lkops {
 
-#define LKOPS_TABLE_NAME(isa) kAttention##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const AttentionKernels LKOPS_TABLE(LKOPS_ISA) = {
+LKOPS_TABLE(AttentionKernels, kAttention) = {
     attention_forward_bytes<float>,  attention_forward_bytes<BFloat16>,  attention_forward<float>,
     attention_forward<BFloat16>,     attention_backward_bytes<float>,    attention_backward_bytes<BFloat16>,
     attention_backward<float>,       attention_backward<BFloat16>};

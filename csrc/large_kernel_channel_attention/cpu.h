@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -67,6 +68,6 @@ struct AttentionKernels {
                         const Parallel& parallel, void* scratch);
 };
 
-extern const AttentionKernels kAttentionPortable, kAttentionAvx2, kAttentionAvx512, kAttentionAvx512Bf16;
+LKOPS_DECLARE_TABLES(AttentionKernels, kAttention, Avx512Bf16);
 
 }  // namespace lkops

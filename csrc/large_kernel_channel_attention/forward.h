@@ -23,18 +23,12 @@ inline Window second_window(const AttentionProblem& problem) {
 inline Mix mix_of(const AttentionProblem& problem) { return {problem.channels, problem.groups, problem.interleave}; }
 inline int64_t pixels_of(const AttentionProblem& problem) { return problem.height * problem.width; }
 
-// Items that are worth waking a thread for: about half a million multiply-adds.
-inline int64_t grain_for(int64_t products_per_item) {
-  constexpr int64_t kProducts = 1 << 19;
-  return products_per_item < kProducts ? kProducts / (products_per_item < 1 ? 1 : products_per_item) : 1;
-}
-
-inline int64_t mix_products(const AttentionProblem& problem) {  // of a tile
-  return problem.channels * mix_of(problem).members() * kTilePixels;
+inline int64_t mix_grain(const AttentionProblem& problem) {  // of tiles
+  return grain_of(kWorthOfProducts, problem.channels, mix_of(problem).members(), kTilePixels);
 }
 inline int64_t plane_grain(const AttentionProblem& problem) {
   const int64_t taps = problem.rows1 * problem.columns1 + problem.rows2 * problem.columns2;
-  return grain_for(pixels_of(problem) * taps / 4);  // at the border of an image, taps are skipped
+  return grain_of(4 * kWorthOfProducts, pixels_of(problem), taps);  // at the border of an image, taps are skipped
 }
 
 // Whether threads take whole samples, whose maps then stay in their caches from stage to stage, or share each stage.
@@ -212,7 +206,7 @@ void attention_stages(const AttentionProblem& problem, const AttentionForward<T>
     attention_planes(problem, parameters, maps, space.slot(slot), first, last);
   });
   const int64_t tiles = Tiles(pixels_of(problem)).count;
-  run(samples * tiles, grain_for(mix_products(problem)), [&](int64_t slot, int64_t first, int64_t last) {
+  run(samples * tiles, mix_grain(problem), [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot = space.slot(slot);
     const MixRoom<T, E> room(problem, of_slot);
     attention_tiles(problem, gate, parameters.mix_weight, maps, room, first, last,
@@ -236,8 +230,8 @@ void attention_forward(const AttentionProblem& problem, const AttentionForward<T
                               for_ranges(parallel, count, grain, body);
                             });
   const int64_t map = problem.channels * pixels_of(problem), gates = 3 * problem.channels;
-  const int64_t products = mix_products(problem) / kTilePixels * pixels_of(problem);
-  for_ranges(parallel, problem.batch, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+  const int64_t grain = grain_of(kWorthOfProducts, problem.channels, mix_of(problem).members(), pixels_of(problem));
+  for_ranges(parallel, problem.batch, grain, [&](int64_t slot, int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n) {
       AttentionForward<T> sample = tensors;
       sample.u += n * map, sample.y += n * map, sample.a1 += n * map, sample.a2 += n * map;

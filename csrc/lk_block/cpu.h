@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "large_kernel_channel_attention/cpu.h"
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -68,6 +69,6 @@ struct BlockKernels {
                         void* scratch);
 };
 
-extern const BlockKernels kBlockPortable, kBlockAvx2, kBlockAvx512, kBlockAvx512Bf16;
+LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);
 
 }  // namespace lkops

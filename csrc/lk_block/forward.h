@@ -183,7 +183,8 @@ void block_stages(const BlockProblem& problem, const BlockForward<T>& tensors, c
   const AttentionParameters<T>& attention = parameters.attention;
   const int64_t pixels = pixels_of(inner), outer = problem.channels, width = inner.channels;
   const Tiles tiles(pixels);
-  run(samples * tiles.count, grain_for(outer * width * kTilePixels), [&](int64_t slot, int64_t first, int64_t last) {
+  const int64_t projection_grain = grain_of(kWorthOfProducts, outer, width, kTilePixels);
+  run(samples * tiles.count, projection_grain, [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot = space.slot(slot);
     const ProjectionRoom<T, E> room(problem, of_slot);
     for (int64_t item = first; item < last; ++item) {
@@ -198,8 +199,8 @@ void block_stages(const BlockProblem& problem, const BlockForward<T>& tensors, c
   run(samples * width, plane_grain(inner), [&](int64_t slot, int64_t first, int64_t last) {
     attention_planes(inner, attention, maps, space.slot(slot), first, last);
   });
-  const int64_t products = mix_products(inner) + outer * width * kTilePixels;
-  run(samples * tiles.count, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+  const int64_t output_grain = grain_of(kWorthOfProducts, mix_of(inner).members() + outer, width, kTilePixels);
+  run(samples * tiles.count, output_grain, [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot = space.slot(slot);
     const OutputRoom<T, E> room(problem, of_slot);
     attention_tiles(inner, operands.gate, attention.mix_weight, maps, room.mix, first, last,
@@ -231,8 +232,8 @@ void block_forward(const BlockProblem& problem, const BlockForward<T>& tensors, 
                           for_ranges(parallel, count, grain, body);
                         });
   const int64_t pixels = pixels_of(problem.attention), outer = problem.channels * pixels;
-  const int64_t products = problem.channels * problem.attention.channels * pixels;
-  for_ranges(parallel, batch, grain_for(products), [&](int64_t slot, int64_t first, int64_t last) {
+  const int64_t grain = grain_of(kWorthOfProducts, problem.channels, problem.attention.channels, pixels);
+  for_ranges(parallel, batch, grain, [&](int64_t slot, int64_t first, int64_t last) {
     for (int64_t n = first; n < last; ++n) {
       BlockForward<T> sample = tensors;
       sample.x += n * outer, sample.y += n * outer;

@@ -1,6 +1,7 @@
 // Layer norm over channels, 1x1 conv and GELU. No torch, no std.
 #pragma once
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -40,6 +41,6 @@ struct ProjectionKernels {
   ProjectionEntries<BFloat16> bf16;
 };
 
-extern const ProjectionKernels kProjectionPortable, kProjectionAvx2, kProjectionAvx512, kProjectionAvx512Bf16;
+LKOPS_DECLARE_TABLES(ProjectionKernels, kProjection, Avx512Bf16);
 
 }  // namespace lkops

@@ -7,10 +7,9 @@
 namespace lkops {
 namespace {
 
-// Tiles that are worth waking a thread for: about half a million multiply-adds.
-inline int64_t projection_grain(const ProjectionProblem& problem) {
-  const int64_t products = problem.channels * problem.outputs * kTilePixels;
-  return products < (1 << 19) ? (1 << 19) / products : 1;
+// Of runs of so many tiles.
+inline int64_t projection_grain(const ProjectionProblem& problem, int64_t tiles) {
+  return grain_of(kWorthOfProducts, problem.channels, problem.outputs, kTilePixels, tiles);
 }
 
 // The conv's weight for `multiply`: where it lies if its rows consist of E, else made in `room`, which may be null only
@@ -94,7 +93,7 @@ void projection_forward(const ProjectionProblem& problem, const ProjectionParame
   const float* bias = as_floats(parameters.bias, outputs, space.bias_room);
   const Weights<E> weights = conv_weights(parameters.weight, outputs, channels, space.weight_room);
   const Tiles tiles(pixels);
-  for_ranges(parallel, problem.batch * tiles.count, projection_grain(problem),
+  for_ranges(parallel, problem.batch * tiles.count, projection_grain(problem, 1),
              [&](int64_t slot, int64_t first, int64_t last) {
                Workspace of_slot(slots + slot * slot_bytes);
                const ForwardRoom<E> room(problem, of_slot);
@@ -209,7 +208,7 @@ void projection_backward(const ProjectionProblem& problem, const ProjectionParam
   };
 
   const int64_t tiles_of_chunk = items < 1 ? 1 : (items + chunks - 1) / chunks;
-  const int64_t grain = (projection_grain(problem) + tiles_of_chunk - 1) / tiles_of_chunk;
+  const int64_t grain = projection_grain(problem, tiles_of_chunk);
   for_ranges(parallel, chunks, grain, [&](int64_t slot, int64_t first, int64_t last) {
     Workspace of_slot(slots + slot * slot_bytes);
     const BackwardRoom<E> room(problem, of_slot);
@@ -232,7 +231,7 @@ void projection_backward(const ProjectionProblem& problem, const ProjectionParam
     }
   });
   if (!sums_wanted) return;
-  const int64_t row = chunks * round_up_to_lanes(channels), row_grain = row < 65536 ? 65536 / row : 1;
+  const int64_t row_grain = grain_of(kWorthOfNumbers, chunks, round_up_to_lanes(channels));
   for_ranges(parallel, outputs, row_grain, [&](int64_t, int64_t first, int64_t last) {
     finish_outputs(sums_space.sums, chunks, outputs, channels, gamma, beta, gradients, first, last);
   });

@@ -156,7 +156,7 @@ LKOPS_INLINE void gather_bands(const Cubes<P, T>& cubes, const P* p, const T* t,
     }
     if (kStart == Start::kNone || band > 0) {
       if (!kPartial && streamed)
-        store_streaming(dp - dp_plane, pending - owed);
+        stream(dp - dp_plane, pending - owed);
       else
         write<kPartial>(dp - dp_plane, pending - owed, n);
     }
@@ -271,7 +271,7 @@ void backward(const Parallel& parallel, const LossesSize& size, double floor, co
       mean_of(weights.l1, pixels * static_cast<double>(channels)), mean_of(weights.sam, pixels * kPi),
       mean_of(weights.cosine, pixels), mean_of(weights.gradient, voxels)};
   const float floor_square = square_of_floor(size, floor);
-  const int64_t grain = grain_of_chunks(chunk * channels / parts);
+  const int64_t grain = grain_of(kWorthOfNumbers * parts, chunk, channels);
   const int64_t line = 64 / static_cast<int64_t>(sizeof(P));
   const bool streamed = size.batch * channels * plane * static_cast<int64_t>(sizeof(P)) >= kStreamed &&
                         plane % line == 0 && reinterpret_cast<uintptr_t>(dp) % 64 == 0;
@@ -296,7 +296,7 @@ void backward(const Parallel& parallel, const LossesSize& size, double floor, co
       gather_part<P, T>({p + start, t + start, dp + start, plane, size.width, scaled.l1, scaled.gradient, streamed},
                         part, size, begin, end, scratch);
     }
-    if (streamed) streaming_fence();
+    if (streamed) stream_end();
   });
 }
 

@@ -5,16 +5,15 @@
 #include "spectral_losses/backward.h"
 #include "spectral_losses/forward.h"
 
-#define LKOPS_TABLE_NAME(isa) kLosses##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-
 namespace lkops {
 
-extern const LossesKernels LKOPS_TABLE(LKOPS_ISA) = {forward_bytes,
-                                                     backward_bytes,
-                                                     {forward<float, float>, backward<float, float>},
-                                                     {forward<BFloat16, BFloat16>, backward<BFloat16, BFloat16>},
-                                                     {forward<BFloat16, float>, backward<BFloat16, float>},
-                                                     {forward<float, BFloat16>, backward<float, BFloat16>}};
+LKOPS_TABLE(LossesKernels, kLosses) = {
+    forward_bytes,
+    backward_bytes,
+    {forward<float, float>, backward<float, float>},
+    {forward<BFloat16, BFloat16>, backward<BFloat16, BFloat16>},
+    {forward<BFloat16, float>, backward<BFloat16, float>},
+    {forward<float, BFloat16>, backward<float, BFloat16>},
+};
 
 }  // namespace lkops

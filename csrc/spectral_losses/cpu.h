@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -44,7 +45,6 @@ struct LossesKernels {
   LossesPair<float, BFloat16> single_half;
 };
 
-extern const LossesKernels kLossesPortable, kLossesAvx2, kLossesAvx512;
-#define kLossesAvx512Bf16 kLossesAvx512  // the same code, since it has no bfloat16 products: compiled once
+LKOPS_DECLARE_TABLES(LossesKernels, kLosses, Avx512);
 
 }  // namespace lkops

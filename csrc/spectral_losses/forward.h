@@ -153,7 +153,8 @@ void forward(const Parallel& parallel, const LossesSize& size, double floor, con
   const int64_t plane = size.height * size.width, chunk = forward_chunk(size), chunks = chunk_count(size, chunk);
   const int64_t count = size.batch * chunks;
   const float floor_square = square_of_floor(size, floor);
-  for_ranges(parallel, count, grain_of_chunks(chunk * size.channels), [&](int64_t slot, int64_t begin, int64_t end) {
+  const int64_t grain = grain_of(kWorthOfNumbers, chunk, size.channels);
+  for_ranges(parallel, count, grain, [&](int64_t slot, int64_t begin, int64_t end) {
     const PixelSums sums = pixel_sums(scratch, chunk, slot);
     for (int64_t item = begin; item < end; ++item) {
       const int64_t n = item / chunks, first = item % chunks * chunk, last = smaller(first + chunk, plane);

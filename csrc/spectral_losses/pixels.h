@@ -34,12 +34,6 @@ inline int64_t chunk_count(const LossesSize& size, int64_t chunk) {
   return chunk == 0 ? 0 : (size.height * size.width + chunk - 1) / chunk;
 }
 
-// Chunks per range of threads: enough elements that a thread is worth waking.
-inline int64_t grain_of_chunks(int64_t elements_per_chunk) {
-  constexpr int64_t kElements = 32768;
-  return elements_per_chunk < kElements ? kElements / larger(elements_per_chunk, 1) : 1;
-}
-
 // 0 where there is nothing to average.
 inline float mean_of(double sum, double count) { return static_cast<float>(sum / (count < 1 ? 1 : count)); }
 

@@ -89,7 +89,8 @@ void backward(const UpsampleProblem& problem, const Parallel& parallel, const G*
     for (int64_t item = first; item < last; ++item) work.run(item, mine);
   });
   const auto add_up = [&](const float* partial, int64_t count, T* to) {
-    for_ranges(parallel, ceil_div(count, kLanes), 4096, [&](int64_t, int64_t first, int64_t last) {
+    const int64_t grain = grain_of(kWorthOfNumbers, plan.chunks, kLanes);
+    for_ranges(parallel, ceil_div(count, kLanes), grain, [&](int64_t, int64_t first, int64_t last) {
       for (int64_t i = first * kLanes; i < last * kLanes; i += kLanes) {
         Floats sum = load_some(partial + i, count - i);
         for (int64_t chunk = 1; chunk < plan.chunks; ++chunk)

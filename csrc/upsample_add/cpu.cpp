@@ -12,9 +12,6 @@ constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T, G>, forward<T, G>, b
 
 }  // namespace
 
-#define LKOPS_TABLE_NAME(isa) kUpsample##isa
-#define LKOPS_TABLE(isa) LKOPS_TABLE_NAME(isa)
-extern const UpsampleKernels LKOPS_TABLE(LKOPS_ISA) = {kOf<float, float>, kOf<BFloat16, BFloat16>,
-                                                       kOf<BFloat16, float>};
+LKOPS_TABLE(UpsampleKernels, kUpsample) = {kOf<float, float>, kOf<BFloat16, BFloat16>, kOf<BFloat16, float>};
 
 }  // namespace lkops

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "common/isas.h"
 #include "common/parallel.h"
 #include "common/types.h"
 
@@ -43,6 +44,6 @@ struct UpsampleKernels {
   UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
 };
 
-extern const UpsampleKernels kUpsamplePortable, kUpsampleAvx2, kUpsampleAvx512, kUpsampleAvx512Bf16;
+LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Avx512Bf16);
 
 }  // namespace lkops

@@ -288,7 +288,7 @@ void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* 
     weights = weight;
   } else {
     const int64_t depth = depth_of(problem), rows = problem.groups * problem.outputs;
-    for_ranges(parallel, rows, ceil_div(1 << 16, depth), [&](int64_t, int64_t m, int64_t last) {
+    for_ranges(parallel, rows, grain_of(kWorthOfNumbers, depth), [&](int64_t, int64_t m, int64_t last) {
       if (!__is_same(E, float) && depth % 2 == 0)  // pairs as they lie
         __builtin_memcpy(memory.weight + m * plan.depth, weight + m * depth, (last - m) * depth * sizeof(T));
       else

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/matmul.h"
+#include "common/stream.h"
 #include "upsample_add/cpu.h"
 
 namespace lkops {
@@ -176,7 +177,7 @@ void prefetch_shuffled(const UpsampleProblem& problem, const G* grad, int64_t fi
     const G* rows = grad + (row_of_phases / scale * problem.height * scale + row_of_phases % scale) * width * scale;
     for_row_parts(width, first, lanes, [&](int64_t row, int64_t column, int64_t length, int64_t) {
       const G* from = rows + (row * scale * width + column) * scale;
-      for (int64_t i = 0; i < length * scale; i += kLine) __builtin_prefetch(from + i, 0, 2);
+      for (int64_t i = 0; i < length * scale; i += kLine) prefetch(from + i);
     });
   }
 }

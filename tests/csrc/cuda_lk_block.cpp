@@ -1,5 +1,5 @@
 #include "lk_block/cuda.cuh"
-#include "attention.h"
+#include "large_kernel_channel_attention.h"
 #include "cuda_grid.h"
 
 namespace lkops {

@@ -1,11 +1,26 @@
-# The instruction sets that kernels are compiled for, as setup.py has them (tests/lkops/build/test_sanitizers.py compares).
-ISAS := Portable
-ISA_Portable :=
-ifneq ($(filter x86_64 amd64,$(shell uname -m)),)
-ISAS += Avx2 Avx512 Avx512Bf16
-ISA_Avx2 := -mavx2 -mfma -mf16c
-ISA_Avx512 := $(ISA_Avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
-ISA_Avx512Bf16 := $(ISA_Avx512) -mavx512bf16
+# The instruction sets that kernels are compiled for, from csrc/common/isas.h as setup.py has them
+# (tests/lkops/build/test_sanitizers.py compares): ISAS, ISA_<name> (flags), ROOMS_<name> (rooms with a table for it) and
+# BUILT (what common/isa.h wants to know).
+LIST := $(ROOT)/csrc/common/isas.h
+ROOMS := $(patsubst $(ROOT)/csrc/%/cpu.cpp,%,$(wildcard $(ROOT)/csrc/*/cpu.cpp))
+ISAS := $(shell sed -nE 's/^  X\((\w+), \w+, __VA_ARGS__\).*/\1/p' $(LIST))
+ifeq ($(filter x86_64 amd64,$(shell uname -m)),)
+ISAS := $(firstword $(ISAS))
 endif
-upper = $(shell echo $(1) | tr a-z A-Z)
-HAVE := $(foreach isa,$(ISAS),-DLKOPS_HAVE_$(call upper,$(isa)))
+
+# from each to the next: the features that it adds, and the rooms whose widest it is, which have no table for the next
+added = $(shell sed -nE 's/^  X\((\w+), $(1), (builtin|own)\).*/-m\1/p' $(LIST))
+ending = $(patsubst $(ROOT)/csrc/%/cpu.h,%,$(shell grep -l '^LKOPS_DECLARE_TABLES(.*, $(1));' $(ROOT)/csrc/*/cpu.h))
+flags :=
+rooms := $(ROOMS)
+define facts_of_isa
+flags += $(call added,$(1))
+ISA_$(1) := $$(strip $$(flags))
+ROOMS_$(1) := $$(rooms)
+rooms := $$(filter-out $(call ending,$(1)),$$(rooms))
+endef
+$(foreach isa,$(ISAS),$(eval $(call facts_of_isa,$(isa))))
+
+comma := ,
+empty :=
+BUILT := -DLKOPS_BUILT=$(subst $(empty) $(empty),$(empty),$(foreach isa,$(ISAS),$(if $(filter-out $(firstword $(ISAS)),$(isa)),$(comma))$(isa)))

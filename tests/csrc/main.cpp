@@ -40,6 +40,9 @@ void report(const std::string& text) {
 
 int64_t ranges_of(int64_t slots, int64_t count) { return count < slots ? count : slots; }
 
+static_assert(grain_of(kWorthOfProducts, 128, 128, 16) == 2 && grain_of(kWorthOfProducts, 0) == kWorthOfProducts);
+static_assert(grain_of(kWorthOfNumbers, int64_t{1} << 40, int64_t{1} << 40) == 1, "a product that overflows");
+
 // What for_ranges promises.
 void check_ranges(int64_t count, int64_t grain) {
   if (count < 1 || grain < 1) report("ranges of" + sizes_of(count) + " items with a grain of" + sizes_of(grain));
@@ -167,9 +170,14 @@ std::vector<Result> Run::results() const {
   return all;
 }
 
-bool is_wanted(Isa isa) {
+bool is_wanted(Isa isa, Isa widest) {
   const char* asked = std::getenv("LKOPS_CPU_ISA");
-  return cpu_supports(isa) && (asked == nullptr || *asked == '\0' || std::strcmp(asked, name_of(isa)) == 0);
+  if (!cpu_supports(isa) || asked == nullptr || *asked == '\0') return cpu_supports(isa);
+#define LKOPS_IS_ASKED(name, word, ...) \
+  if (std::strcmp(asked, #word) == 0) return isa == (Isa::k##name < widest ? Isa::k##name : widest);
+  LKOPS_ISAS(LKOPS_IS_ASKED, )
+#undef LKOPS_IS_ASKED
+  return false;
 }
 
 void begin_case(const std::string& name) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/isa.h"
@@ -186,30 +187,23 @@ struct Table {
   const Kernels* kernels;
 };
 
-// The tables of the instruction sets that are compiled in.
-#if defined(LKOPS_HAVE_AVX512BF16)
-#define LKOPS_TABLES(name)                                                                           \
-  {                                                                                                  \
-    {Isa::kPortable, &name##Portable}, {Isa::kAvx2, &name##Avx2}, {Isa::kAvx512, &name##Avx512}, {   \
-      Isa::kAvx512Bf16, &name##Avx512Bf16                                                            \
-    }                                                                                                \
-  }
-#else
-#define LKOPS_TABLES(name) {{Isa::kPortable, &name##Portable}}
-#endif
+// The tables of a room that are compiled in: std::vector<Table<...>>.
+#define LKOPS_TABLES(table)                                                                     \
+  ([] {                                                                                         \
+    std::vector<Table<std::remove_const_t<decltype(table##Portable)>>> all;                     \
+    const auto add = [&](Isa isa, const auto& kernels) { all.push_back({isa, &kernels}); };     \
+    LKOPS_FOR_TABLES(table, add)                                                                \
+    return all;                                                                                 \
+  }())
 
-// Whether the CPU supports it and LKOPS_CPU_ISA, if set, names it.
-bool is_wanted(Isa isa);
+// Whether the CPU supports it and LKOPS_CPU_ISA, if set, names it, or a wider one where it is a room's widest.
+bool is_wanted(Isa isa, Isa widest);
 
-// call(name of the instruction set, kernels) for those that are wanted; once where two have the same table.
+// call(name of the instruction set, kernels) for those that are wanted.
 template <class Kernels, class Call>
 void for_tables(const std::vector<Table<Kernels>>& tables, const Call& call) {
-  const Kernels* called = nullptr;
   for (const Table<Kernels>& table : tables)
-    if (is_wanted(table.isa) && table.kernels != called) {
-      called = table.kernels;
-      call(std::string(name_of(table.isa)), *called);
-    }
+    if (is_wanted(table.isa, tables.back().isa)) call(std::string(name_of(table.isa)), *table.kernels);
 }
 
 // Each test_*.cpp has one of these at its end.

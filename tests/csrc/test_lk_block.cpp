@@ -1,4 +1,4 @@
-#include "attention.h"
+#include "large_kernel_channel_attention.h"
 #include "lk_block/cpu.h"
 
 namespace lkops {

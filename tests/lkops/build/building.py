@@ -58,11 +58,11 @@ def compilers() -> dict[str, str]:
 
 
 def isas_of(room: str, isas: list[str]) -> list[str]:
-    """The instruction sets among `isas` that a room of csrc declares a table for."""
+    """The instruction sets among `isas`, from the narrowest, that a room of csrc declares tables for."""
     text = (ROOT / "csrc" / room / "cpu.h").read_text()
-    declared = re.search(r"^extern const .*;$", text, re.MULTILINE)
-    assert declared, f"csrc/{room}/cpu.h declares no tables"
-    return [isa for isa in isas if re.search(rf"[a-z]{isa}[,;]", declared[0])]
+    declared = re.findall(r"^LKOPS_DECLARE_TABLES\(\w+, k\w+, (\w+)\);$", text, re.MULTILINE)
+    assert len(declared) == 1, f"csrc/{room}/cpu.h declares no tables"
+    return isas[: isas.index(declared[0]) + 1] if declared[0] in isas else isas
 
 
 def binding_command(headers: list[Path]) -> list[str]:
@@ -70,7 +70,7 @@ def binding_command(headers: list[Path]) -> list[str]:
     text = (ROOT / "setup.py").read_text()
     version = re.search(r'^TORCH_TARGET_VERSION = "(\w+)"', text, re.MULTILINE)
     assert version
-    have = [f"-DLKOPS_HAVE_{isa}=1" for isa in ("PORTABLE", "AVX2", "AVX512", "AVX512BF16")]
+    isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", (ROOT / "csrc/common/isas.h").read_text(), re.MULTILINE)
     flags = ["-std=c++20", "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Werror", "-DPy_LIMITED_API=0x030a0000"]
-    flags += [f"-DTORCH_TARGET_VERSION={version[1]}", *have, f"-I{ROOT / 'csrc'}"]
+    flags += [f"-DTORCH_TARGET_VERSION={version[1]}", f"-DLKOPS_BUILT={','.join(isas)}", f"-I{ROOT / 'csrc'}"]
     return [*flags, *(f"-isystem{folder}" for folder in headers)]

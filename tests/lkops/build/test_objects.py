@@ -11,7 +11,7 @@ import pytest
 from lkops._core import extension as _extension
 from tests.lkops.build.building import ROOT, copy_sources, isas_of, python, run
 
-KEPT = ("bicubic", "gating")
+KEPT = ("bicubic_upsample", "channel_attention")
 pytestmark = [
     pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="no csrc beside these tests"),
     pytest.mark.skipif(shutil.which("g++") is None or shutil.which("readelf") is None, reason="no g++ or readelf"),
@@ -72,8 +72,8 @@ def test_every_kind_of_build_compiles_only_what_changed(tree: Tree) -> None:
     in_place = ("setup.py", "build_ext", "--inplace")
     editable = ("setup.py", "-q", "editable_wheel", "--dist-dir", "out")  # what `pip install -e .` runs
     wheel = ("-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps", "-w", "out", ".")
-    bindings = [f"csrc/bindings/{name}.cpp" for name in ("bicubic", "gating", "module")]
-    everything = sorted([*kernels("bicubic"), *kernels("gating"), *bindings, "csrc/common/isa.cpp"])
+    bindings = [f"csrc/bindings/{name}.cpp" for name in (*KEPT, "module")]
+    everything = sorted([*kernels(KEPT[0]), *kernels(KEPT[1]), *bindings, "csrc/common/isa.cpp"])
     assert tree.build(*editable) == everything
     extension = tree.path / "lkops/_C_cpu.abi3.so"
     assert extension.exists(), "the compiler of two words links too"
@@ -84,7 +84,7 @@ def test_every_kind_of_build_compiles_only_what_changed(tree: Tree) -> None:
     assert tree.build(*wheel) == []
     assert tree.build(*in_place) == []
     (tree.path / "csrc/bicubic_upsample/rows.h").touch()
-    assert tree.build(*editable) == kernels("bicubic")
+    assert tree.build(*editable) == kernels(KEPT[0])
     (tree.path / "csrc/bindings/channel_attention.cpp").touch()
     assert tree.build(*wheel) == ["csrc/bindings/channel_attention.cpp"]
     assert tree.build(*in_place, CXX=f"{tree.wrapper} g++ -g") == everything, "another command, other objects"

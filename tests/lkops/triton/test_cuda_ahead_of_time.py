@@ -42,7 +42,7 @@ def test_the_report_is_of_this_source_and_free_of_spills() -> None:
 
 def test_a_change_of_any_included_file_makes_the_report_stale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = aot.read()
-    (source,) = [path for path in aot.sources() if path.parent.name == "attention"]
+    (source,) = [path for path in aot.sources() if path.parent.name == "large_kernel_channel_attention"]
     assert {"csrc/common/cuda.cuh", "csrc/depthwise_conv2d/stencil.cuh"} <= {str(path) for path in aot.inputs(source)}
     for path in {p for s in aot.sources() for p in aot.inputs(s)}:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def test_a_change_of_any_included_file_makes_the_report_stale(tmp_path: Path, mo
     with (tmp_path / "csrc/large_kernel_channel_attention/cuda.cuh").open("a") as file:
         file.write("// changed\n")
     assert aot.changed(report) == [source, Path("csrc/lk_block/cuda.cu")]  # which includes the cascade
-    assert "attention/cuda.cu has changed since" in aot.stale(report)[0]
+    assert "large_kernel_channel_attention/cuda.cu has changed since" in aot.stale(report)[0]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-// Checks that every binding needs.
+// Errors of bindings, and what they say of tensors.
 #pragma once
 
 #include <torch/csrc/stable/tensor.h>
@@ -17,24 +17,23 @@ template <class... Parts>
   throw std::runtime_error(message.str());
 }
 
-inline std::string shape_of(const torch::stable::Tensor& tensor) {
+// (2, 3)
+template <class Sizes>
+std::string text_of(const Sizes& sizes) {
   std::ostringstream text;
+  const char* separator = "";
   text << '(';
-  for (int64_t d = 0; d < tensor.dim(); ++d) text << (d == 0 ? "" : ", ") << tensor.size(d);
+  for (int64_t size : sizes) text << separator << size, separator = ", ";
   text << ')';
   return text.str();
 }
+
+inline std::string shape_of(const torch::stable::Tensor& tensor) { return text_of(tensor.sizes()); }
 
 inline int64_t multiply(int64_t a, int64_t b) {
   int64_t product;
   if (__builtin_mul_overflow(a, b, &product)) fail("a size overflows 64 bits: ", a, " * ", b);
   return product;
-}
-
-// Rows per thread, so that a thread gets work worth waking it for: about 32 thousand elements.
-inline int64_t grain_of(int64_t elements_per_row) {
-  constexpr int64_t kElements = 32768;
-  return elements_per_row < kElements ? kElements / (elements_per_row < 1 ? 1 : elements_per_row) : 1;
 }
 
 }  // namespace lkops
