@@ -96,13 +96,16 @@ def memory(
     working = working_memory_of(model, (batch, model.bands, rows, columns), made)
     given = element * batch * (model.bands + model.msi_bands * scale**2)  # for a pixel
     copies = 0 if tile is None else given * rows * columns
+    output, strip = element * batch * model.bands * scale**2 * pixels, working.strip
+    if how is None and tile is None and not mapped:
+        strip = max(strip - output, output)  # of one piece: none of `output` is there before that is made
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Memory(
         weights=2 * weights,
         input=given * pixels,
         blocks=copies + working.body if working.body else 0,
-        upsampling=copies + working.strip,
-        output=0 if mapped else element * batch * model.bands * scale**2 * pixels,
+        upsampling=copies + strip,
+        output=0 if mapped else output,
         tiled=tile is not None,
     )
 
