@@ -48,7 +48,7 @@ class LGFS(nn.Module):
             for layer in (self.query, self.key, self.value)
         )
         if torch.onnx.is_in_onnx_export():  # spelled out, ONNX has it in every version
-            scale = x.shape[1] ** -0.5 if self.scale is None else self.scale
+            scale = self.value.out_channels**-0.5 if self.scale is None else self.scale
             selected = (scale * query @ key.transpose(-2, -1)).softmax(-1) @ value
         else:
             selected = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
@@ -112,7 +112,7 @@ class LGFSLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # no lkops operator ends in a layer norm; torch's leaves the channels adjacent, as the attention wants them
-        norm = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.norm.weight, self.norm.bias, EPS)
+        norm = F.layer_norm(x.permute(0, 2, 3, 1), (self.out.out_channels,), self.norm.weight, self.norm.bias, EPS)
         x = x + self.spectral(self.select(norm.permute(0, 3, 1, 2)))
         return x + self.out(self.expand(x))
 
