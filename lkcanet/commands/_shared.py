@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -139,13 +139,16 @@ def floor_of(extra: dict[str, Any]) -> float:
     return float(extra.get("options", {}).get("floor", TrainOptions.floor))
 
 
-def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", dict[str, Any]]:
-    """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
-    from lkcanet.models import LKCANet
+def load_able(path: Path, ability: Callable[["models.Network"], object]) -> tuple["models.Network", dict[str, Any]]:
+    """As `load_checkpoint`, for a command that asks the network for what not all have; `ability`, of
+    `lkcanet.models.capabilities`, raises where it has it not."""
+    from lkcanet.models import Lacking
 
     model, extra = load_checkpoint(path)
-    if not isinstance(model, LKCANet):
-        raise ValueError(f"{path} holds a network of kind {model.kind}, and lkca {command} knows lkcanet only")
+    try:
+        ability(model)
+    except Lacking as error:
+        raise ValueError(f"{path}: {error}") from error
     return model, extra
 
 

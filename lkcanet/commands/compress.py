@@ -13,7 +13,7 @@ from ._training import default_stride
 
 if TYPE_CHECKING:
     from lkcanet.deploy.compression import PatchBatches
-    from lkcanet.models import LKCANet
+    from lkcanet.models import Network
 
 CALIBRATION = 64  # patches
 
@@ -74,6 +74,7 @@ def compress(
     import lkops
     from lkcanet.deploy.compression import compress as compressed_of
     from lkcanet.models import save_model
+    from lkcanet.models.capabilities import compression_of
 
     shared.check_output(out, (".safetensors",))
     if out.exists() and not overwrite:
@@ -88,7 +89,7 @@ def compress(
         raise ValueError("--floor goes with --align")
     shared.set_threads(threads)
     torch.manual_seed(seed)
-    model, extra = shared.load_lkca(checkpoint, "compress")
+    model, extra = shared.load_able(checkpoint, compression_of)
     batches = None
     if scene is not None:
         reading: dict[str, Any] = {"nodata": nodata, "drop_bad_bands": drop_bad_bands}
@@ -133,12 +134,14 @@ def compress(
     print(out)
 
 
-def _choices(model: "LKCANet") -> str:
+def _choices(model: "Network") -> str:
     """Which options would make the upsampler cheaper, and the parameters that the network would have."""
+    from lkcanet.models.capabilities import compression_of
     from lkops.lowrank.compression import possible_groups
 
-    conv = model.upsample.conv
-    if model.upsample.first is not None or not conv.weight.any():
+    upsampler = compression_of(model).upsampler
+    conv = upsampler.conv
+    if upsampler.first is not None or not conv.weight.any():
         return ""
     count, weights = model.parameter_count(), conv.weight.numel()
     many = [(groups, count - weights + weights * conv.groups // groups) for groups in possible_groups(conv)]
@@ -155,7 +158,7 @@ def _course(step: int, steps: int, terms: dict[str, float]) -> str:
 
 
 def _batches(
-    model: "LKCANet", extra: dict[str, Any], scene: Any, test: str | None, patch: int | None, batch_size: int, seed: int
+    model: "Network", extra: dict[str, Any], scene: Any, test: str | None, patch: int | None, batch_size: int, seed: int
 ) -> "PatchBatches":
     """Training patches of a scene, where the checkpoint's training had them."""
     from lkcanet.data import SuperResolutionPatches, region_split

@@ -97,7 +97,8 @@ def export_onnx(
             metadata that names one of the properties above or can't be JSON; `lkcanet.models.Lacking`: the network says
             that it can't be written as ONNX.
         ModuleNotFoundError: onnx, or for the check onnxruntime, is not installed.
-        RuntimeError: torch can't export the network, the file is no valid ONNX or its images differ. Nothing is left under `path` that was not there.
+        RuntimeError: torch can't export the network, the file is no valid ONNX or its images differ. Nothing is left
+            under `path` that was not there.
         OSError: the file can't be written.
     """
     path = Path(path)
@@ -123,9 +124,9 @@ def export_onnx(
                     output_names=["image"],
                     dynamic_axes={name: _enlarged(open_axes, index * model.scale) for index, name in enumerate(names)},
                 )  # fmt: skip
-            except torch.onnx.errors.OnnxExporterError as error:
-                reason = str(error).strip().splitlines()[0][:300]
-                raise RuntimeError(f"torch can't write the network ({model.kind}) as ONNX: {reason}") from error
+            except torch.onnx.errors.OnnxExporterError as refused:
+                reason = str(refused).strip().splitlines()[0][:300]
+                raise RuntimeError(f"torch can't write the network ({model.kind}) as ONNX: {reason}") from refused
         graph = onnx.load(str(temporary))
         enlarged: list[Any] = [f"{model.scale}*{name}" for name in ("height", "width")]
         if height and width:
@@ -147,12 +148,10 @@ def export_onnx(
     return OnnxReport(path, opset, inputs, outputs, size, shapes, error, allowed)
 
 
-def _images(
-    model: Network, size: Sequence[int], make: Callable[..., Tensor], **options: Any
-) -> tuple[Tensor, ...]:
+def _images(model: Network, size: Sequence[int], make: Callable[..., Tensor], **options: Any) -> tuple[Tensor, ...]:
     """What the network takes, of a low-resolution size (N, H, W)."""
     n, rows, columns = size
-    images = (make(n, model.bands, rows, columns, **options),)
+    images: tuple[Tensor, ...] = (make(n, model.bands, rows, columns, **options),)
     if model.msi_bands:
         images += (make(n, model.msi_bands, model.scale * rows, model.scale * columns, **options),)
     return images

@@ -76,6 +76,15 @@ def strips_or_none(network: Network) -> Strips | None:
         return None
 
 
+def why_none(network: Network) -> list[str]:
+    """In words, why its image is not made in strips; nothing where it is."""
+    try:
+        strips_of(network)
+    except Lacking as error:
+        return [str(error)]
+    return []
+
+
 def write(
     how: Callable[[Tensor, Tensor], Tensor], place: Tensor, strip: Tensor, release: Callable[[], None] | None
 ) -> None:

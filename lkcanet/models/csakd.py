@@ -211,11 +211,11 @@ class CSAKD(Network):
 
     def memory(self, shape: Sequence[int], _: int) -> WorkingMemory:
         """Of the image at once, by stages: the stream hm, mh, h, m, the attention, and what makes the image. With f
-        features, growth g, B and b bands and Q = r^2 P pixels of high resolution:
+        features, growth g, i channels of the attention, B and b bands and Q = r^2 P pixels of high resolution:
 
-            A       = max(f, 3 f + 5 g, and f more for two CLRAs or more)    in a stream: its maps, what enters and leaves
+            A       = f without CLRAs, 3 f + 5 g with one, f more with several    of a stream: its maps, in and out
             strip   = e N max(Q max(2 B + b, B + b + A),  Q f + P (B + b + A),  Q f + P (f + A),  Q (f + A) + 2 P f,
-                              Q (4 f + 8) + 3 P f,  Q (2 f + 2 B) + P f)     and B more in the last for `residual`
+                              Q (4 f + 8) + P (3 f + i),  Q (2 f + 2 B) + P f)    and B more in the last for `residual`
 
         Counted by torch's profiler.
         """
@@ -231,7 +231,7 @@ class CSAKD(Network):
             high * f + low * (bands + b + mh),
             high * f + low * (f + h),
             high * (f + m) + low * 2 * f,
-            high * (4 * f + 8) + low * 3 * f,
+            high * (4 * f + 8) + low * (3 * f + self.config["heads"] * self.config["head_width"]),
             high * (2 * f + (3 if self.config["residual"] else 2) * bands) + low * f,
         )
         return WorkingMemory(0, next(self.parameters()).element_size() * batch * max(stages))
