@@ -71,8 +71,9 @@ def memory(
         peak        weights + input + max(blocks, upsampling + output);  with tiles
                     weights + input + output + blocks + upsampling, where the last two are a tile's
 
-    For LKCA-Net see `lkcanet.models.lkcanet_parts.memory`. With small tiles, whose maps take less than 32 MiB, glibc's
-    allocator may keep about 0.1 GB more. On a GPU all but input and output is the device's memory.
+    For LKCA-Net see `lkcanet.models.lkcanet_parts.memory`, for others their class. With small tiles or images, whose
+    maps take less than 32 MiB, glibc's allocator may keep about 0.1 GB more. On a GPU all but input and output is the
+    device's memory.
 
     Args:
         model: the network; its dtype and device are taken for the image's.
