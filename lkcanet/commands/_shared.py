@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -82,13 +82,16 @@ def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
     return model, TrainingRecord(extra, str(path))
 
 
-def load_lkca(path: Path, command: str) -> tuple["models.LKCANet", "TrainingRecord"]:
-    """As `load_checkpoint`, for a command that knows LKCA-Nets only."""
-    from lkcanet.models import LKCANet
+def load_able(path: Path, ability: Callable[["models.Network"], object]) -> tuple["models.Network", "TrainingRecord"]:
+    """As `load_checkpoint`, for a command that asks the network for what not all have; `ability`, of
+    `lkcanet.models.capabilities`, raises where it has it not."""
+    from lkcanet.models import Lacking
 
     model, record = load_checkpoint(path)
-    if not isinstance(model, LKCANet):
-        raise ValueError(f"{path} holds a network of kind {model.kind}, and lkca {command} knows lkcanet only")
+    try:
+        ability(model)
+    except Lacking as error:
+        raise ValueError(f"{path}: {error}") from error
     return model, record
 
 

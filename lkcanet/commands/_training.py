@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
@@ -28,6 +28,8 @@ Test = Annotated[
         help="The test region, which training never reads: 0:512,320:576. Needed but for a prepared folder.",
     ),
 ]
+
+LKCA_NETS = get_args(shared.NetworkName)  # the networks that --channels, --blocks, --groups and --drop-path are of
 
 
 @dataclass(kw_only=True)
@@ -152,7 +154,7 @@ def check_network(given: Given) -> "Preset":
     if given.name not in PRESETS:
         raise ValueError(f"--model must be one of {', '.join(PRESETS)}; got {given.name!r}")
     preset = PRESETS[given.name]
-    if preset.kind != "lkcanet":
+    if given.name not in LKCA_NETS:
         own = {field.name: field.default for field in fields(given)}
         for name in ("channels", "blocks", "groups", "drop_path"):
             if getattr(given, name) != own[name]:
@@ -174,7 +176,7 @@ def network_for(given: Given, scene: "Scene", scale: int, msi_bands: int = 0) ->
     import torch
 
     preset, settings = check_network(given), parse_settings(given.set, "--set")
-    if preset.kind == "lkcanet":
+    if given.name in LKCA_NETS:
         own = {"channels": given.channels, "blocks": given.blocks, "drop_path": given.drop_path}
         settings = {**own, **({} if given.groups is None else {"upsample_groups": given.groups}), **settings}
     torch.manual_seed(given.seed)

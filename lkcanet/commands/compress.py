@@ -14,7 +14,7 @@ from ._reading import Reading
 if TYPE_CHECKING:
     from lkcanet.data import Scene, TrainingRecord
     from lkcanet.deploy.compression import PatchBatches
-    from lkcanet.models import LKCANet
+    from lkcanet.models import Network
 
 CALIBRATION = 64  # patches
 
@@ -72,6 +72,7 @@ def compress(
     import lkops
     from lkcanet.deploy.compression import compress_lkcanet
     from lkcanet.models import save_model
+    from lkcanet.models.capabilities import compression_of
 
     shared.check_output(out, (".safetensors",))
     if out.exists() and not overwrite:
@@ -86,7 +87,7 @@ def compress(
         raise ValueError("--floor goes with --align")
     shared.set_threads(threads)
     torch.manual_seed(seed)
-    model, record = shared.load_lkca(checkpoint, "compress")
+    model, record = shared.load_able(checkpoint, compression_of)
     batches = None
     if scene is not None:
         loaded = reading.scene_for(scene, model, record)
@@ -130,7 +131,7 @@ def compress(
     print(out)
 
 
-def _choices(model: "LKCANet") -> str:
+def _choices(model: "Network") -> str:
     """Which options would make the upsampler cheaper, and the parameters that the network would have."""
     from lkcanet.deploy.compression import cheaper_upsamplers
 
@@ -150,7 +151,7 @@ def _course(step: int, steps: int, terms: dict[str, float]) -> str:
 
 
 def _batches(
-    model: "LKCANet",
+    model: "Network",
     record: "TrainingRecord",
     scene: "Scene",
     test: str | None,

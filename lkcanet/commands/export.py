@@ -22,7 +22,8 @@ def export(
 ) -> None:
     """Write a network as ONNX, for runtimes without PyTorch: float32, weight normalisation folded, any batch.
 
-    Its input is an image (N, bands, rows, columns) divided by the peak that the file's metadata names.
+    Its input is an image (N, bands, rows, columns) divided by the peak that the file's metadata names; a fusion network
+    has a second one, the multispectral image.
 
     Example: lkca export run/best.safetensors net.onnx
     """
@@ -31,7 +32,7 @@ def export(
     shared.check_output(out, (".onnx",))
     shared.set_threads(threads)
     rows, columns = (None, None) if size is None else shared.parse_pair(size, "--size")
-    model, record = shared.load_lkca(checkpoint, "export")
+    model, record = shared.load_checkpoint(checkpoint)
     metadata = {"peak": record.peak, "wavelengths": record.wavelengths}
     report = export_onnx(model, out, height=rows, width=columns, opset=opset, metadata=metadata, check=check)
     if json:

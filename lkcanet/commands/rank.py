@@ -40,6 +40,7 @@ def rank(
     """
     from lkcanet.deploy.rank import plot_ranks, rank_report
     from lkcanet.evaluation.figures import save_figure
+    from lkcanet.models.capabilities import upsampler_of
 
     if not checkpoint and fresh is None:
         raise typer.BadParameter("give a checkpoint, or --fresh")
@@ -50,7 +51,7 @@ def rank(
         raise ValueError(f"--size must be 1,1 or more, got {size}")
     reports: dict[str, RankReport] = {}
     for path in checkpoint or ():
-        model, _ = shared.load_lkca(path, "rank")
+        model, _ = shared.load_able(path, upsampler_of)
         reports[str(path)] = rank_report(model, share, energy=energy, size=(rows, columns))
     if fresh is not None:
         model = shared.fresh_network(fresh, bands, scale)

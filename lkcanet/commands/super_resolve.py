@@ -15,7 +15,7 @@ from ._reading import Reading
 if TYPE_CHECKING:
     from lkcanet.data import Scene
     from lkcanet.inference import Memory
-    from lkcanet.models import LKCANet, Network
+    from lkcanet.models import Network
 
 
 @takes_options
@@ -206,11 +206,14 @@ def _run(
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
     from lkcanet.data import write_scene
-    from lkcanet.models import LKCANet
+    from lkcanet.models import Lacking
 
     mapped, estimate = out.suffix.lower() == ".npy", None
-    if isinstance(model, LKCANet):
+    try:
         estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
+    except Lacking as error:
+        shared.note(f"note: {error}")
+    else:
         _state(model, scene, estimate, out, tile, force)
     start = time.perf_counter()
     with bar(out.name) as progress:
@@ -231,10 +234,10 @@ def _run(
 
 
 def _state(
-    model: "LKCANet", scene: Any, estimate: "Memory", out: Path, tile: tuple[int, int] | None, force: bool
+    model: "Network", scene: Any, estimate: "Memory", out: Path, tile: tuple[int, int] | None, force: bool
 ) -> None:
     """Say what memory it takes; warn or refuse where that is more than there is."""
-    from lkcanet.inference import footprint, shortage
+    from lkcanet.inference import footprint, shortage, strips
 
     mapped = out.suffix.lower() == ".npy"
     more = estimate.output if out.suffix.lower() == ".mat" else 0  # its writer makes a copy
@@ -248,6 +251,7 @@ def _state(
     advice = [] if lack.tile is None else [f"--tile {lack.tile},{lack.tile} would fit"]
     if not mapped:
         advice.append("a result that ends in .npy goes to the disk as it is made")
+    advice += strips.why_none(model)
     hint = "; ".join(advice) or "no tile would fit"
     if lack.hopeless and not force:
         raise RuntimeError(

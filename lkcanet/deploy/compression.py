@@ -1,11 +1,10 @@
 """`compress_lkcanet`: a trained LKCA-Net with a cheaper upsampler, without training it again."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.utils import parametrize
+from torch import Tensor
 
 import lkops
 from lkops.lowrank import CompressionReport, SelectChannels
@@ -15,7 +14,8 @@ from ..data.patches import SuperResolutionPatches
 from ..data.record import TrainingRecord
 from ..data.scenes import Scene
 from ..data.splits import default_stride, parse_rect, region_split, whole_pixels
-from ..models import LKCANet
+from ..models import Lacking, Network
+from ..models.capabilities import compression_of
 
 __all__ = [
     "CheaperUpsamplers",
@@ -26,9 +26,11 @@ __all__ = [
     "training_patches",
 ]
 
+AnyNetwork = TypeVar("AnyNetwork", bound=Network)
+
 
 def compress_lkcanet(
-    model: LKCANet,
+    model: AnyNetwork,
     *,
     share: float | None = None,
     groups: int | None = None,
@@ -37,17 +39,20 @@ def compress_lkcanet(
     permute: bool = False,
     calibration: Iterable[Tensor] | None = None,
     example_input: Tensor | None = None,
-) -> tuple[LKCANet, CompressionReport]:
-    """As `lkops.compress`, for a network that is saved, folded and trained on as any other LKCA-Net.
+) -> tuple[AnyNetwork, CompressionReport]:
+    """As `lkops.compress`, for a network that is saved, folded and trained on as any other of its kind: one whose
+    config follows the upsampler (`lkcanet.models.Compression`), as LKCA-Net's does.
 
-    Grouped, it has the structure of LKCA-LR. The order that `permute` chooses is put into the weights of head and
-    blocks, whose features it renumbers: it costs nothing at inference.
+    Grouped, LKCA-Net has the structure of LKCA-LR. The order that `permute` chooses is put into the weights before the
+    upsampler (of head and blocks), whose features it renumbers: it costs nothing at inference.
 
     Args, returns, raises:
         As `lkops.compress`; TypeError for another network.
     """
-    if not isinstance(model, LKCANet):
-        raise TypeError(f"model must be a LKCANet, got {type(model).__name__}; lkops.compress takes any network")
+    try:
+        compression_of(model)
+    except Lacking as error:
+        raise TypeError(f"model must be a network such as LKCANet: {error}; lkops.compress takes any network") from None
     result, report = lkops.compress(
         model,
         share=share,
@@ -58,38 +63,15 @@ def compress_lkcanet(
         calibration=calibration,
         example_input=example_input,
     )
-    assert isinstance(result, LKCANet)
-    if isinstance(result.upsample.first, SelectChannels):
-        _renumber(result, result.upsample.first.order)
-        result.upsample.first = None
+    assert isinstance(result, type(model))
+    own = compression_of(result)
+    if isinstance(own.upsampler.first, SelectChannels):
+        own.renumber(own.upsampler.first.order)
+        own.upsampler.first = None
     return result, report
 
 
 compress = compress_lkcanet  # by the name of `lkops.compress`, which takes any network: for scripts that have it
-
-
-@torch.no_grad()
-def _renumber(model: LKCANet, order: Tensor) -> None:
-    """Make feature i what feature order[i] was, between the blocks. Inside of a block nothing moves."""
-    _choose(model.head, 0, order)
-    for block in model.blocks:
-        part: Any = block
-        _choose(part.projection.norm, 0, order)
-        _choose(part.projection.conv, 1, order)
-        _choose(part.out, 0, order)
-
-
-def _choose(module: nn.Module, axis: int, order: Tensor) -> None:
-    """Outputs (axis 0) or inputs (axis 1) of a layer in another order."""
-    normalised = parametrize.is_parametrized(module, "weight")
-    parameters = [] if normalised else [module.get_parameter("weight")]
-    if normalised:  # gain and direction of a weight norm; a gain has one input
-        parts = ("original0", "original1") if axis == 0 else ("original1",)
-        parameters += [module.get_parameter(f"parametrizations.weight.{part}") for part in parts]
-    if axis == 0:
-        parameters.append(module.get_parameter("bias"))
-    for parameter in parameters:
-        parameter.copy_(parameter.index_select(axis, order))
 
 
 class PatchBatches:
@@ -118,7 +100,7 @@ class PatchBatches:
 
 
 def training_patches(
-    model: LKCANet,
+    model: Network,
     scene: Scene,
     record: TrainingRecord | None = None,
     *,
@@ -179,10 +161,15 @@ class CheaperUpsamplers(NamedTuple):
     rank: int
 
 
-def cheaper_upsamplers(model: LKCANet) -> CheaperUpsamplers | None:
-    """What `compress_lkcanet` could make of a network; None where its upsampler is factored already, or still zero."""
-    conv = model.upsample.conv
-    if model.upsample.first is not None or not conv.weight.any():
+def cheaper_upsamplers(model: Network) -> CheaperUpsamplers | None:
+    """What `compress_lkcanet` could make of a network; None where its upsampler is factored already, or still zero.
+
+    Raises:
+        ValueError: a network that can't be compressed.
+    """
+    upsampler = compression_of(model).upsampler
+    conv = upsampler.conv
+    if upsampler.first is not None or not conv.weight.any():
         return None
     count, weights = model.parameter_count(), conv.weight.numel()
     groups = {groups: count - weights + weights * conv.groups // groups for groups in possible_groups(conv)}

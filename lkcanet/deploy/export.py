@@ -4,24 +4,27 @@ import copy
 import json
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import lkops
 
 from ..common.files import atomic_path
 from ..common.optional import require
-from ..models import LKCANet
+from ..models import Network
+from ..models.capabilities import onnx_form_of
+from ..models.registry import named_kind
 
 __all__ = ["OnnxReport", "export_onnx"]
 
 OPSETS = range(13, 21)
 _FORMAT = "lkcanet-onnx-1"
+_INPUTS = ["lowres", "msi"]
 _EXAMPLE = (2, 6, 7)  # batch, rows and columns of the image that is traced where they are left open
 # what a file with open sizes is compared on: one pixel, one row, one column, and more than a 7x7 of dilation 7
 _SHAPES = ((1, 1, 1), (2, 1, 9), (1, 8, 1), (3, 6, 5), (1, 31, 46))
@@ -34,10 +37,10 @@ class OnnxReport:
     Attributes:
         path: the file.
         opset: the version of ONNX's operators.
-        inputs: the shape of the input "lowres"; names stand for sizes that are open.
+        inputs: the shape of the input "lowres"; names stand for sizes that are open. That of "msi" follows from it.
         outputs: the same of the output "image".
         size: bytes.
-        checked: the shapes on which onnxruntime agreed with PyTorch; none where the check was left out.
+        checked: the shapes of "lowres" on which onnxruntime agreed with PyTorch; none where the check was left out.
         error: the largest difference from float64 there, absolute.
         allowed: what that may be: the error of float32 in PyTorch, twice, and four roundings of the largest value. Of
             the shape that came closest to its limit.
@@ -54,7 +57,7 @@ class OnnxReport:
 
 
 def export_onnx(
-    model: LKCANet,
+    model: Network,
     path: str | Path,
     *,
     height: int | None = None,
@@ -66,12 +69,16 @@ def export_onnx(
     """Write a network as an ONNX file of float32, with weight normalisation folded, through the reference operators.
 
     The graph has one input, "lowres" (N, B, H, W), divided by the peak as for PyTorch, and one output, "image"
-    (N, B, r H, r W), not clipped. It holds standard operators only. N is open; so are H and W unless they are given. An
-    image of another size than a fixed one, or of other bands, is refused by the runtime. Empty batches are right in the
-    graph, but onnxruntime refuses them unless it runs with ORT_ENABLE_BASIC optimisation or less.
+    (N, B, r H, r W), not clipped. A network that fuses has a second input, "msi" (N, b, r H, r W). It holds standard
+    operators only. N is open; so are H and W unless they are given. An image of another size than a fixed one, or of
+    other bands, is refused by the runtime. Empty batches of LKCA-Net are right in the graph, but onnxruntime refuses
+    them unless it runs with ORT_ENABLE_BASIC optimisation or less.
 
-    The file's metadata properties hold `format`, `bands`, `scale` and `config` (the constructor's arguments, JSON), and
-    what `metadata` adds.
+    The file's metadata properties hold `format`, `bands`, `scale` and `config` (the constructor's arguments, JSON), for
+    other kinds than lkcanet `kind`, for networks that fuse `msi_bands`, and what `metadata` adds.
+
+    What is traced is a folded copy of the network, or what its `capabilities` name. EDLGFS's attention is spelled out
+    there: its map of HW x HW values is stored, unlike in PyTorch.
 
     Args:
         model: any mode, on any device, of any floating dtype; left as it is.
@@ -85,11 +92,13 @@ def export_onnx(
             4 eps max|exact|.
 
     Raises:
-        TypeError: `model` is not a LKCANet, or a number is no int.
+        TypeError: `model` is no network, or a number is no int.
         ValueError: a wrong suffix, size or opset, one of height and width without the other; NaN or infinite weights;
-            metadata that names one of the properties above or can't be JSON.
+            metadata that names one of the properties above or can't be JSON; `lkcanet.models.Lacking`: the network says
+            that it can't be written as ONNX.
         ModuleNotFoundError: onnx, or for the check onnxruntime, is not installed.
-        RuntimeError: the file is no valid ONNX or its images differ. Nothing is left under `path` that was not there.
+        RuntimeError: torch can't export the network, the file is no valid ONNX or its images differ. Nothing is left
+            under `path` that was not there.
         OSError: the file can't be written.
     """
     path = Path(path)
@@ -98,26 +107,33 @@ def export_onnx(
     onnx = require("onnx", extra="onnx")
     if check:
         require("onnxruntime", extra="onnx")
-    folded = model.fold().eval().requires_grad_(False).to("cpu", torch.float32)
+    folded = onnx_form_of(model).eval().requires_grad_(False).to("cpu", torch.float32)
     n, rows, columns = _EXAMPLE
-    example = torch.zeros(n, model.bands, height or rows, width or columns)
+    examples = _images(model, (n, height or rows, width or columns), torch.zeros)
     open_axes = {0: "batch"} if height else {0: "batch", 2: "height", 3: "width"}
+    names = _INPUTS[: len(examples)]
     with atomic_path(path) as temporary:
         with lkops.backend("reference"), torch.no_grad(), warnings.catch_warnings():
             # checks of shapes in Python are traced as what they are, constants; the tracing exporter needs no further
             # package and leaves the sizes open, where the one that follows it needs onnxscript
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
-            torch.onnx.export(
-                folded, (example,), str(temporary), dynamo=False, opset_version=opset, input_names=["lowres"],
-                output_names=["image"], dynamic_axes={"lowres": open_axes},
-            )  # fmt: skip
+            try:
+                torch.onnx.export(
+                    folded, examples, str(temporary), dynamo=False, opset_version=opset, input_names=names,
+                    output_names=["image"],
+                    dynamic_axes={name: _enlarged(open_axes, index * model.scale) for index, name in enumerate(names)},
+                )  # fmt: skip
+            except torch.onnx.errors.OnnxExporterError as refused:
+                reason = str(refused).strip().splitlines()[0][:300]
+                raise RuntimeError(f"torch can't write the network ({model.kind}) as ONNX: {reason}") from refused
         graph = onnx.load(str(temporary))
         enlarged: list[Any] = [f"{model.scale}*{name}" for name in ("height", "width")]
         if height and width:
             enlarged = [model.scale * height, model.scale * width]
         shape = ("batch", model.bands, *enlarged)  # the exporter only says that there are four sizes
         graph.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape))
+        _resize_as_torch(graph)
         onnx.helper.set_model_props(graph, properties)
         graph.producer_name, graph.producer_version = "lkcanet", lkops.__version__
         onnx.save(graph, str(temporary))
@@ -126,15 +142,38 @@ def export_onnx(
         if check:
             sizes = ((1, height, width), (2, height, width)) if height and width else _SHAPES
             shapes = tuple((size[0], model.bands, *size[1:]) for size in sizes)
-            error, allowed = _compare(temporary, folded, shapes)
+            error, allowed = _compare(temporary, model, folded, sizes)
         size = temporary.stat().st_size
     inputs, outputs = (_shape(value) for value in (graph.graph.input[0], graph.graph.output[0]))
     return OnnxReport(path, opset, inputs, outputs, size, shapes, error, allowed)
 
 
-def _check_arguments(model: LKCANet, path: Path, height: int | None, width: int | None, opset: int) -> None:
-    if not isinstance(model, LKCANet):
-        raise TypeError(f"model must be a LKCANet, got {type(model).__name__}")
+def _images(model: Network, size: Sequence[int], make: Callable[..., Tensor], **options: Any) -> tuple[Tensor, ...]:
+    """What the network takes, of a low-resolution size (N, H, W)."""
+    n, rows, columns = size
+    images: tuple[Tensor, ...] = (make(n, model.bands, rows, columns, **options),)
+    if model.msi_bands:
+        images += (make(n, model.msi_bands, model.scale * rows, model.scale * columns, **options),)
+    return images
+
+
+def _enlarged(axes: Mapping[int, str], scale: int) -> dict[int, str]:
+    """The names of open axes, of an image so many times larger; 0 for the low-resolution image itself."""
+    return {axis: f"{scale}*{name}" if scale and axis else name for axis, name in axes.items()}
+
+
+def _resize_as_torch(graph: Any) -> None:
+    """Torch's exporter names a rule for interpolation that differs from torch where the result has one pixel."""
+    for node in graph.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Resize" and attribute.s == b"pytorch_half_pixel":
+                attribute.s = b"half_pixel"
+
+
+def _check_arguments(model: Network, path: Path, height: int | None, width: int | None, opset: int) -> None:
+    missing = [name for name in ("kind", "config", "bands", "scale", "fold") if not hasattr(model, name)]
+    if missing:
+        raise TypeError(f"model must be a network as lkcanet.models.Network is, got {type(model).__name__}")
     if path.suffix != ".onnx":
         raise ValueError(f"path must end in .onnx, got {str(path)!r}")
     for name, number in (("height", height), ("width", width), ("opset", opset)):
@@ -151,12 +190,14 @@ def _check_arguments(model: LKCANet, path: Path, height: int | None, width: int 
             raise ValueError(f"model has NaN or infinite values in {name}")
 
 
-def _properties(model: LKCANet, metadata: Mapping[str, Any]) -> dict[str, str]:
+def _properties(model: Network, metadata: Mapping[str, Any]) -> dict[str, str]:
     own = {
         "format": _FORMAT,
         "bands": str(model.bands),
         "scale": str(model.scale),
         "config": json.dumps(model.config),
+        **named_kind(model),
+        **({"msi_bands": str(model.msi_bands)} if model.msi_bands else {}),
     }
     if taken := sorted(set(own) & set(metadata)):
         raise ValueError(f"metadata must not name {', '.join(taken)}, which the file says itself")
@@ -170,7 +211,7 @@ def _properties(model: LKCANet, metadata: Mapping[str, Any]) -> dict[str, str]:
     return own
 
 
-def _compare(path: Path, folded: LKCANet, shapes: Sequence[Sequence[int]]) -> tuple[float, float]:
+def _compare(path: Path, model: Network, folded: nn.Module, sizes: Sequence[Sequence[int]]) -> tuple[float, float]:
     """Look the file through and run it; the error, and what is allowed, of the shape that came closest to its limit."""
     onnx, runtime = require("onnx", extra="onnx"), require("onnxruntime", extra="onnx")
     try:
@@ -187,19 +228,21 @@ def _compare(path: Path, folded: LKCANet, shapes: Sequence[Sequence[int]]) -> tu
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own
         raise RuntimeError(f"onnxruntime can't load the export: {str(error).splitlines()[0]}") from error
-    for shape in shapes:
-        image = torch.rand(*shape, generator=generator)
+    for size in sizes:
+        images = _images(model, size, torch.rand, generator=generator)
+        shape = tuple(images[0].shape)
         try:
-            result = torch.from_numpy(session.run(None, {"lowres": image.numpy()})[0])
+            given = {name: image.numpy() for name, image in zip(_INPUTS, images, strict=False)}
+            result = torch.from_numpy(session.run(None, given)[0])
         except Exception as error:
-            raise RuntimeError(f"onnxruntime can't run the export on {tuple(shape)}: {error}") from error
+            raise RuntimeError(f"onnxruntime can't run the export on {shape}: {error}") from error
         with torch.inference_mode(), lkops.backend("reference"):
-            truth, eager = exact(image.double()), folded(image)
+            truth, eager = exact(*(image.double() for image in images)), folded(*images)
         off, allowed = _error(result, truth), 2 * _error(eager, truth)
         allowed += 4 * torch.finfo(torch.float32).eps * float(truth.abs().max())
         if not off <= allowed:
             raise RuntimeError(
-                f"onnxruntime's image of {tuple(shape)} differs from PyTorch's by {off:.3g}, where {allowed:.3g} is "
+                f"onnxruntime's image of {shape} differs from PyTorch's by {off:.3g}, where {allowed:.3g} is "
                 "allowed: nothing was written"
             )
         worst = max(worst, (off / allowed if allowed else 0.0, off, allowed))

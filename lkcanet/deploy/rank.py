@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn.utils import parametrize
-
 from lkops.lowrank import cumulative_share, rank_at, spectrum
 
 from ..common.optional import require
-from ..models import LKCANet
+from ..models import Network
+from ..models.capabilities import upsampler_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,44 +99,37 @@ class RankReport:
 
 
 def rank_report(
-    model: LKCANet, share: float = 0.9, *, energy: bool = False, size: tuple[int, int] = (16, 16)
+    model: Network, share: float = 0.9, *, energy: bool = False, size: tuple[int, int] = (16, 16)
 ) -> RankReport:
     """Singular values of a network's upsampler, its rank at a share, and its part of parameters and multiply-adds.
 
     Args:
-        model: folded or not. An untrained network's upsampler is zero: the report is then of the direction of its
-            weight normalisation, which is random and of full rank; without one the rank is 0.
+        model: with a conv that enlarges (`lkcanet.models.Upsampler`), folded or not. An untrained LKCA-Net's upsampler
+            is zero: the report is then of the direction of its weight normalisation, which is random and of full rank;
+            without one the rank is 0.
         share, energy: see `lkops.lowrank.rank_at`.
         size: rows and columns of the low-resolution image that multiply-adds are counted for.
 
     Raises:
-        ValueError: `share` is not above 0 and up to 1; the weight holds NaN or infinite values.
+        ValueError: `share` is not above 0 and up to 1; the weight holds NaN or infinite values;
+            `lkcanet.models.Lacking`: the network has no such conv, or several in a row.
 
     Source: LKCA-Net (arXiv 2501.18664), section III-C, Fig. 1 and 4.
     """
-    conv, first = model.upsample.conv, model.upsample.first
-    weight, kind = conv.weight.detach(), "weight"
-    if isinstance(first, torch.nn.Conv2d):  # a factored upsampler: the conv that both are together
-        weight = torch.einsum("or,rikl->oikl", weight[:, :, 0, 0], first.weight.detach())
-    elif parametrize.is_parametrized(conv) and not weight.any():
-        direction = conv.get_parameter("parametrizations.weight.original1").detach().flatten(1).double()
-        if direction.any():
-            weight, kind = torch.nn.functional.normalize(direction, dim=1).view(weight.shape), "direction"
+    upsampler = upsampler_of(model)
+    weight, products = upsampler.weight, size[0] * size[1] * upsampler.products
     values = spectrum(weight)
-    upsampler = sum(parameter.numel() for parameter in model.upsample.parameters())
-    convs = [module for module in model.upsample.modules() if isinstance(module, torch.nn.Conv2d)]
-    products = size[0] * size[1] * sum(each.weight.numel() for each in convs)
     return RankReport(
         matrix=(weight.shape[0], weight[0].numel()),
-        groups=conv.groups,
-        weight=kind,
+        groups=upsampler.groups,
+        weight=upsampler.kind,
         singular_values=tuple(values.tolist()),
         cumulative=tuple(cumulative_share(values, energy=energy).tolist()),
         share=share,
         rank=rank_at(values, share, energy=energy),
         ranks={other: rank_at(values, other, energy=energy) for other in SHARES},
         energy=energy,
-        parameters=Parts(model.parameter_count() - upsampler, upsampler),
+        parameters=Parts(model.parameter_count() - upsampler.parameters, upsampler.parameters),
         macs=Parts(model.macs(*size) - products, products),
         size=size,
     )

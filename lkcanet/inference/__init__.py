@@ -37,8 +37,8 @@ def super_resolve(
 ) -> Image:
     """Enlarge a whole image with a network, `model.scale` times in both directions.
 
-    By default the image goes through as one piece, which is exact: the network's channel attention averages over all
-    of it. Only its output is made in strips of rows, bit for bit those of the whole, and written where it belongs.
+    By default the image goes through as one piece, which is exact: LKCA-Net's channel attention averages over all of
+    it. Only its output is made in strips of rows, bit for bit those of the whole, and written where it belongs.
     `memory` says beforehand what that takes. Weight normalisation is folded away first, in a copy; `model` itself keeps
     its weights and its mode. A network that is folded and in eval mode already is used as it is.
 
@@ -48,7 +48,11 @@ def super_resolve(
     of it, by weights that add up to 1; where each channel's gate were constant and a quarter of `overlap` at least the
     reach, the result would be that of the whole image.
 
-    Networks of other kinds than LKCA-Net run as a whole, without strips: `memory` and `reach` don't know them.
+    A network that is local altogether (VDSR-LR, 3D-FCNN-LR, or whatever names its receptive field) is run on strips of
+    the image, with as many rows around them as it depends on: the same up to rounding, since torch's convs may add up
+    in another order for other sizes, and bit for bit where the output takes 128 MiB or less, which is one strip. What
+    sees the whole image in other ways (EDLGFS, CSAKD) runs as a whole; `lkcanet.models.Capabilities` says what a
+    network of one's own may bring.
 
     Args:
         model: any mode, on any device.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..models import LKCANet
+from ..models import Network
 from . import footprint
 
 __all__ = ["Shortage", "shortage"]
@@ -34,7 +34,7 @@ class Shortage:
 
 
 def shortage(
-    model: LKCANet,
+    model: Network,
     height: int,
     width: int,
     *,

@@ -5,22 +5,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..models import LKCANet, Network
+from ..models import Lacking, Network, Strips
+from ..models.capabilities import strips_of
 from ..models.registry import enlarge
 
 STRIP_BYTES = 128 << 20  # of output: small beside the features of an image for which it matters, large for a kernel
-_LEAST_ROWS = 8  # of the low-resolution image: at each end a strip computes `halo` rows in vain
-BICUBIC_ROWS = 2  # that the bicubic image reads on each side of a pixel
 
 Report = Callable[[float, str], None]
 Put = Callable[[int, Tensor], None]
 
 
 def forward_in_strips(folded: Network, image: Tensor, put: Put, report: Report, msi: Tensor | None = None) -> None:
-    """Run head and blocks on the whole image, then the upsampler strip by strip; a network of another kind as a whole.
+    """Run what sees the whole image on it, then the rest strip by strip; a network that has no strips as a whole.
 
-    The strips are those of the whole output, bit for bit: each is made with as many rows beyond its own as conv and
-    bicubic read, and the border is treated as a border only where the image has one.
+    Each strip is made with as many rows beyond its own as it depends on, and the border is treated as a border only
+    where the image has one. LKCA-Net's strips are those of the whole output, bit for bit. So are those of any network
+    whose convs give the same for images of other sizes; torch's do up to rounding.
 
     Args:
         folded: in eval mode, without weight normalisation.
@@ -33,34 +33,56 @@ def forward_in_strips(folded: Network, image: Tensor, put: Put, report: Report, 
     Raises:
         ValueError: NaN or infinite pixels.
     """
-    if not isinstance(folded, LKCANet):
-        for what, given in (("image", image), ("MSI", msi)):
-            if given is not None and not given.isfinite().all():
-                raise ValueError(f"the {what} holds NaN or infinite pixels")
+    how = strips_or_none(folded)
+    if how is None:
+        _check_finite(image, msi)
         report(0.0, "the whole image")
         put(0, enlarge(folded, image, msi))
         report(1.0, "done")
         return
-    costs = [_cost(folded.head), *map(_cost, folded.blocks), _cost(folded.upsample)]
-    done, total = 0, sum(costs)
-    features = folded.head(image)
-    _check_finite(image, features)
-    for index, block in enumerate(folded.blocks):
-        done += costs[index]
-        report(done / total, f"block {index + 1} of {len(folded.blocks)}")
-        features = block(features)
+    costs = [*(_cost(part) for _, part in how.whole), how.cost]
+    done, total, features = 0, sum(costs), image
+    if not how.whole:
+        _check_finite(image, msi)
+    for index, (what, part) in enumerate(how.whole):
+        if index:
+            done += costs[index - 1]
+            report(done / total, what)
+        features = part(features)
+        if not index:
+            _check_first(part, image, features, msi)
     done = total - costs[-1]
-    rows = image.shape[2]
-    step = strip_rows(folded, image.shape[0], rows, image.shape[3], image.element_size())
+    rows, scale = image.shape[2], folded.scale
+    step = strip_rows(folded, how, image.shape[0], rows, image.shape[3], image.element_size())
     for begin in range(0, rows, step):
         end = min(rows, begin + step)
         report((done + costs[-1] * begin / rows) / total, f"rows {begin} to {end} of {rows}")
-        first, last = max(0, begin - halo(folded)), min(rows, end + halo(folded))
+        first, last = max(0, begin - how.halo), min(rows, end + how.halo)
         around = slice(first, last)
-        strip = folded.upsample(features[:, :, around].contiguous(), image[:, :, around].contiguous())
-        put(begin * folded.scale, strip[:, :, (begin - first) * folded.scale : (end - first) * folded.scale])
+        sharp = None if msi is None else msi[:, :, scale * first : scale * last].contiguous()
+        lowres = image[:, :, around].contiguous()
+        kept = lowres if features is image else features[:, :, around].contiguous()
+        strip = how.rest(kept, lowres, sharp)
+        put(begin * scale, strip[:, :, (begin - first) * scale : (end - first) * scale])
         del strip  # not beside the next one
     report(1.0, "done")
+
+
+def strips_or_none(network: Network) -> Strips | None:
+    """How its image is made in strips; None where it is not."""
+    try:
+        return strips_of(network)
+    except Lacking:
+        return None
+
+
+def why_none(network: Network) -> list[str]:
+    """In words, why its image is not made in strips; nothing where it is."""
+    try:
+        strips_of(network)
+    except Lacking as error:
+        return [str(error)]
+    return []
 
 
 def write(
@@ -76,15 +98,10 @@ def write(
         release()
 
 
-def halo(model: LKCANet) -> int:
-    """Rows of the low-resolution image that a row of the output reads on each side, of the features or of the image."""
-    return max(model.upsample.reach, BICUBIC_ROWS)
-
-
-def strip_rows(model: LKCANet, batch: int, rows: int, columns: int, element_bytes: int) -> int:
+def strip_rows(model: Network, how: Strips, batch: int, rows: int, columns: int, element_bytes: int) -> int:
     """Low-resolution rows of a strip: all of them where the whole output is small, else strips of about one size."""
     row_bytes = batch * model.bands * model.scale**2 * columns * element_bytes
-    most = max(_LEAST_ROWS, STRIP_BYTES // row_bytes)
+    most = max(how.least_rows, STRIP_BYTES // row_bytes)
     return -(-rows // -(-rows // most))
 
 
@@ -93,8 +110,15 @@ def _cost(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _check_finite(image: Tensor, features: Tensor) -> None:
-    """Each channel of the head's output is NaN or infinite wherever the image is: looking at one of them spares a pass
-    over an image that may be mapped from a disk."""
-    if not features[:, 0].isfinite().all() and not image.isfinite().all():
-        raise ValueError("the image holds NaN or infinite pixels")
+def _check_first(part: torch.nn.Module, image: Tensor, features: Tensor, msi: Tensor | None) -> None:
+    """As `_check_finite`. Each channel of a dense conv's output is NaN or infinite wherever the image is: looking at
+    one of them spares a pass over an image that may be mapped from a disk."""
+    dense = isinstance(part, torch.nn.Conv2d) and part.groups == 1
+    _check_finite(None if dense and features[:, 0].isfinite().all() else image, msi)
+
+
+def _check_finite(image: Tensor | None, msi: Tensor | None) -> None:
+    for what, given in (("image", image), ("MSI", msi)):
+        # band by band: isfinite holds nearly twice what it looks at
+        if given is not None and not all(band.isfinite().all() for band in given.flatten(0, 1)):
+            raise ValueError(f"the {what} holds NaN or infinite pixels")

@@ -1,5 +1,6 @@
 """The networks, and the files they live in."""
 
+from .capabilities import Capabilities, Compression, Lacking, Strips, Upsampler, WorkingMemory
 from .checkpoints import load_model, load_model_and_extra, save_model
 from .csakd import (
     CSAKD,
@@ -17,9 +18,15 @@ __all__ = [
     "CSAKD",
     "KINDS",
     "PRESETS",
+    "Capabilities",
+    "Compression",
     "LKCANet",
+    "Lacking",
     "Network",
     "Preset",
+    "Strips",
+    "Upsampler",
+    "WorkingMemory",
     "csakd_student",
     "csakd_student_as_described",
     "csakd_student_l",

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 import lkops
 from lkops._core import checks
 
+from .capabilities import BICUBIC_ROWS, Capabilities, Upsampler, WorkingMemory
 from .registry import Network
 
 __all__ = ["CNN3DLR", "VDSRLR"]
@@ -44,12 +46,18 @@ class _Baseline(Network):
         """The image, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
         if x.dim() != 4 or x.shape[1] != self.bands:
             raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
+        return self._upsampled(x, x if self.bicubic else None)
+
+    def _upsampled(self, x: Tensor, lowres: Tensor | None) -> Tensor:
         *body, (weight, bias) = self.kernels()
         features = x
         for inner, inner_bias in body:
             features = F.relu(F.conv2d(features, inner, inner_bias, padding=inner.shape[-1] // 2))
-        lowres = x if self.bicubic else None
         return lkops.upsample_add(features, weight, bias, lowres, scale=self.scale, **self.options)
+
+    def _residual_image(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        added = self._upsampled(x, None)
+        return added, added + lkops.bicubic_upsample(x, scale=self.scale, **self.options)
 
     def fold(self) -> "_Baseline":
         """A copy in eval mode; there is nothing to fold. This network is left as it is."""
@@ -64,6 +72,45 @@ class _Baseline(Network):
         """Multiply-adds of one low-resolution image of this size, as fvcore counts them for the paper's tables: every
         weight of every conv, once for each pixel."""
         return height * width * sum(parameter.numel() for parameter in self.parameters() if parameter.dim() > 1)
+
+    def capabilities(self) -> Capabilities:
+        """All but compression. It is local altogether: its strips are those of the whole image up to rounding, since
+        torch's convs may add up in another order for images of other sizes."""
+        weight = self.kernels()[-1][0]
+        last = list(self.convs[-1].parameters())
+        return Capabilities(
+            receptive_field=self.reach(),
+            memory=self.memory,
+            upsampler=lambda: Upsampler(
+                weight=weight.detach(),
+                groups=1,
+                parameters=sum(parameter.numel() for parameter in last),
+                products=last[0].numel(),
+            ),
+            residual_image=self._residual_image if self.bicubic else "it adds no bicubic image",
+        )
+
+    def reach(self) -> int:
+        """The halves of all kernels, or bicubic's two pixels where that is more."""
+        halves = sum(weight.shape[-1] // 2 for weight, _ in self.kernels())
+        return max(halves, BICUBIC_ROWS if self.bicubic else 0)
+
+    def memory(self, shape: Sequence[int], rows: int) -> WorkingMemory:
+        """Of a strip of s rows, whose input is apart: what a conv of C to C' reads and writes, and besides what its
+        ReLU writes or, if more, what torch reorders for a kernel larger than 1; or at the end the last features and the
+        strip of the output.
+
+            strip = e N W s max(max over inner convs of (C + C' + max(C, C')), C_last + B r^2)
+        """
+        batch, bands, height, columns = shape
+        channels, seen = 0, 0  # of the input of the first conv, which is the image
+        for weight, _ in self.kernels()[:-1]:
+            outputs, inputs, size, _ = weight.shape
+            channels = max(channels, seen + outputs + max(outputs, inputs if size > 1 else 0))
+            seen = outputs
+        channels = max(channels, seen + bands * self.scale**2) + (bands if rows < height else 0)
+        element = next(self.parameters()).element_size()
+        return WorkingMemory(0, element * batch * channels * columns * rows)
 
     def extra_repr(self) -> str:
         return json.dumps(self.config)

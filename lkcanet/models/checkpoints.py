@@ -14,10 +14,9 @@ from torch.nn.utils import parametrize
 from ..common.files import atomic_path
 from ..common.optional import require
 from .foreign import ADVICE, WRAPPERS, bare_keys, is_saved_by_torch, read_saved, unwrapped, unwrapped_keys
-from .registry import KINDS, Network
+from .registry import KINDS, UNNAMED, Network
 
 _FORMAT = "lkcanet-1"
-_FIRST = "lkcanet"  # the kind of files that name none
 # entries of a config that say how many times a part with weights of its own is repeated
 _REPEATS = ("blocks", "counts", "stages", "layers", "depth")
 
@@ -78,7 +77,7 @@ def load_model_and_extra(path: str | Path) -> tuple[Network, dict[str, Any]]:
     saved = is_saved_by_torch(path)
     metadata, state = read_saved(path) if saved else _read(path)
     try:
-        network = _class_of(metadata.get("kind", _FIRST))
+        network = _class_of(metadata.get("kind", UNNAMED))
         model, wrappers = _built(network, json.loads(metadata["config"]), state)
         extra = json.loads(metadata.get("extra", "{}"))
         if not isinstance(extra, dict):
@@ -127,8 +126,8 @@ def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _digest(metadata: Mapping[str, str], state: Mapping[str, Tensor]) -> str:
     """SHA-256 of what makes the network: kind (but the first, which older files don't name), config, extra, and every
     tensor's key, dtype, shape and bytes."""
-    kind = metadata.get("kind", _FIRST)
-    facts = [metadata.get("config"), metadata.get("extra"), *([] if kind == _FIRST else [kind])]
+    kind = metadata.get("kind", UNNAMED)
+    facts = [metadata.get("config"), metadata.get("extra"), *([] if kind == UNNAMED else [kind])]
     digest = hashlib.sha256(json.dumps(facts).encode())
     for key in sorted(state):
         tensor = state[key].cpu().contiguous()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import lkops
 from lkops._core import checks
 
+from .capabilities import Capabilities, WorkingMemory
 from .csakd_blocks import SLOPE, CrossSelfAttention, Stream, convolve
 from .registry import Network
 
@@ -196,6 +197,44 @@ class CSAKD(Network):
         head = 9 * c * bands + 9 * bands * bands
         softmax = heads * width_of_head * (3 * width_of_head - 1)
         return low * at_low + high * (at_high + merging + head) + softmax
+
+    def capabilities(self) -> Capabilities:
+        """Memory, and ONNX but for the antialiased downsampling."""
+        antialiased = self.config["downsampling"] == "antialiased"
+        return Capabilities(
+            receptive_field="its attention sums over the whole image",
+            memory=self.memory,
+            upsampler="it enlarges by interpolation, not by a conv before a PixelShuffle",
+            residual_image="its last conv makes the image of features of both images",
+            onnx="torch's exporter knows no antialiased interpolation: downsampling='bicubic'" if antialiased else None,
+        )
+
+    def memory(self, shape: Sequence[int], _: int) -> WorkingMemory:
+        """Of the image at once, by stages: the stream hm, mh, h, m, the attention, and what makes the image. With f
+        features, growth g, i channels of the attention, B and b bands and Q = r^2 P pixels of high resolution:
+
+            A       = f without CLRAs, 3 f + 5 g with one, f more with several    of a stream: its maps, in and out
+            strip   = e N max(Q max(2 B + b, B + b + A),  Q f + P (B + b + A),  Q f + P (f + A),  Q (f + A) + 2 P f,
+                              Q (4 f + 8) + P (3 f + i),  Q (2 f + 2 B) + P f)    and B more in the last for `residual`
+
+        Counted by torch's profiler.
+        """
+        batch, bands, rows, columns = shape
+        f, b, low, high = self.features, self.msi_bands, rows * columns, rows * columns * self.scale**2
+
+        def within(count: int) -> int:
+            return 3 * f + 5 * self.config["growth"] + (f if count > 1 else 0) if count else f
+
+        hm, mh, h, m = map(within, self.config["counts"])
+        stages = (
+            high * max(2 * bands + b, bands + b + hm),
+            high * f + low * (bands + b + mh),
+            high * f + low * (f + h),
+            high * (f + m) + low * 2 * f,
+            high * (4 * f + 8) + low * (3 * f + self.config["heads"] * self.config["head_width"]),
+            high * (2 * f + (3 if self.config["residual"] else 2) * bands) + low * f,
+        )
+        return WorkingMemory(0, next(self.parameters()).element_size() * batch * max(stages))
 
     def extra_repr(self) -> str:
         return json.dumps(self.config)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lkops._core import checks
 
+from .capabilities import Capabilities, Upsampler, WorkingMemory
 from .edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
 from .registry import Network
 
@@ -176,6 +177,37 @@ class EDLGFS(Network):
         reduced = -(-height // 2) * -(-width // 2)
         per_layer = 2 * c * pixels**2 + half * (half // self.config["spectral_heads"]) * (reduced + pixels)
         return self.config["stages"] * self.config["layers"] * per_layer
+
+    def capabilities(self) -> Capabilities:
+        """Memory, and rank where the scale is a prime number: PixelShuffle runs once then."""
+        seen, factors = "its attention sees the whole image", primes(self.scale)
+        steps = f"it enlarges in {len(factors)} steps{f' ({factors})' if factors else ''}, not by one conv"
+        return Capabilities(
+            receptive_field=seen,
+            memory=self.memory,
+            upsampler=(lambda: Upsampler.of(self.reconstruct.first_up)) if len(factors) == 1 else steps,
+            residual_image="convs follow the sum of its features and those of the bicubic image",
+        )
+
+    def memory(self, shape: Sequence[int], _: int) -> WorkingMemory:
+        """Of the image at once: in a layer six maps beside the stages' results, and its input where it is not the
+        stage's; then, at high resolution, in the last conv, the features and their sum with the skip, the bicubic and
+        the resulting image, and what torch reorders.
+
+            body  = e N C P (6 + stages + (1 if layers > 1)),
+            strip = e N (r^2 P (2 C + 2 B + max(B, C)) + C P (stages + 2))
+
+        Counted by torch's profiler. The attention's own memory does not grow with the square of P where torch has a
+        kernel that stores no map, as for float32 and bfloat16 on CPUs.
+        """
+        batch, bands, rows, columns = shape
+        c, stages, layers = (self.config[name] for name in ("channels", "stages", "layers"))
+        low = next(self.parameters()).element_size() * batch * rows * columns
+        high = low * self.scale**2
+        return WorkingMemory(
+            body=low * c * (6 + stages + (layers > 1)),
+            strip=high * (2 * c + 2 * bands + max(bands, c)) + low * c * (stages + 2),
+        )
 
     def extra_repr(self) -> str:
         return json.dumps(self.config)

@@ -47,7 +47,11 @@ class LGFS(nn.Module):
             layer(x).permute(0, 2, 3, 1).contiguous().flatten(1, 2)[:, None]
             for layer in (self.query, self.key, self.value)
         )
-        selected = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
+        if torch.onnx.is_in_onnx_export():  # spelled out, ONNX has it in every version
+            scale = self.value.out_channels**-0.5 if self.scale is None else self.scale
+            selected = (scale * query @ key.transpose(-2, -1)).softmax(-1) @ value
+        else:
+            selected = F.scaled_dot_product_attention(query, key, value, scale=self.scale)
         return x + selected[:, 0].transpose(1, 2).reshape(x.shape)
 
 
@@ -108,7 +112,7 @@ class LGFSLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # no lkops operator ends in a layer norm; torch's leaves the channels adjacent, as the attention wants them
-        norm = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.norm.weight, self.norm.bias, EPS)
+        norm = F.layer_norm(x.permute(0, 2, 3, 1), (self.out.out_channels,), self.norm.weight, self.norm.bias, EPS)
         x = x + self.spectral(self.select(norm.permute(0, 3, 1, 2)))
         return x + self.out(self.expand(x))
 
@@ -181,6 +185,13 @@ class Reconstruction(nn.Module):
         self.skip.weight[: len(basis)] = 0
         self.skip.weight[: len(basis), :, 1, 1] = basis.to(self.skip.weight)
         self.tail.weight[:, : len(basis), 1, 1] = basis.T.to(self.tail.weight)
+
+    @property
+    def first_up(self) -> lkops.nn.UpsampleAdd:
+        """The first step of PixelShuffle."""
+        up = self.up[0]
+        assert isinstance(up, lkops.nn.UpsampleAdd)
+        return up
 
     def forward(self, features: Tensor, lowres: Tensor) -> Tensor:
         features = self.body(features)

@@ -12,6 +12,8 @@ from torch.nn.utils.parametrizations import weight_norm as add_weight_norm
 import lkops.nn
 from lkops._core import checks
 
+from . import lkcanet_parts as parts
+from .capabilities import BICUBIC_ROWS, Capabilities, Compression, Strips, Upsampler
 from .registry import Network
 
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
@@ -215,6 +217,27 @@ class LKCANet(Network):
         upsampler = sum(conv.weight.numel() for conv in up if isinstance(conv, nn.Conv2d))
         n = self._config["blocks"]
         return height * width * (9 * bands * c + n * per_pixel + upsampler) + n * squeeze
+
+    def capabilities(self) -> Capabilities:
+        """All of them. The receptive field alone is absent: what is local are head, blocks but for their channel
+        attention, and upsampler, so that strips are made of the last, and `reach` is that of their convs."""
+        body = [("head", self.head), *((f"block {i + 1} of {len(self.blocks)}", b) for i, b in enumerate(self.blocks))]
+        return Capabilities(
+            starts_as_bicubic=True,
+            trains_every_parameter=True,
+            receptive_field="its channel attention averages over the whole image",
+            reach=parts.reach(self),
+            strips=Strips(
+                whole=tuple(body),
+                rest=lambda features, lowres, _: self.upsample(features, lowres),
+                halo=max(self.upsample.reach, BICUBIC_ROWS),
+                cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
+            ),
+            memory=lambda shape, rows: parts.memory(self, shape, rows),
+            upsampler=lambda: Upsampler.of(self.upsample),
+            residual_image=self.upsampled,
+            compression=Compression(upsampler=self.upsample, renumber=lambda order: parts.renumber(self, order)),
+        )
 
     def extra_repr(self) -> str:
         return json.dumps(self._config | self._upsampler())  # also of a network that `config` refuses

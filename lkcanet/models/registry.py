@@ -7,7 +7,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from .capabilities import Capabilities
+
 __all__ = ["KINDS", "PRESETS", "Network", "Preset", "enlarge", "register"]
+
+UNNAMED = "lkcanet"  # the kind of records that name none: older ones don't, and those of LKCA-Nets stay as they are
 
 
 class Network(nn.Module):
@@ -41,6 +45,11 @@ class Network(nn.Module):
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, by the convention of the network's paper."""
         raise NotImplementedError
+
+    def capabilities(self) -> Capabilities:
+        """What it can do besides: strips, an estimate of its memory, rank, ... All are absent, or follow from
+        `forward` and `fold`, where a network says nothing."""
+        return Capabilities()
 
 
 def enlarge(model: Network, lowres: Tensor, msi: Tensor | None = None) -> Tensor:
@@ -77,6 +86,7 @@ _PLACES: dict[str, str | type[Network]] = {
     "cnn3d_lr": "baselines:CNN3DLR",
 }
 KINDS: Mapping[str, type[Network]] = _Kinds(_PLACES)
+_OBJECTIVES: dict[str, Callable[..., nn.Module]] = {}  # those of this package come from `lkcanet.objectives`
 
 
 @dataclass(frozen=True)
@@ -119,21 +129,61 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def register(kind: str, network: type[Network], *, fuses: bool = False) -> None:
+def register(
+    kind: str,
+    network: type[Network],
+    *,
+    objective: Callable[..., nn.Module] | None = None,
+    fuses: bool = False,
+) -> None:
     """Make a network of your own known: its checkpoints load, and the commands take it as `--model kind`.
 
     Args:
         kind: its name, which `network.kind` must be.
         network: a class that has what `Network` has. Its constructor takes bands and scale first; bands, msi_bands and
             scale where it fuses.
+        objective: what makes its own `lkcanet.objectives.Objective`, see `register_objective`. Networks without one
+            train on the H loss.
         fuses: whether its forward takes a multispectral image.
 
     Raises:
         ValueError: the kind is taken by another class, or is not the class's.
+        TypeError: `objective` can't be called.
     """
     if getattr(network, "kind", None) != kind:
         raise ValueError(f"{network.__name__}.kind must be {kind!r}, got {getattr(network, 'kind', None)!r}")
     if _PLACES.get(kind, network) is not network:
         raise ValueError(f"kind {kind!r} is taken by {_PLACES[kind]}")
+    if objective is not None:
+        register_objective(kind, objective)
     _PLACES[kind] = network
     PRESETS[kind] = Preset(kind, network, fuses)
+
+
+def register_objective(kind: str, make: Callable[..., nn.Module], *, default: bool = False) -> None:
+    """Give the networks of a kind an objective of their own, in place of the H loss.
+
+    Args:
+        kind: of the networks.
+        make: called as make(network, options, **own) with the network, the `TrainOptions` of the run and what
+            `--objective NAME=VALUE` gives; returns a `lkcanet.objectives.Objective`. A TypeError that it raises, such
+            as Python's of an argument that there is not, is told as a ValueError.
+        default: leave the one that the kind has already.
+
+    Raises:
+        TypeError: `make` can't be called.
+    """
+    if not callable(make):
+        raise TypeError(f"the objective of {kind} must be a callable that makes it, got {make!r}")
+    if not (default and kind in _OBJECTIVES):
+        _OBJECTIVES[kind] = make
+
+
+def own_objective(network: Network) -> Callable[..., nn.Module] | None:
+    """What makes the objective of a network of this kind; None where it has none of its own."""
+    return _OBJECTIVES.get(network.kind)
+
+
+def named_kind(network: Network) -> dict[str, str]:
+    """{"kind": ...} for a record of the network; nothing for the kind of records that name none."""
+    return {} if network.kind == UNNAMED else {"kind": network.kind}

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..common.options import TrainOptions
-from ..models import Network
+from ..models import CSAKD, Network
+from ..models.edlgfs import EDLGFS
+from ..models.registry import own_objective, register_objective
 from .base import Objective
 from .csakd import OnlineDistillation
 from .csakd_losses import CSAKDWeights
@@ -15,7 +17,8 @@ __all__ = ["objective_for"]
 
 
 def objective_for(model: Network, options: TrainOptions | None = None, **own: Any) -> Objective:
-    """What a network of its kind is trained on: H with the weights of the options, or the kind's own objective.
+    """What a network of its kind is trained on: H with the weights of the options, or the kind's own objective, as
+    `lkcanet.models.register` got it.
 
     Args:
         model: the network to train.
@@ -26,26 +29,39 @@ def objective_for(model: Network, options: TrainOptions | None = None, **own: An
 
     Raises:
         ValueError: arguments that the objective does not take.
+        TypeError: what is registered for the kind makes no `Objective`.
     """
-    options = options or TrainOptions()
+    options, make = options or TrainOptions(), own_objective(model) or _supervised
     try:
-        if model.kind == "edlgfs":
-            objective: Objective = EdgeDistillation(**own)
-        elif model.kind == "csakd":
-            objective = _online(model, **own)
-        else:
-            objective = HObjective(options.sam_weight, options.gradient_weight, options.floor, **own)
+        objective = make(model, options, **own)
     except TypeError as error:  # of Python's, that names the argument
         raise ValueError(f"the objective of {model.kind} can't be made: {error}") from error
+    if not isinstance(objective, Objective):
+        raise TypeError(f"the objective of {model.kind} must be an Objective, got {type(objective).__name__}")
     return objective
 
 
+def _supervised(_: Network, options: TrainOptions, **own: Any) -> Objective:
+    return HObjective(options.sam_weight, options.gradient_weight, options.floor, **own)
+
+
+def _edge(_: Network, __: TrainOptions, **own: Any) -> Objective:
+    return EdgeDistillation(**own)
+
+
 def _online(
-    model: Network, teacher: Network | None = None, teacher_counts: Sequence[int] = (6, 6, 4, 4), **weights: Any
+    model: CSAKD,
+    _: TrainOptions,
+    teacher: CSAKD | None = None,
+    teacher_counts: Sequence[int] = (6, 6, 4, 4),
+    **weights: Any,
 ) -> Objective:
     if teacher is None:
         own = {key: value for key, value in model.config.items() if key != "h_groups"}
         teacher = type(model)(**{**own, "counts": list(teacher_counts)})
-    told = CSAKDWeights(**weights)
-    objective: Objective = OnlineDistillation(teacher, told)
-    return objective
+    return OnlineDistillation(teacher, CSAKDWeights(**weights))
+
+
+# here and not where the networks are: that room lies below this one
+register_objective(EDLGFS.kind, _edge, default=True)
+register_objective(CSAKD.kind, _online, default=True)

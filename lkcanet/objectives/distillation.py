@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ..common.digest import digest
-from ..models import LKCANet, Network
+from ..models import Lacking, Network
+from ..models.capabilities import residual_image_of
 from .base import Batch
 from .losses import decay, kd_loss
 from .supervised import HObjective
@@ -71,8 +72,11 @@ def check_pair(student: Network, teacher: Network, distillation: Distillation) -
             raise ValueError(
                 f"the {what} ({network.kind}) fuses an MSI: networks that do train with their own objective"
             )
-        if distillation.on == "features" and not isinstance(network, LKCANet):
-            raise ValueError(f"on='features' needs two LKCA-Nets, the {what} is {network.kind}: give on='image'")
+        if distillation.on == "features":
+            try:
+                residual_image_of(network)
+            except Lacking as error:
+                raise ValueError(f"on='features' can't compare the {what}: {error}; give on='image'") from error
     for name in ("bands", "scale"):
         ours, theirs = getattr(student, name), getattr(teacher, name)
         if ours != theirs:
@@ -136,8 +140,7 @@ class KDObjective(HObjective):
     def _compared(self, model: Network, lowres: Tensor) -> tuple[Tensor, Tensor]:
         """What is compared, F_UP or I_SR, and I_SR."""
         if self.distillation.on == "features":
-            assert isinstance(model, LKCANet)
-            return model.upsampled(lowres)
+            return residual_image_of(model)(lowres)
         return (model(lowres),) * 2
 
     def facts(self) -> dict[str, Any]:

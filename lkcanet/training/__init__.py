@@ -16,6 +16,7 @@ from ..data.responses import SpectralResponse
 from ..data.scenes import Scene
 from ..data.splits import Rect, Split
 from ..models import Network
+from ..models.registry import named_kind
 from ..objectives import Batch, HObjective, KDObjective, Objective, objective_for
 from ..objectives.distillation import Distillation, check_pair
 from . import state as _state
@@ -232,8 +233,7 @@ def _identity(
         "distillation": facts.get("distillation"),
         "teacher": facts.get("teacher", {}).get("digest"),
     }
-    if model.kind != "lkcanet":
-        identity["kind"] = model.kind
+    identity |= named_kind(model)
     if "msi" in facts:
         identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
     if "objective" in facts:

@@ -16,7 +16,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
 from ..common.options import TrainOptions
-from ..models import LKCANet, Network
+from ..models import Network
+from ..models.capabilities import capabilities_of
 from ..objectives import Objective
 from . import state as _state
 from .batches import Batches, CachedPatches
@@ -107,8 +108,9 @@ def fit(
 
 def _strategy(model: Network) -> DDPStrategy:
     # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork
-    # other networks may hold what a loss does not use, which DDP looks for at some cost
-    return DDPStrategy(start_method="spawn", find_unused_parameters=not isinstance(model, LKCANet))
+    # a network may hold what a loss does not use, which DDP looks for at some cost
+    unused = not capabilities_of(model).trains_every_parameter
+    return DDPStrategy(start_method="spawn", find_unused_parameters=unused)
 
 
 def _result(state: _state.State, options: TrainOptions, out: Path, start: int) -> TrainResult:

@@ -194,9 +194,11 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         (["train", scene, "--response", "average-2", "--test", ":,40:", "--out", out], "--response goes with a fusion"),
         (["distill", scene, "--teacher", best, "--out", out], "that fuses an MSI, which lkca distill does not take"),
         (["distill", scene, "--teacher", lkca_file, *TRAIN[:2], *WALD, "--out", out], "does not go with lkca distill"),
-        (["rank", best], "holds a network of kind toy_msi, and lkca rank knows lkcanet only"),
-        (["export", best, tmp_path / "x.onnx"], "and lkca export knows lkcanet only"),
-        (["compress", best, tmp_path / "x.safetensors"], "and lkca compress knows lkcanet only"),
+        (["rank", best], "best.safetensors: toy_msi has no upsampler: it names no conv before a PixelShuffle"),
+        (
+            ["compress", best, tmp_path / "x.safetensors"],
+            "best.safetensors: toy_msi can't be compressed: its config",
+        ),
         (["show", scene, "-c", best, "--out", tmp_path / "x.png"], "fuses an MSI, which lkca show does not take"),
         (["evaluate", scene, "-c", best, "--snr", "20,x"], "--snr must be numbers of dB such as 20,25,30"),
         (["evaluate", scene, "-c", best, "--snr", "20", "--prediction", scene], "does not go with --prediction"),
@@ -219,6 +221,19 @@ def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
         line = fails(*arguments)
         assert message in line, (arguments, line)
         assert list(tmp_path.iterdir()) == [], arguments
+
+
+def test_a_fusion_network_as_onnx(folder: Path, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    pytest.importorskip("onnx", reason="onnx is not installed")
+    result = lkca("export", folder / "run" / "best.safetensors", tmp_path / "x.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    session = runtime.InferenceSession(str(tmp_path / "x.onnx"), providers=["CPUExecutionProvider"])
+    lowres, msi = torch.rand(1, 8, 5, 7), torch.rand(1, 2, 10, 14)
+    image = session.run(None, {"lowres": lowres.numpy(), "msi": msi.numpy()})[0]
+    with torch.no_grad():
+        expected = load_model(folder / "run" / "best.safetensors")(lowres, msi)
+    assert np.abs(image - expected.numpy()).max() < 1e-5
 
 
 def test_a_prepared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

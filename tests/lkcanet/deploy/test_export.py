@@ -156,7 +156,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
             export_onnx(model, path, **options)
     with pytest.raises(ValueError, match=r"path must end in \.onnx, got"):
         export_onnx(model, tmp_path / "net.pt")
-    with pytest.raises(TypeError, match="model must be a LKCANet, got Conv2d"):
+    with pytest.raises(TypeError, match=r"model must be a network as lkcanet\.models\.Network is, got Conv2d"):
         export_onnx(torch.nn.Conv2d(1, 1, 1), path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         export_onnx(model, tmp_path / "none" / "net.onnx")

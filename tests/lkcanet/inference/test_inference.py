@@ -101,7 +101,7 @@ def test_calls_of_a_graph_but_for_the_graph(model: LKCANet, monkeypatch) -> None
         graph = Replay(run, device)
         return graph, graph.output
 
-    monkeypatch.setattr(inference._graphs, "capture", capture)
+    monkeypatch.setattr(inference.graphs, "capture", capture)
     model.train()
     for shape, dtype in (((2, 4, 9, 7), torch.float32), ((4, 8, 8), torch.float64), ((1, 4, 8, 8), torch.bfloat16)):
         example = torch.rand(shape, dtype=dtype)
