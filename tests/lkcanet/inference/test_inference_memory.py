@@ -260,8 +260,9 @@ def measured(case: list, folder: Path, *other: str) -> dict:
     """Bytes that a process of its own takes for it, and those that were said; of LKCA-Net, or by another class."""
     case = [*case[:-1], str(folder / "sr.npy") if case[-1] else None]
     script = MEASURE
-    own = ("lkcanet.models import LKCANet", "LKCANet(bands, scale, channels, blocks, reduction=8)")
-    for old, new in zip(own, other, strict=False):
+    for old, new in zip(
+        ("lkcanet.models import LKCANet", "LKCANet(bands, scale, channels, blocks, reduction=8)"), other
+    ):
         assert old in script
         script = script.replace(old, new)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
