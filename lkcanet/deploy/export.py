@@ -133,7 +133,6 @@ def export_onnx(
             enlarged = [model.scale * height, model.scale * width]
         shape = ("batch", model.bands, *enlarged)  # the exporter only says that there are four sizes
         graph.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, shape))
-        _resize_as_torch(graph)
         onnx.helper.set_model_props(graph, properties)
         graph.producer_name, graph.producer_version = "lkcanet", lkops.__version__
         onnx.save(graph, str(temporary))
@@ -160,14 +159,6 @@ def _images(model: Network, size: Sequence[int], make: Callable[..., Tensor], **
 def _enlarged(axes: Mapping[int, str], scale: int) -> dict[int, str]:
     """The names of open axes, of an image so many times larger; 0 for the low-resolution image itself."""
     return {axis: f"{scale}*{name}" if scale and axis else name for axis, name in axes.items()}
-
-
-def _resize_as_torch(graph: Any) -> None:
-    """Torch's exporter names a rule for interpolation that differs from torch where the result has one pixel."""
-    for node in graph.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Resize" and attribute.s == b"pytorch_half_pixel":
-                attribute.s = b"half_pixel"
 
 
 def _check_arguments(model: Network, path: Path, height: int | None, width: int | None, opset: int) -> None:

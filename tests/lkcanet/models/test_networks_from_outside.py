@@ -18,6 +18,7 @@ from lkcanet.inference import memory, reach, strips, super_resolve
 from lkcanet.models import (
     CSAKD,
     Capabilities,
+    LKCANet,
     Network,
     Strips,
     Upsampler,
@@ -27,9 +28,9 @@ from lkcanet.models import (
     register,
     save_model,
 )
-from lkcanet.models.registry import own_objective, register_objective
+from lkcanet.models.registry import named_kind, own_objective, register_objective
 from lkcanet.objectives import Batch, HObjective, Objective, objective_for
-from lkcanet.training import TrainOptions, train
+from lkcanet.training import TrainOptions, state, train
 
 
 class Gate(nn.Module):
@@ -154,6 +155,7 @@ def test_it_trains_and_its_checkpoint_loads(tmp_path: Path) -> None:
     model, extra = load_model_and_extra(result.last)
     assert isinstance(model, Sharpener)
     assert extra["objective"]["name"] == "Weighed"
+    assert state.read(tmp_path / state.STATE).identity["kind"] == "sharpener"
     assert result.bicubic == {key: value for key, value in result.history[0].items() if key != "step"}
     assert model.upsampler.conv.weight.abs().max() > 0  # which starts at zero
 
@@ -175,6 +177,47 @@ def test_its_strips_are_the_whole_bit_for_bit(monkeypatch: pytest.MonkeyPatch) -
     image[1, 5, 20, 3] = float("nan")
     with pytest.raises(ValueError, match="the image holds NaN or infinite pixels"):
         super_resolve(model, image)
+
+
+def test_records_of_the_first_kind_name_none() -> None:
+    assert named_kind(sharpener()) == {"kind": "sharpener"}
+    assert named_kind(LKCANet(3, 2, 16, 0, reduction=8)) == {}
+
+
+class Detail(Network):
+    """bicubic(conv3x3(lowres)) + conv1x1(msi - its r x r means): local, by 1 + 2 low-resolution pixels."""
+
+    kind = "detail"
+
+    def __init__(self, bands: int, msi_bands: int, scale: int = 2) -> None:
+        super().__init__()
+        self.bands, self.msi_bands, self.scale = bands, msi_bands, scale
+        self.config = {"bands": bands, "msi_bands": msi_bands, "scale": scale}
+        self.smooth = nn.Conv2d(bands, bands, 3, padding=1, bias=False)
+        self.inject = nn.Conv2d(msi_bands, bands, 1)
+
+    def forward(self, lowres: Tensor, msi: Tensor) -> Tensor:
+        means = nn.functional.avg_pool2d(msi, self.scale)
+        detail = msi - nn.functional.interpolate(means, msi.shape[2:])
+        return lkops.bicubic_upsample(self.smooth(lowres), scale=self.scale) + self.inject(detail)
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities(receptive_field=3)
+
+
+def test_strips_of_a_local_network_that_fuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model, told = Detail(5, 3).eval().double(), []
+    lowres, msi = torch.rand(2, 5, 40, 7, dtype=torch.float64), torch.rand(2, 3, 80, 14, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(lowres, msi)
+    monkeypatch.setattr(strips, "STRIP_BYTES", 0)
+    result = super_resolve(model, lowres, msi=msi, progress=lambda _, what: told.append(what))
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-13)
+    assert told == ["rows 0 to 10 of 40", "rows 10 to 20 of 40", "rows 20 to 30 of 40", "rows 30 to 40 of 40", "done"]
+    msi[1, 2, 70, 3] = float("inf")
+    with pytest.raises(ValueError, match="the MSI holds NaN or infinite pixels"):
+        super_resolve(model, lowres, msi=msi)
 
 
 def test_its_memory_reach_and_rank() -> None:
