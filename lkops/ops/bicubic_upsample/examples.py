@@ -6,23 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    TIMED,
-    TORCH_BICUBIC,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import examples as common
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     return {"x": draw(*case.shape)}
 
 
@@ -38,33 +25,33 @@ def eager(x: Tensor, *, scale: int, cubic_a: float = -0.5, border: str = "symmet
     return large[..., 2 * scale : -2 * scale, 2 * scale : -2 * scale]
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     """Separably: 4 products a value of (rh, w) and 4 a value of (rh, rw)."""
     n, c, h, w = case.shape
     scale, small = case.options["scale"], n * c * h * w
     large = small * scale**2
-    return Work(size * (large + small), vector=4 * large + 4 * large // scale)
+    return common.Work(size * (large + small), vector=4 * large + 4 * large // scale)
 
 
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *(replace(case, options={"scale": 4}) for case in (*SHAPES, ONE_CHANNEL)),
-        *(example(f"scale_{r}", 2, 3, 7, 6, scale=r) for r in (1, 2, 3, 5, 8)),
-        example("torch", 2, 3, 7, 9, scale=4, **TORCH_BICUBIC),
-        example("torch_tiny", 2, 3, 1, 2, scale=2, **TORCH_BICUBIC),
-        example("large", 1, 5, 40, 37, scale=4),
-        example("megabytes", 1, 1, 1, 40000, use="large", scale=16),
-        *benchmarks(options={"scale": 4}),
-        *benchmarks(TIMED, "_torch", options={"scale": 4, **TORCH_BICUBIC}),
+        *(replace(case, options={"scale": 4}) for case in (*common.SHAPES, common.ONE_CHANNEL)),
+        *(common.example(f"scale_{r}", 2, 3, 7, 6, scale=r) for r in (1, 2, 3, 5, 8)),
+        common.example("torch", 2, 3, 7, 9, scale=4, **common.TORCH_BICUBIC),
+        common.example("torch_tiny", 2, 3, 1, 2, scale=2, **common.TORCH_BICUBIC),
+        common.example("large", 1, 5, 40, 37, scale=4),
+        common.example("megabytes", 1, 1, 1, 40000, use="large", scale=16),
+        *common.benchmarks(options={"scale": 4}),
+        *common.benchmarks(common.TIMED, "_torch", options={"scale": 4, **common.TORCH_BICUBIC}),
         *(
             case
             for scale in (2, 8)
-            for case in benchmarks(("patches_16", "image_64"), f"_x{scale}", options={"scale": scale})
+            for case in common.benchmarks(("patches_16", "image_64"), f"_x{scale}", options={"scale": scale})
         ),
-        example("odd", *ODD, use="benchmark", scale=3),
+        common.example("odd", *common.ODD, use="benchmark", scale=3),
     ),
     images=("x",),
 )

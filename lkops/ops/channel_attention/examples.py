@@ -3,22 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    CHANNELS,
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import examples as common
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     c = case.shape[1]
     hidden = case.sizes.get("hidden", max(c // 2, 1))
     return {
@@ -41,25 +29,35 @@ def eager(
     return x * F.conv2d(hidden, expand_weight, expand_bias).sigmoid()
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     n, c, h, w = case.shape
     values, products = n * c * h * w, 2 * c * case.sizes.get("hidden", max(c // 2, 1))
-    return Work(2 * size * values + 4 * products, vector=2 * values + n * products)
+    return common.Work(2 * size * values + 4 * products, vector=2 * values + n * products)
 
 
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *SHAPES,
-        ONE_CHANNEL,
-        example("no_bias", 2, 4, 5, 6, without=("reduce_bias", "expand_bias")),
-        example("megabytes", 1, 1500, 1, 1, use="large"),
-        *benchmarks(sizes={"hidden": CHANNELS // 16}),
+        *common.SHAPES,
+        common.ONE_CHANNEL,
+        common.example("no_bias", 2, 4, 5, 6, without=("reduce_bias", "expand_bias")),
+        common.example("megabytes", 1, 1500, 1, 1, use="large"),
+        *common.benchmarks(sizes={"hidden": common.CHANNELS // 16}),
         # of the concat of three, as the attention has it
-        example("image_64_wide", 1, 3 * CHANNELS, 64, 64, use="benchmark", sizes={"hidden": 3 * CHANNELS // 16}),
-        example("odd", *ODD, without=("reduce_bias", "expand_bias"), use="benchmark", sizes={"hidden": 5}),
+        common.example(
+            "image_64_wide",
+            1,
+            3 * common.CHANNELS,
+            64,
+            64,
+            use="benchmark",
+            sizes={"hidden": 3 * common.CHANNELS // 16},
+        ),
+        common.example(
+            "odd", *common.ODD, without=("reduce_bias", "expand_bias"), use="benchmark", sizes={"hidden": 5}
+        ),
     ),
     images=("x",),
 )

@@ -5,13 +5,13 @@ from dataclasses import replace
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import ODD, SHAPES, Arguments, Draw, Example, Examples, Work, benchmarks, example
+from ..._core import examples as common
 from ..large_kernel_channel_attention import examples as attention
 from ..norm_conv1x1_gelu import examples as projection
 from .parameters import BlockParameters
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     n, c = case.shape[:2]
     first = projection.draw(draw, replace(case, sizes={"outputs": c}))
     inner = attention.draw(draw, replace(case, shape=(1, c, 1, 1)))
@@ -46,31 +46,33 @@ def eager(
     return x + (y if keep is None else y * keep[:, None, None, None])
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     """As the attention, with the two 1x1 convs and the norm."""
     n, c, h, w = case.shape
     pixels = n * h * w
-    return attention.work(case, size) + Work(4 * (2 * c * c + 4 * c), 2 * pixels * c * c, pixels * 10 * c)
+    return attention.work(case, size) + common.Work(4 * (2 * c * c + 4 * c), 2 * pixels * c * c, pixels * 10 * c)
 
 
 KEEP = ("keep",)
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *SHAPES,
-        example("no_keep", 2, 8, 9, 8, without=KEEP),
-        example(
+        *common.SHAPES,
+        common.example("no_keep", 2, 8, 9, 8, without=KEEP),
+        common.example(
             *("interleaved", 2, 8, 9, 8),
             interleave=True,
             dilations=(2, 3),
             sizes={"kernels": (3, 5), "groups": 2},
         ),
-        example("megabytes", 1, 4, 800, 800, use="large"),
-        *benchmarks(sizes=attention.IN_USE, without=KEEP),
-        *benchmarks(suffix="_keep", sizes=attention.IN_USE),
-        example("odd", *ODD, without=(*attention.BIASES, *KEEP), use="benchmark", sizes={"groups": 1, "hidden": 7}),
+        common.example("megabytes", 1, 4, 800, 800, use="large"),
+        *common.benchmarks(sizes=attention.IN_USE, without=KEEP),
+        *common.benchmarks(suffix="_keep", sizes=attention.IN_USE),
+        common.example(
+            "odd", *common.ODD, without=(*attention.BIASES, *KEEP), use="benchmark", sizes={"groups": 1, "hidden": 7}
+        ),
     ),
     images=("x", "keep"),
     data=KEEP,

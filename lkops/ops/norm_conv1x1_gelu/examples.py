@@ -3,22 +3,10 @@
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    CHANNELS,
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import examples as common
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     c = case.shape[1]
     outputs = case.sizes.get("outputs", c + 3)
     return {
@@ -37,28 +25,28 @@ def eager(
     return F.gelu(F.conv2d(normed, weight, bias))
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     n, c, h, w = case.shape
     pixels, outputs = n * h * w, case.sizes.get("outputs", c + 3)
     moved = size * pixels * (c + outputs) + 4 * (outputs * c + 2 * c + outputs)
-    return Work(moved, pixels * outputs * c, pixels * 10 * c)
+    return common.Work(moved, pixels * outputs * c, pixels * 10 * c)
 
 
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *SHAPES,
-        ONE_CHANNEL,
-        example("no_bias", 2, 8, 5, 6, without=("bias",)),
-        example("eps", 2, 8, 5, 6, eps=0.5),
-        example("mean_far_from_0", 1, 64, 6, 7, sizes={"mean": 100.0}),
-        example("several_blocks", 1, 132, 11, 15),
-        example("many_channels", 1, 260, 3, 7),
-        example("megabytes", 1, 1500, 1, 64, use="large"),
-        *benchmarks(sizes={"outputs": CHANNELS}),
-        example("odd", *ODD, without=("bias",), use="benchmark", sizes={"outputs": 37}),
+        *common.SHAPES,
+        common.ONE_CHANNEL,
+        common.example("no_bias", 2, 8, 5, 6, without=("bias",)),
+        common.example("eps", 2, 8, 5, 6, eps=0.5),
+        common.example("mean_far_from_0", 1, 64, 6, 7, sizes={"mean": 100.0}),
+        common.example("several_blocks", 1, 132, 11, 15),
+        common.example("many_channels", 1, 260, 3, 7),
+        common.example("megabytes", 1, 1500, 1, 64, use="large"),
+        *common.benchmarks(sizes={"outputs": common.CHANNELS}),
+        common.example("odd", *common.ODD, without=("bias",), use="benchmark", sizes={"outputs": 37}),
     ),
     images=("x",),
 )

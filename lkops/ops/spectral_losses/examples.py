@@ -4,22 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    CHANNELS,
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import examples as common
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     prediction, target = draw(*case.shape), draw(*case.shape)
     target = prediction + 0.5 * target
     if case.sizes.get("empty_spectra"):
@@ -48,35 +36,35 @@ def eager(prediction: Tensor, target: Tensor, *, floor: float = 0.0) -> tuple[Te
     return F.l1_loss(prediction, target), angle.mean() / torch.pi, distance.mean(), gradient
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     """Both cubes read; about 15 multiply-adds a value."""
     n, c, h, w = case.shape
     values = n * c * h * w
-    return Work(2 * values * size, vector=15 * values)
+    return common.Work(2 * values * size, vector=15 * values)
 
 
 EMPTY = {"empty_spectra": True}
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *SHAPES,
-        ONE_CHANNEL,
-        example("empty_spectra", 2, 5, 6, 7, sizes=EMPTY),
-        example("many_bands", 1, 130, 9, 8),
-        example("floor", 2, 5, 6, 7, floor=0.8),  # some pixels are below it, some above
-        example("floor_and_empty_spectra", 2, 5, 6, 7, floor=0.5, sizes=EMPTY),
-        example("several_tiles", 1, 6, 3, 72),
-        example("several_tiles_unaligned", 1, 5, 3, 67),
-        example("megabytes", 1, 4, 1000, 1000, use="large"),
-        *benchmarks(),
-        Example("batch_64", (16, CHANNELS, 64, 64), use="benchmark"),
-        Example("patches_64", (32, CHANNELS, 64, 64), use="benchmark"),
-        Example("patches_128", (32, CHANNELS, 128, 128), use="benchmark"),
-        Example("image_256", (1, CHANNELS, 256, 256), use="benchmark"),
-        Example("image_512", (1, CHANNELS, 512, 512), use="benchmark"),
-        Example("odd", ODD, use="benchmark"),
+        *common.SHAPES,
+        common.ONE_CHANNEL,
+        common.example("empty_spectra", 2, 5, 6, 7, sizes=EMPTY),
+        common.example("many_bands", 1, 130, 9, 8),
+        common.example("floor", 2, 5, 6, 7, floor=0.8),  # some pixels are below it, some above
+        common.example("floor_and_empty_spectra", 2, 5, 6, 7, floor=0.5, sizes=EMPTY),
+        common.example("several_tiles", 1, 6, 3, 72),
+        common.example("several_tiles_unaligned", 1, 5, 3, 67),
+        common.example("megabytes", 1, 4, 1000, 1000, use="large"),
+        *common.benchmarks(),
+        common.Example("batch_64", (16, common.CHANNELS, 64, 64), use="benchmark"),
+        common.Example("patches_64", (32, common.CHANNELS, 64, 64), use="benchmark"),
+        common.Example("patches_128", (32, common.CHANNELS, 128, 128), use="benchmark"),
+        common.Example("image_256", (1, common.CHANNELS, 256, 256), use="benchmark"),
+        common.Example("image_512", (1, common.CHANNELS, 512, 512), use="benchmark"),
+        common.Example("odd", common.ODD, use="benchmark"),
     ),
     images=("prediction", "target"),
     data=("target",),

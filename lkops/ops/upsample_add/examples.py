@@ -6,26 +6,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    CHANNELS,
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    TORCH_BICUBIC,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import examples as common
 from ..bicubic_upsample import examples as bicubic
 
-IN_USE = {"bands": CHANNELS, "groups": 8}  # of LKCA-LR; LKCA-Net's has one group
+IN_USE = {"bands": common.CHANNELS, "groups": 8}  # of LKCA-LR; LKCA-Net's has one group
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     n, c, h, w = case.shape
     bands = case.sizes.get("bands", 3)
     outputs = bands * case.options["scale"] ** 2
@@ -51,53 +38,55 @@ def eager(
     return up if lowres is None else up + bicubic.eager(lowres, scale=scale, **bicubic_options)
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     """The image and the result are float32."""
     n, c, h, w = case.shape
     scale, bands, side = case.options["scale"], case.sizes.get("bands", 3), case.sizes.get("side", 3)
     image = bicubic.work(replace(case, shape=(n, bands, h, w)), 4)
     products = side**2 * c * bands * scale**2 // case.sizes.get("groups", 1)
     moved = n * h * w * c * size + 4 * (products + bands * scale**2)
-    return image + Work(moved, n * h * w * products)
+    return image + common.Work(moved, n * h * w * products)
 
 
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *(replace(case, options={"scale": 2}) for case in (*SHAPES, ONE_CHANNEL)),
-        example("grouped", 2, 8, 6, 7, scale=4, sizes={"groups": 8, "bands": 5}),
-        example("scale_8", 1, 4, 5, 3, scale=8, sizes={"groups": 2, "bands": 2}),
-        example("scale_1", 1, 4, 5, 3, scale=1),
-        example("kernel_1", 2, 4, 6, 7, scale=2, sizes={"side": 1}),
-        example("kernel_5", 1, 4, 6, 7, scale=3, sizes={"side": 5}),
-        example("no_lowres", 2, 4, 6, 7, scale=2, without=("lowres",)),
-        example("no_bias", 2, 4, 6, 7, scale=2, without=("bias",)),
-        example("torch", 1, 4, 6, 7, scale=2, **TORCH_BICUBIC),
-        example("groups_part_planes", 2, 4, 5, 6, scale=2, sizes={"groups": 2}),
-        example("groups_part_rows", 1, 8, 5, 6, scale=2, sizes={"groups": 4}),
-        example("many_outputs", 1, 32, 5, 7, scale=4, sizes={"groups": 2, "bands": 13}),
-        example("many_pixels", 1, 4, 37, 59, scale=2, sizes={"bands": 2}),
-        example("megabytes", 1, 32, 32, 32, use="large", scale=16, sizes={"bands": 16}),
-        *benchmarks(sizes=IN_USE, options={"scale": 4}),
-        *benchmarks(
+        *(replace(case, options={"scale": 2}) for case in (*common.SHAPES, common.ONE_CHANNEL)),
+        common.example("grouped", 2, 8, 6, 7, scale=4, sizes={"groups": 8, "bands": 5}),
+        common.example("scale_8", 1, 4, 5, 3, scale=8, sizes={"groups": 2, "bands": 2}),
+        common.example("scale_1", 1, 4, 5, 3, scale=1),
+        common.example("kernel_1", 2, 4, 6, 7, scale=2, sizes={"side": 1}),
+        common.example("kernel_5", 1, 4, 6, 7, scale=3, sizes={"side": 5}),
+        common.example("no_lowres", 2, 4, 6, 7, scale=2, without=("lowres",)),
+        common.example("no_bias", 2, 4, 6, 7, scale=2, without=("bias",)),
+        common.example("torch", 1, 4, 6, 7, scale=2, **common.TORCH_BICUBIC),
+        common.example("groups_part_planes", 2, 4, 5, 6, scale=2, sizes={"groups": 2}),
+        common.example("groups_part_rows", 1, 8, 5, 6, scale=2, sizes={"groups": 4}),
+        common.example("many_outputs", 1, 32, 5, 7, scale=4, sizes={"groups": 2, "bands": 13}),
+        common.example("many_pixels", 1, 4, 37, 59, scale=2, sizes={"bands": 2}),
+        common.example("megabytes", 1, 32, 32, 32, use="large", scale=16, sizes={"bands": 16}),
+        *common.benchmarks(sizes=IN_USE, options={"scale": 4}),
+        *common.benchmarks(
             ("patch_16", "batch_16", "image_64", "image_128"),
             "_torch",
             sizes=IN_USE,
-            options={"scale": 4, **TORCH_BICUBIC},
+            options={"scale": 4, **common.TORCH_BICUBIC},
         ),
         *(
             case
             for scale, groups in ((2, 8), (8, 8), (4, 1))
-            for case in benchmarks(
+            for case in common.benchmarks(
                 ("patches_16", "image_64"),
                 f"_x{scale}" + ("" if groups == 8 else "_one_group"),
                 options={"scale": scale},
                 sizes={**IN_USE, "groups": groups},
             )
         ),
-        example(*("odd", *ODD), without=("bias", "lowres"), use="benchmark", scale=3, sizes={"bands": 5, "side": 5}),
+        common.example(
+            *("odd", *common.ODD), without=("bias", "lowres"), use="benchmark", scale=3, sizes={"bands": 5, "side": 5}
+        ),
     ),
     images=("features", "lowres"),
     data=("lowres",),
