@@ -2,7 +2,6 @@
 
 import copy
 import json
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lkops
+from lkops import testing
 
 from ..common.files import atomic_path
 from ..common.optional import require
@@ -229,21 +229,19 @@ def _compare(path: Path, model: Network, folded: nn.Module, sizes: Sequence[Sequ
             raise RuntimeError(f"onnxruntime can't run the export on {shape}: {error}") from error
         with torch.inference_mode(), lkops.backend("reference"):
             truth, eager = exact(*(image.double() for image in images)), folded(*images)
-        off, allowed = _error(result, truth), 2 * _error(eager, truth)
-        allowed += 4 * torch.finfo(torch.float32).eps * float(truth.abs().max())
-        if not off <= allowed:
+        try:
+            (found,) = testing.distances(result, eager, truth)
+        except testing.WrongResult as wrong:
             raise RuntimeError(
-                f"onnxruntime's image of {shape} differs from PyTorch's by {off:.3g}, where {allowed:.3g} is "
-                "allowed: nothing was written"
+                f"onnxruntime's image of {shape} is not PyTorch's: {wrong}: nothing was written"
+            ) from None
+        if not found.error <= found.allowed:
+            raise RuntimeError(
+                f"onnxruntime's image of {shape} differs from PyTorch's by {found.error:.3g}, where "
+                f"{found.allowed:.3g} is allowed: nothing was written"
             )
-        worst = max(worst, (off / allowed if allowed else 0.0, off, allowed))
+        worst = max(worst, (found.share, found.error, found.allowed))
     return worst[1:]
-
-
-def _error(result: Tensor, truth: Tensor) -> float:
-    if result.shape != truth.shape or not result.isfinite().all():
-        return math.inf
-    return float((result.double() - truth).abs().max())
 
 
 def _shape(value: Any) -> tuple[int | str, ...]:

@@ -9,6 +9,7 @@ import torch
 
 from lkcanet.deploy.export import export_onnx
 from lkcanet.models import LKCANet, save_model
+from lkops.testing import assert_as_good_as_eager
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
@@ -49,8 +50,7 @@ def assert_right(path: Path, model: LKCANet, image: torch.Tensor, *, basic: bool
     if not result.numel():
         return
     assert (exact - bicubic).abs().max() > 0.01  # the network itself takes part
-    allowed = 2 * (eager - exact).abs().max() + 4 * torch.finfo(torch.float32).eps * exact.abs().max()
-    assert (result - exact).abs().max() <= allowed
+    assert_as_good_as_eager(result, eager.float(), exact)
 
 
 @pytest.mark.parametrize(

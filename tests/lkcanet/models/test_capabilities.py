@@ -20,6 +20,7 @@ from lkcanet.models.edlgfs import EDLGFS
 from lkcanet.objectives import KDObjective
 from lkcanet.objectives.base import Batch
 from lkcanet.objectives.distillation import Distillation, check_pair
+from lkops.testing import assert_as_good_as_eager
 
 FEW: dict[str, Any] = {"features": 8, "growth": 4, "heads": 2, "head_width": 4}
 EDGES: dict[str, Any] = {"channels": 16, "stages": 2, "layers": 1, "spectral_heads": 2, "reduction": 4}
@@ -52,8 +53,7 @@ def test_strips_of_a_local_network_are_the_whole(make: Any, shape: Any, monkeypa
         expected, exact = model(image), model.double()(image.double())
     result = super_resolve(model, image.double(), progress=lambda _, what: told.append(what))
     torch.testing.assert_close(result, exact, rtol=0, atol=1e-13 * float(exact.abs().max()))
-    allowed = 2 * (expected - exact).abs().max() + 4 * torch.finfo(torch.float32).eps * exact.abs().max()
-    assert (super_resolve(model.float(), image) - exact).abs().max() <= allowed
+    assert_as_good_as_eager(super_resolve(model.float(), image), expected, exact)
     rows = max(8, 4 * reach(model))
     assert len(told) == 1 + -(-shape[1] // rows)
     assert (len(told) > 2) == (shape[1] > rows)
@@ -264,8 +264,7 @@ def test_onnx_of_every_kind(make: Any, tmp_path: Path) -> None:
         with torch.no_grad():
             exact = model.double()(*(image.double() for image in images))
             eager = model.float()(*images)
-        allowed = 2 * (eager - exact).abs().max() + 4 * torch.finfo(torch.float32).eps * exact.abs().max()
-        assert (torch.from_numpy(session.run(None, given)[0]) - exact).abs().max() <= allowed
+        assert_as_good_as_eager(torch.from_numpy(session.run(None, given)[0]), eager, exact)
     fixed = export_onnx(model, tmp_path / "fixed.onnx", height=4, width=3)
     assert fixed.inputs == ("batch", model.bands, 4, 3)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
