@@ -146,7 +146,7 @@ def conv2d(
 
 def _check(tensors: Any, options: Any) -> None:
     input, weight, bias, prelu_weight, residual = tensors
-    strides, paddings, dilations, groups, activation = options[:2], options[2:4], options[4:6], *options[6:8]
+    strides, paddings, dilations, (groups, activation) = options[:2], options[2:4], options[4:6], options[6:8]
     checks.image("input", input)
     n, channels, *sides = input.shape
     outputs, _, *kernel = weight.shape

@@ -1,6 +1,6 @@
 """Examples of `conv2d`: see `lkops.testing`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,12 @@ from ..._core.examples import (
     example,
 )
 
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+}
 _RELU = {"activation": "relu"}
 
 
@@ -94,7 +100,7 @@ def eager(
     elif prelu_weight is not None:
         y = F.prelu(y, prelu_weight)
     elif activation is not None:
-        y = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "sigmoid": torch.sigmoid}[activation](y)
+        y = ACTIVATIONS[activation](y)
     if residual is not None:
         return torch.add(residual, y, alpha=residual_scale)
     return y if residual_scale == 1 else residual_scale * y
@@ -119,7 +125,7 @@ def work(case: Example, size: int) -> Work:
 def _in_use() -> tuple[Example, ...]:
     """Of networks: 3x3 at their widths, with a ReLU, and at the end of a residual block."""
     plain = [
-        example(f"c{c}_{side}", 1, c, side, side, use="benchmark", sizes={"outputs": c}, without=("residual",), **_RELU)
+        Example(f"c{c}_{side}", (1, c, side, side), _RELU, {"outputs": c}, without=("residual",), use="benchmark")
         for c, side in ((64, 48), (64, 128), (128, 48), (128, 96), (180, 48), (180, 64), (256, 48), (256, 64))
     ]
     ends = [
@@ -140,7 +146,7 @@ EXAMPLES = Examples(
     (
         *SHAPES,
         ONE_CHANNEL,
-        example("winograd", 2, 24, 11, 14, sizes={"outputs": 33}, residual_scale=0.5, **_RELU),
+        example("winograd", 2, 24, 11, 14, sizes={"outputs": 33}, residual_scale=0.5, activation="relu"),
         example("relaxed", 1, 17, 9, 18, sizes={"outputs": 18}, activation="silu", accuracy="relaxed"),
         example("many_channels", 1, 160, 6, 9, sizes={"outputs": 40}),
         example("kernel_1", 2, 5, 6, 7, sizes={"side": 1}, activation="gelu"),
@@ -149,8 +155,8 @@ EXAMPLES = Examples(
         example("even_kernel", 1, 3, 8, 9, sizes={"side": 4}, padding=1, stride=3, activation="sigmoid"),
         example("uneven", 1, 4, 9, 12, sizes={"outputs": 6}, stride=(1, 2), dilation=(2, 1), padding=(3, 0), groups=2),
         example("valid", 1, 3, 8, 9, padding="valid", without=("residual",)),
-        example("no_bias", 2, 3, 6, 7, without=("bias", "residual"), **_RELU),
-        example("megabytes", 1, 32, 200, 200, use="large", sizes={"outputs": 32}, activation="gelu"),
+        example("no_bias", 2, 3, 6, 7, without=("bias", "residual"), activation="relu"),
+        example("megabytes", 1, 1500, 1, 64, use="large", sizes={"outputs": 1500, "side": 1}, activation="gelu"),
         *benchmarks(sizes={"outputs": CHANNELS}, without=("residual",), options=_RELU),
         *_in_use(),
         example("first_conv", 1, 31, 96, 96, use="benchmark", sizes={"outputs": 64}, without=("residual",)),

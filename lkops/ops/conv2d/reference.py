@@ -1,10 +1,18 @@
 """What `conv2d` computes, in any floating dtype."""
 
+from collections.abc import Callable, Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
+_PLAIN: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+}
 
 
 def conv2d(
@@ -35,7 +43,7 @@ def conv2d(
         assert prelu_weight is not None
         y = F.prelu(y, prelu_weight)
     elif name != "none":
-        y = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "sigmoid": torch.sigmoid}[name](y)
+        y = _PLAIN[name](y)
     if residual_scale != 1:
         y = residual_scale * y
     return y if residual is None else residual + y
