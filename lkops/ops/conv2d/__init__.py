@@ -107,7 +107,8 @@ def conv2d(
         residual: like the result, or None to add nothing.
         residual_scale: a number, also without `residual`.
         accuracy: "exact": at most twice the error of eager PyTorch plus four roundings of the largest value. "relaxed":
-            in float32 an error of up to 1e-5 of the conv's largest value; 3x3 convs need fewer multiplications then.
+            in float32 an error of up to 1e-5 of the conv's largest value, in other dtypes as exact; 3x3 convs need
+            fewer multiplications then.
         backend: see `lkops.backends`.
 
     Returns:

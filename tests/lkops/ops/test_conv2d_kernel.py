@@ -17,7 +17,7 @@ from torch import Tensor
 
 import lkops
 from lkops._core.extension import extension_error
-from lkops.testing import assert_as_good_as_eager, policy_of
+from lkops.testing import WrongResult, assert_as_good_as_eager, compare, examples, policy_of
 from tests.lkops.ops.drawing import threads
 from tests.lkops.ops.options import outcome
 
@@ -55,8 +55,10 @@ def check(x: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
     right, theirs = results(x.double(), weight.double(), eager), results(x, weight, eager)
     ours = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, **CPU))
     assert_as_good_as_eager(ours, theirs, right, policy_of("cpu"))
-    if dtype is torch.float32:
-        relaxed = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, accuracy="relaxed", **CPU))
+    relaxed = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, accuracy="relaxed", **CPU))
+    if dtype is not torch.float32:
+        assert_as_good_as_eager(relaxed, theirs, right, policy_of("cpu"))
+    else:
         for what, value in relaxed.items():
             assert (value.double() - right[what]).abs().max() <= RELAXED * right[what].abs().max(), what
 
@@ -85,6 +87,21 @@ def test_relaxed_is_another_algorithm_that_nobody_gets_unasked() -> None:
     assert torch.equal(exact, lkops.nn.Conv2d.forward(module_of(weight), x))
     errors = [(y.double() - F.conv2d(x.double(), weight.double(), padding=1)).abs().max() for y in (exact, relaxed)]
     assert 2 * errors[0] < errors[1]
+
+
+def test_the_rule_of_what_is_close_knows_relaxed() -> None:
+    """`lkops.testing.compare` adds 1e-5 of the size where it was asked for, and only there."""
+    x, weight = problem(0, 256, 24, 12, 20, "positive")
+    tensors = {"input": x, "weight": weight}
+    facts = ("conv2d", "cpu", "cpu", torch.float32, tensors)
+    assert compare(*facts, {"accuracy": "relaxed"}) <= 1
+    assert compare(*facts, {}) <= 1
+    known = examples("conv2d")
+    assert (known.of_size({}), known.of_size({"accuracy": "relaxed"})) == (0, RELAXED)
+    x, weight = x.float(), weight.float()
+    ours, eager = lkops.conv2d(x, weight, accuracy="relaxed", **CPU), F.conv2d(x, weight, padding=1)
+    with pytest.raises(WrongResult):
+        assert_as_good_as_eager(ours, eager, F.conv2d(x.double(), weight.double(), padding=1))
 
 
 def module_of(weight: Tensor) -> lkops.nn.Conv2d:
