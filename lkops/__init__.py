@@ -13,6 +13,7 @@ from .fusion import FusionError, FusionReport, fuse
 from .lowrank import compress, distill_upsampler
 from .ops.bicubic_upsample import bicubic_upsample
 from .ops.channel_attention import channel_attention
+from .ops.conv2d import conv2d
 from .ops.depthwise_conv2d import depthwise_conv2d
 from .ops.large_kernel_channel_attention import large_kernel_channel_attention
 from .ops.lk_block import lk_block
@@ -60,6 +61,7 @@ __all__ = [
     "bicubic_upsample",
     "channel_attention",
     "compress",
+    "conv2d",
     "cosine_loss",
     "depthwise_conv2d",
     "distill_upsampler",

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from ._core import checks
 from .ops.bicubic_upsample import bicubic_upsample
 from .ops.channel_attention import channel_attention
+from .ops.conv2d import conv2d
+from .ops.conv2d import values as conv_values
 from .ops.depthwise_conv2d import depthwise_conv2d
 from .ops.large_kernel_channel_attention import large_kernel_channel_attention
 from .ops.lk_block import lk_block
@@ -27,6 +29,7 @@ __all__ = [
     "BicubicUpsample",
     "ChannelAttention",
     "ChannelLayerNorm",
+    "Conv2d",
     "DepthwiseConv2d",
     "LKBlock",
     "LargeKernelChannelAttention",
@@ -63,6 +66,77 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         return depthwise_conv2d(x, self.weight, self.bias, dilation=self.dilation[0])
+
+
+class Conv2d(nn.Conv2d):
+    """`lkops.conv2d` with the parameters and the state dict of torch's conv; `prelu` adds `prelu_weight` (O,).
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, dilation, groups, bias: as torch's.
+        padding: "same" if not given; also with a stride.
+        activation, slope, residual_scale, accuracy: see the function.
+    """
+
+    prelu_weight: nn.Parameter | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int],
+        *,
+        stride: int | Sequence[int] = 1,
+        padding: str | int | Sequence[int] = "same",
+        dilation: int | Sequence[int] = 1,
+        groups: int = 1,
+        bias: bool = True,
+        activation: str | None = None,
+        slope: float = 0.01,
+        residual_scale: float = 1.0,
+        accuracy: str = "exact",
+    ) -> None:
+        in_channels = checks.positive("in_channels", in_channels)
+        out_channels = checks.positive("out_channels", out_channels)
+        groups = _divides("groups", groups, "in_channels", in_channels)
+        _divides("groups", groups, "out_channels", out_channels)
+        kernel_size = checks.one_or_two("kernel_size", kernel_size)
+        stride, dilation = checks.one_or_two("stride", stride), checks.one_or_two("dilation", dilation)
+        around = conv_values.padding(padding, kernel_size, dilation)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=around,
+            dilation=dilation,
+            groups=groups,
+            bias=checks.flag("bias", bias),
+        )
+        conv_values.activation(activation), conv_values.relaxed(accuracy)  # raise where they are none
+        self.activation, self.accuracy = activation, accuracy
+        self.slope, self.residual_scale = checks.number("slope", slope), checks.number("residual_scale", residual_scale)
+        slopes = nn.Parameter(torch.full((out_channels,), 0.25)) if activation == "prelu" else None
+        self.register_parameter("prelu_weight", slopes)
+
+    def forward(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
+        return conv2d(
+            input,
+            self.weight,
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            activation=self.activation,
+            slope=self.slope,
+            prelu_weight=self.prelu_weight,
+            residual=residual,
+            residual_scale=self.residual_scale,
+            accuracy=self.accuracy,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, activation={self.activation!r}, accuracy={self.accuracy!r}"
 
 
 class ChannelLayerNorm(nn.Module):

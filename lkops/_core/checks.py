@@ -47,13 +47,13 @@ def parameter(name: str, value: Tensor, shape: Sequence[int], x_name: str, x: Te
     like(name, value, x_name, x)
 
 
-def conv_weight(name: str, value: Tensor) -> None:
-    """`value` must be a conv's weight (outputs, inputs / groups, rows, columns) with odd kernel sides."""
+def conv_weight(name: str, value: Tensor, *, odd: bool = True) -> None:
+    """`value` must be a conv's weight (outputs, inputs / groups, rows, columns), with odd kernel sides if `odd`."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
     if value.dim() != 4 or value.numel() == 0:
         raise ValueError(f"{name} must be (outputs, inputs / groups, rows, columns), got shape {tuple(value.shape)}")
-    if value.shape[2] % 2 == 0 or value.shape[3] % 2 == 0:
+    if odd and (value.shape[2] % 2 == 0 or value.shape[3] % 2 == 0):
         raise ValueError(f"{name} must have an odd kernel, got {value.shape[2]} x {value.shape[3]}")
 
 
@@ -103,6 +103,14 @@ def pair(name: str, value: Any) -> tuple[int, int]:
     if len(value) != 2:
         raise ValueError(f"{name} must be two whole numbers, got {_shown(value)}")
     return positive(name, value[0]), positive(name, value[1])
+
+
+def one_or_two(name: str, value: Any) -> tuple[int, int]:
+    """`value` must be a whole number, 1 or more, or two of them; one comes back twice, see `whole`."""
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        return pair(name, value)
+    one = positive(name, value)
+    return one, one
 
 
 def number(name: str, value: Any, expected: str = "a finite number") -> float:

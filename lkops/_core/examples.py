@@ -137,6 +137,8 @@ class Examples:
         images: names of the tensors that are no parameters.
         data: those of them that need no gradient in training.
         kinks: fraction of values at which rounding may decide on which side of a kink they lie.
+        of_size: (options) to the part of the largest value that results may be off beside rounding, where options ask
+            for less accuracy.
     """
 
     draw: Callable[[Draw, Example], Arguments]
@@ -146,6 +148,7 @@ class Examples:
     images: tuple[str, ...]
     data: tuple[str, ...] = ()
     kinks: float = 0.0
+    of_size: Callable[[Mapping[str, Any]], float] = lambda options: 0.0
 
     def arguments(self, case: Example, draw: Draw | None = None) -> Arguments:
         """The tensors of one example by name, in float64 unless `draw` says otherwise; None where it has none."""

@@ -19,6 +19,7 @@ def random_parameters(module: nn.Module) -> nn.Module:
 X = torch.randn(2, 16, 9, 10, generator=torch.Generator().manual_seed(1))
 MODULES = {
     "DepthwiseConv2d": lambda: lkops.nn.DepthwiseConv2d(16, 5, dilation=2),
+    "Conv2d": lambda: lkops.nn.Conv2d(16, 12, 3, dilation=2, activation="prelu", residual_scale=0.5),
     "ChannelAttention": lambda: lkops.nn.ChannelAttention(16, reduction=4),
     "LargeKernelChannelAttention": lambda: lkops.nn.LargeKernelChannelAttention(16, reduction=4),
     "NormConv1x1GELU": lambda: lkops.nn.NormConv1x1GELU(16, 12),
@@ -47,6 +48,34 @@ def test_every_parameter_counts_and_state_dicts_round_trip(name) -> None:
 def test_depthwise_is_an_ordinary_conv() -> None:
     module = lkops.nn.DepthwiseConv2d(16, 5, dilation=2)
     torch.testing.assert_close(module(X), nn.Conv2d.forward(module, X))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": 1, "stride": (2, 1)}, {"padding": "valid", "dilation": 2}, {"groups": 4, "bias": False}],
+    ids=str,
+)
+def test_conv_is_an_ordinary_conv_with_an_activation_and_a_residual(options) -> None:
+    module = random_parameters(lkops.nn.Conv2d(16, 12, 3, **options))
+    plain = nn.Conv2d(16, 12, 3, **{"padding": 1, **options})
+    plain.load_state_dict(module.state_dict())
+    expected = plain(X)
+    torch.testing.assert_close(module(X), expected, rtol=1e-4, atol=1e-4)
+    fused = lkops.nn.Conv2d(16, 12, 3, **options, activation="leaky_relu", slope=0.3, residual_scale=0.5)
+    fused.load_state_dict(plain.state_dict())
+    added = torch.rand_like(expected)
+    right = added + 0.5 * nn.functional.leaky_relu(expected, 0.3)
+    torch.testing.assert_close(fused(X, added), right, rtol=1e-4, atol=1e-4)
+
+
+def test_conv_of_another_accuracy_or_kernel() -> None:
+    exact, relaxed = (lkops.nn.Conv2d(16, 16, (3, 3), accuracy=accuracy) for accuracy in ("exact", "relaxed"))
+    relaxed.load_state_dict(exact.state_dict())
+    assert not torch.equal(exact(X), relaxed(X))
+    torch.testing.assert_close(exact(X), relaxed(X), rtol=0, atol=1e-4)
+    strided = lkops.nn.Conv2d(16, 4, (3, 5), stride=(2, 3))  # "same" with a stride, which torch's own refuses
+    assert strided(X).shape == (2, 4, 5, 4)
+    assert "activation=None, accuracy='exact'" in repr(strided)
 
 
 def test_attention_and_block_are_their_functions() -> None:
@@ -105,6 +134,9 @@ def test_losses_module() -> None:
         (lambda: lkops.nn.LargeKernelChannelAttention(16, groups=3), "groups must divide the channels, 16; got 3"),
         (lambda: lkops.nn.LKBlock(16, drop_path=1), r"drop_path must be in \[0, 1\), got 1"),
         (lambda: lkops.nn.BicubicUpsample(0), "scale must be a whole number, 1 or more, got 0"),
+        (lambda: lkops.nn.Conv2d(16, 6, 3, groups=4), "groups must divide out_channels, 6; got 4"),
+        (lambda: lkops.nn.Conv2d(16, 6, 4), "padding must be numbers or 'valid' for an even kernel, got 4 x 4"),
+        (lambda: lkops.nn.Conv2d(16, 6, 3, accuracy="best"), "accuracy must be 'exact' or 'relaxed', got 'best'"),
         (lambda: lkops.nn.UpsampleAdd(16, 3, 2, groups=8), r"groups must divide bands \* scale\^2, 12; got 8"),
     ],
 )

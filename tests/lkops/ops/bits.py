@@ -24,7 +24,18 @@ from tests.lkops.ops.harness import OPERATORS, cases
 FILE = Path(__file__).with_name("bits.json")
 DTYPES = (torch.float32, torch.bfloat16)
 # beside the small cases of every operator, sizes that reach the vectors' middle and several tasks
-LARGER = {"interleaved", "dilated", "grouped", "several_tiles_unaligned", "several_blocks", "many_pixels", "large"}
+LARGER = {
+    "interleaved",
+    "dilated",
+    "winograd",
+    "relaxed",
+    "strided",
+    "grouped",
+    "several_tiles_unaligned",
+    "several_blocks",
+    "many_pixels",
+    "large",
+}
 SMALL = {"plain", "prime", "one_row", "no_bias", "torch", "scale_3"}
 
 

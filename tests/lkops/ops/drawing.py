@@ -10,14 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lkops.testing import Arguments, Draw, arguments, as_tuple, assert_as_good_as_eager, invoke, policy_of
-from tests.lkops.ops.harness import case_of
+from lkops.testing import Arguments, Draw, Example, arguments, as_tuple, assert_as_good_as_eager, invoke, policy_of
 
 # tensors that may be left out; without reduce_bias hidden units would lie at the kink of ReLU, where roundings decide
-OPTIONAL = ("bias", "lowres", "dw1_bias", "dw2_bias", "expand_bias", "mix_bias", "in_bias", "out_bias", "keep")
+OPTIONAL = (
+    "bias",
+    "residual",
+    "lowres",
+    "dw1_bias",
+    "dw2_bias",
+    "expand_bias",
+    "mix_bias",
+    "in_bias",
+    "out_bias",
+    "keep",
+)
 WIDER = {"upsample_add": "lowres", "spectral_losses": "target"}  # what may be float32 beside half precision
 SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 19, 31, 32, 33, 40, 65)
 ODD = (1, 3, 5, 7, 9, 11)
+CONV_ACTIVATIONS = (None, None, "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
 
 
 @dataclass
@@ -72,9 +83,11 @@ def drawn(operator: str, seed: str, *, tiny: bool = False) -> Drawn:
         names = {"groups": divisors}
     if operator == "norm_conv1x1_gelu":
         names = {"outputs": pick.choice((1, 2, 7, 16, 33, 64, 96)), "mean": pick.choice((0.0, 1.0, 30.0))}
+    if operator == "conv2d":
+        options, names = _conv_options(pick, divisors)
     if operator in ("norm_conv1x1_gelu", "lk_block"):
         options["eps"] = pick.choice((1e-6, 1e-5, 1e-3, 0.5))
-    tensors, _ = arguments(operator, case_of("drawn", (batch, channels, height, width), {**options, **names}))
+    tensors, _ = arguments(operator, Example("drawn", (batch, channels, height, width), options, names))
     for name, tensor in tensors.items():
         if (name.startswith("dw") and name.endswith("weight")) or (operator, name) == ("depthwise_conv2d", "weight"):
             sides = [pick.choice(ODD[: 2 if tiny else 6]) for _ in range(2)]
@@ -99,6 +112,19 @@ def drawn(operator: str, seed: str, *, tiny: bool = False) -> Drawn:
         pick.choice(("all", "all", "last sample", "last channel", "last row", "last column", "one pixel")),
         WIDER.get(operator, "") if pick.random() < 0.3 else "",
     )
+
+
+def _conv_options(pick: random.Random, groups: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options and sizes of a conv; every other one is of 3x3 taps and stride 1, as Winograd's algorithm takes."""
+    options: dict[str, Any] = {"activation": pick.choice(CONV_ACTIVATIONS), "slope": pick.choice((0.01, 0.3, -0.2))}
+    options |= {"residual_scale": pick.choice((1, 1, 0.1, -2.0)), "groups": pick.choice((1, 1, groups))}
+    names = {"outputs": options["groups"] * pick.choice((1, 2, 3, 7, 16, 33)), "side": 3}
+    if pick.random() < 0.5:
+        names["side"] = pick.choice((1, 2, 3, 4, 5, 7))
+        options["stride"] = pick.choice((1, 2, 3, (1, 2), (3, 1)))
+        options["dilation"] = pick.choice((1, 1, 2, 3, (2, 1)))
+        options["padding"] = pick.choice(("valid", 0, 1, 3, (2, 0), *(("same",) * 3 if names["side"] % 2 else ())))
+    return options, names
 
 
 def laid_out(tensor: Tensor, layout: str) -> Tensor:

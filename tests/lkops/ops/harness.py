@@ -34,7 +34,7 @@ def raw_arguments(name: str, tensors: Arguments, options: dict[str, Any]) -> tup
     """What the private ops of a kernel get for these arguments: (forward, what backward gets after saved tensors)."""
     found = operator(name)
     direct = found.raw(**tensors, **options)
-    needs = [tensor is not None for tensor in tensors.values()]
+    needs = [tensor is not None for tensor in direct.tensors]
     return [*direct.tensors, *direct.options, *found.telling(True)], [*direct.options, *found.masking(needs)]
 
 

@@ -37,6 +37,22 @@ KINDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
     "0 or more": ([(0.5, 0.5), (0, 0.0), (np.float32(0.5), 0.5), (np.int64(1), 1.0)], [*BAD_NUMBER, -1, -0.5]),
     "number": ([(-0.75, -0.75), (-1, -1.0), (np.float16(-0.5), -0.5), (np.int8(-1), -1.0)], BAD_NUMBER),
     "flag": ([(True, True), (False, False)], BAD_FLAG),
+    "one or two": (
+        [(2, 2), ((2, 1), (2, 1)), ([1, 2], (1, 2)), (np.int64(2), 2), (torch.tensor(2), 2), (torch.Size([2, 2]), 2)],
+        [*BAD_WHOLE, (1, 2, 3), (), (1, 0), (True, 1), {1: 2}, b"11"],
+    ),
+    "padding": (
+        [("same", 1), ("valid", 0), (0, 0), ((1, 2), (1, 2)), ([0, 1], (0, 1)), (np.int64(2), 2), (torch.tensor(2), 2)],
+        [*BAD_WHOLE[1:], "full", "", (1, 2, 3), (), (1, -1), (True, 1), b"11"],
+    ),
+    "activation": (
+        [(None, None), ("relu", "relu"), (np.str_("gelu"), "gelu"), ("silu", "silu"), ("sigmoid", "sigmoid")],
+        ["none", "", "ReLU", 1, True, ["relu"], torch.relu],
+    ),
+    "accuracy": (
+        [("exact", "exact"), (np.str_("relaxed"), "relaxed")],
+        ["", "fast", None, 1, True, ["exact"]],
+    ),
     "border": ([("replicate", "replicate"), (np.str_("symmetric"), "symmetric")], ["wrap", "", None, 1, ["symmetric"]]),
 }
 
@@ -49,7 +65,8 @@ OF = {
     **dict.fromkeys(("floor", "alpha", "cosine_weight", "sam_weight", "gradient_weight"), "0 or more"),
     **dict.fromkeys(("final_learning_rate", "drop_path"), "0 or more"),
     **dict.fromkeys(("decay", "share"), "above zero"),
-    "cubic_a": "number",
+    **dict.fromkeys(("cubic_a", "slope", "residual_scale"), "number"),
+    **{"stride": "one or two", "padding": "padding", "activation": "activation", "accuracy": "accuracy"},
     "border": "border",
     **dict.fromkeys(("interleave", "bias", "inference", "energy", "permute", "whole_bands", "block_diagonal"), "flag"),
 }

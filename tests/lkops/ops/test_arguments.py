@@ -4,11 +4,10 @@ import pytest
 import torch
 
 import lkops
-from lkops import backends
+from lkops import backends, testing
 from lkops.testing import arguments, cast, examples
 from tests.lkops.ops.harness import OPERATORS
 
-IMAGE = {"large_kernel_channel_attention": "u", "upsample_add": "features", "spectral_losses": "prediction"}
 Z = torch.zeros
 
 
@@ -30,13 +29,48 @@ def call(operator: str, changes: dict, drop: tuple[str, ...] = ()):
     ids=["dims", "integers", "no_rows", "list"],
 )
 def test_the_image(operator, value, error, message) -> None:
-    name = IMAGE.get(operator, "x")
+    name = testing.operator(operator).tensors[0]
     with pytest.raises(error, match=message.format(name)):
         call(operator, {name: value})
 
 
 # operator, changed arguments, error, what the message says
 WRONG = [
+    ("conv2d", {"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
+    ("conv2d", {"weight": Z(5, 8, 3)}, ValueError, r"weight must be \(outputs, inputs / groups, rows, columns\), got"),
+    ("conv2d", {"weight": Z(5, 7, 3, 3)}, ValueError, r"weight must have shape \(5, 8, 3, 3\), got \(5, 7, 3, 3\)"),
+    (
+        "conv2d",
+        {"weight": Z(5, 8, 2, 3)},
+        ValueError,
+        "padding must be numbers or 'valid' for an even kernel, got 2 x 3",
+    ),
+    ("conv2d", {"padding": (0, -1)}, ValueError, "padding must be a whole number, 0 or more, got -1"),
+    ("conv2d", {"padding": "full"}, ValueError, "padding must be 'same', 'valid', or one or two whole .*, got 'full'"),
+    (
+        "conv2d",
+        {"padding": "valid", "dilation": 4},
+        ValueError,
+        r"weight must have a kernel that fits into the padded input: it reaches over 9 x 9 pixels, and input has 8 x 8",
+    ),
+    ("conv2d", {"groups": 3}, ValueError, "groups must divide the 8 channels of input and the 5 of weight, got 3"),
+    ("conv2d", {"bias": Z(8)}, ValueError, r"bias must have shape \(5,\), got \(8,\)"),
+    ("conv2d", {"residual": Z(2, 8, 8, 8)}, ValueError, r"residual must have shape \(2, 5, 8, 8\), got \(2, 8, 8, 8\)"),
+    ("conv2d", {"stride": 2}, ValueError, r"residual must have shape \(2, 5, 4, 4\), got \(2, 5, 8, 8\)"),
+    (
+        "conv2d",
+        {"activation": "prelu"},
+        ValueError,
+        "prelu_weight must be given for activation 'prelu' and for no other",
+    ),
+    ("conv2d", {"prelu_weight": Z(5)}, ValueError, "prelu_weight must be given for .* for no other, got 'none'"),
+    (
+        "conv2d",
+        {"activation": "prelu", "prelu_weight": Z(2)},
+        ValueError,
+        r"prelu_weight must have shape \(5,\), got \(2,\)",
+    ),
+    ("conv2d", {"activation": "mish"}, ValueError, "activation must be None or one of relu, .*sigmoid; got 'mish'"),
     ("depthwise_conv2d", {"weight": None}, TypeError, "weight must be a tensor, got NoneType"),
     ("channel_attention", {"expand_weight": None}, TypeError, "expand_weight must be a tensor, got NoneType"),
     ("norm_conv1x1_gelu", {"norm_weight": None}, TypeError, "norm_weight must be a tensor, got NoneType"),

@@ -54,4 +54,5 @@ def test_drawn_problems_with_every_instruction_set(isa: str) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert "16 passed" in done.stdout, done.stdout  # every operator and dtype of these kernels
+    count = len([run for run in runs() if run[1:3] == ("cpu", "cpu")])  # every operator and dtype of these kernels
+    assert f"{count} passed" in done.stdout, done.stdout

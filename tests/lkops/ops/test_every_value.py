@@ -126,7 +126,7 @@ def with_kernels(operator: str, sides: tuple[int, int], shape: tuple[int, ...], 
     return drawn
 
 
-CONVS = ("depthwise_conv2d", "large_kernel_channel_attention", "lk_block", "upsample_add")
+CONVS = ("depthwise_conv2d", "large_kernel_channel_attention", "lk_block", "upsample_add", "conv2d")
 ODD = (1, 3, 5, 7, 9, 11, 13)
 
 

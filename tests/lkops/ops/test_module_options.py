@@ -34,6 +34,7 @@ def pair() -> dict[str, Any]:
 # what is called -> further arguments, made anew for each call
 CALLS: dict[Callable[..., Any], Callable[[], dict[str, Any]]] = {
     lkops.nn.DepthwiseConv2d: lambda: {"channels": 2, "kernel_size": 3},
+    lkops.nn.Conv2d: lambda: {"in_channels": 2, "out_channels": 2, "kernel_size": 3},
     lkops.nn.ChannelLayerNorm: lambda: {"channels": 2},
     lkops.nn.ChannelAttention: lambda: {"channels": 2, "reduction": 2},
     lkops.nn.LargeKernelChannelAttention: lambda: {"channels": 2, "groups": 2, "reduction": 2},
@@ -55,6 +56,7 @@ WITHOUT = {(lkops.compress, "permute"): {"groups": 2}}  # what an option goes wi
 NONE_IS_GOOD = {(lkops.nn.UpsampleAdd, "rank"), (lkops.distill_upsampler, "frequency")}
 NONE_IS_GOOD |= {(lkops.compress, name) for name in ("share", "groups", "rank")}
 CASES = [(function, option) for function in CALLS for option in options_of(function)]
+SIDES = ("dilations", "dilation", "stride", "padding")  # attributes that are two numbers
 # beyond their kind: odd, below 1, or fitting what else is given
 NARROWER = {"kernel_size", "kernel_sizes", "drop_path", "share", "decay", "reduction"}
 
@@ -67,7 +69,7 @@ def plain(result: Any) -> Any:
     """What can be compared of a result."""
     if isinstance(result, nn.Module):
         kept = {n: (type(v), v) for n, v in vars(result).items() if isinstance(v, (bool, int, float))}
-        kept |= {n: v for n, v in vars(result).items() if isinstance(v, str) or n == "dilations"}
+        kept |= {n: v for n, v in vars(result).items() if isinstance(v, str) or n in SIDES}
         return type(result), kept, [(n, tuple(p.shape)) for n, p in result.named_parameters()]
     if isinstance(result, torch.Tensor):
         return tuple(result.shape)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 import lkops
-from lkops.testing import arguments, cast, invoke
+from lkops import testing
+from lkops.testing import Example, arguments, cast, invoke
 from tests.lkops.ops import test_arguments
 from tests.lkops.ops.harness import OPERATORS, case_of, cases, runs
 from tests.lkops.ops.options import KINDS, OF, options_of, outcome
@@ -35,15 +36,20 @@ BACKENDS = {
 def test_every_option_of_every_operator_is_of_a_kind() -> None:
     for operator in OPERATORS:
         parameters = inspect.signature(getattr(lkops, operator)).parameters.values()
-        names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("keep", "backend")}
+        others = {*testing.operator(operator).tensors, "backend"}
+        names = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in others}
         assert names <= set(OF), operator
 
 
-def outcomes(operator: str, changes: dict[str, Any], sides: tuple[int, ...] = (4, 20)) -> dict[str, tuple[str, Any]]:
-    """What becomes of a call, for every way that it can take. Triton's interpreter runs small images alone."""
+def outcomes(
+    operator: str, changes: dict[str, Any], fitting: dict[str, Any] | None = None, sides: tuple[int, ...] = (4, 20)
+) -> dict[str, tuple[str, Any]]:
+    """What becomes of a call, for every way that it can take, with tensors that fit options `fitting`. Triton's
+    interpreter runs small images alone."""
     found = {}
     for side in sides:
-        tensors, options = arguments(operator, case_of("", (1, 4, side, side), cases(operator)[0].options))
+        example = Example("", (1, 4, side, side), {**cases(operator)[0].options, **(fitting or {})})
+        tensors, options = arguments(operator, example)
         single = cast(tensors, torch.float32)
         for backend in BACKENDS[operator]:
             if backend == "triton" and side > 4:
@@ -72,9 +78,8 @@ def test_bad_values(operator, option) -> None:
 @pytest.mark.parametrize(("operator", "option"), OPTIONS)
 def test_good_values(operator, option) -> None:
     for value, meaning in KINDS[OF[option]][0]:
-        if (operator, option) == ("upsample_add", "scale") and meaning != 2:
-            continue  # its weight is for that scale
-        found, expected = outcomes(operator, {option: value}), outcomes(operator, {option: meaning})
+        fitting = {option: meaning}
+        found, expected = outcomes(operator, {option: value}, fitting), outcomes(operator, fitting, fitting)
         for way, (kind, result) in found.items():
             assert kind == "returns", f"{value!r}, {way}: {result}"
             assert expected[way][0] == "returns"
@@ -95,7 +100,7 @@ def test_good_values(operator, option) -> None:
 )
 def test_images(operator, image) -> None:
     """Of no channels, rows or columns, of other dimensions or dtypes, or none at all."""
-    name = test_arguments.IMAGE.get(operator, "x")
+    name = testing.operator(operator).tensors[0]
     tensors, options = arguments(operator, case_of("", (1, 4, 4, 4), cases(operator)[0].options))
     single = cast(tensors, torch.float32)
     found = []

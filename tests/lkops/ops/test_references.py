@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import lkops
-from lkops.testing import arguments
+from lkops.testing import Draw, arguments
 from tests.lkops.ops.harness import case_of
 
 
@@ -52,6 +52,46 @@ def test_bicubic_keeps_constants_and_lines() -> None:
     centres = (torch.arange(36, dtype=torch.float64) + 0.5) / 4 - 0.5
     close(up[0, 0, 0, 8:-8], centres[8:-8])
     close(lkops.bicubic_upsample(torch.ones(1, 1, 3, 2).double(), scale=5), torch.ones(1, 1, 15, 10).double())
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        (None, lambda y: y),
+        ("relu", lambda y: y.clamp(min=0)),
+        ("leaky_relu", lambda y: torch.where(y > 0, y, 0.2 * y)),
+        ("prelu", lambda y: torch.where(y > 0, y, torch.linspace(-1, 1, 4).double()[:, None, None] * y)),
+        ("gelu", lambda y: y * (1 + torch.erf(y / math.sqrt(2))) / 2),
+        ("silu", lambda y: y / (1 + torch.exp(-y))),
+        ("sigmoid", lambda y: 1 / (1 + torch.exp(-y))),
+    ],
+)
+def test_conv_by_hand(activation, function) -> None:
+    draw = Draw()
+    x, weight, bias, residual = draw(2, 6, 9, 11), draw(4, 3, 3, 2), draw(4), draw(2, 4, 5, 16)
+    padded = F.pad(x, (4, 4, 2, 2))
+    expected = torch.zeros(2, 4, 5, 16, dtype=torch.float64)
+    for output in range(4):
+        for channel in range(3):
+            for i in range(3):
+                for j in range(2):
+                    source = padded[:, output // 2 * 3 + channel, 2 * i : 2 * i + 9 : 2, 3 * j : 3 * j + 16]
+                    expected[:, output] += weight[output, channel, i, j] * source
+    expected = residual + 0.5 * function(expected + bias[:, None, None])
+    slopes = torch.linspace(-1, 1, 4).double() if activation == "prelu" else None
+    ours = lkops.conv2d(
+        *(x, weight, bias),
+        stride=(2, 1),
+        padding=(2, 4),
+        dilation=(2, 3),
+        groups=2,
+        activation=activation,
+        slope=0.2,
+        prelu_weight=slopes,
+        residual=residual,
+        residual_scale=0.5,
+    )
+    close(ours, expected)
 
 
 def test_depthwise_conv_by_hand() -> None:
