@@ -34,20 +34,6 @@ for _old, _new in {
 }.items():
     for _part in ("", ".reference"):
         sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
-
-# the rooms' names before they had those of the functions: users' scripts import references from there
-for _old, _new in {
-    "attention": "large_kernel_channel_attention",
-    "bicubic": "bicubic_upsample",
-    "block": "lk_block",
-    "depthwise": "depthwise_conv2d",
-    "gating": "channel_attention",
-    "losses": "spectral_losses",
-    "projection": "norm_conv1x1_gelu",
-    "upsample": "upsample_add",
-}.items():
-    for _part in ("", ".reference"):
-        sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
     globals()[_old] = sys.modules[f"{__name__}.{_old}"]
 
 __version__ = "0.1.0"

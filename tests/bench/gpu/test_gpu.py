@@ -63,13 +63,15 @@ def test_a_dry_run_does_everything_but_the_device(tmp_path) -> None:
     ids=["one_percent", "zeros", "nan", "no_gradient"],
 )
 def test_a_wrong_kernel_has_no_time_and_fails_the_gate(tmp_path, monkeypatch, capsys, spoil) -> None:
-    right = lkops.nn.spectral_losses
+    right = lkops.spectral_losses
 
-    def wrong(p, t, **options):
-        losses = right(p, t, **options)
-        return losses if p.dtype is torch.float64 else tuple(spoil(loss) + 0 * p.sum() for loss in losses)
+    def wrong(prediction, target, **options):
+        losses = right(prediction, target, **options)
+        if prediction.dtype is torch.float64:
+            return losses
+        return tuple(spoil(loss) + 0 * prediction.sum() for loss in losses)
 
-    monkeypatch.setattr(lkops.nn, "spectral_losses", wrong)
+    monkeypatch.setattr(lkops, "spectral_losses", wrong)
     monkeypatch.setattr(gate, "rows", lambda tiny: rows(tiny=tiny)[:1])
     arguments = ["--dry-run", "--only", "bench", "--out", str(tmp_path)]
     assert gate.main(arguments, isolate=False) == 1

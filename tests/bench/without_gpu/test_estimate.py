@@ -41,24 +41,27 @@ def test_triton_launches_are_counted_with_their_tensors() -> None:
 
 def test_the_least_by_hand() -> None:
     assert work.losses(2, 3, 4, 5, 4).bytes == 5 * 4 * 120
-    forward = work.attention(1, 16, 8, 8, 4)
+    forward = work.of("large_kernel_channel_attention", 1, 16, 8, 8, 4, {"hidden": 3})
     weights = 16 * (25 + 49 + 3) + 2 * 48 * 3 + 3 + 48 + 3 * 16 * 16 // 4
     assert forward.bytes == 4 * (2 * 16 * 64 + weights)
     assert work.with_backward(forward, 4 * 16 * 64).bytes == 4 * (5 * 16 * 64 + 3 * weights)
-    up = work.upsample_add(1, 16, 8, 8, 2, bands=8, scale=4, groups=8)
+    up = work.of("upsample_add", 1, 16, 8, 8, 2, {"bands": 8, "groups": 8}, scale=4)
     assert up.bytes == 2 * 1024 + 4 * (512 + 8192 + 128 * 18 + 128)
 
 
 @pytest.mark.parametrize("side", [16, 128])
 def test_products_are_those_of_the_network(side) -> None:
-    """`LKCANet.macs`, which counts as fvcore does, without the bicubic image and the norms that are counted here."""
+    """`LKCANet.macs`, which counts as fvcore does: products of the depthwise convs with the padding's zeros too, and
+    without the bicubic image and the norms that are counted here."""
     from lkcanet.models import lkca_lr
 
     model = lkca_lr(128, 4, weight_norm=False)
     ours = work.network(1, side, side, 4, bands=128, channels=128, blocks=16, scale=4)
     bicubic = 20 * 128 * side * side * 16 // 4
     norms = 16 * 10 * 128 * side * side
-    assert ours.matrix + ours.vector - bicubic - norms == model.macs(side, side)
+    inside = [sum(side - abs(tap) * k for tap in range(-(k // 2), k // 2 + 1) if abs(tap) * k < side) for k in (5, 7)]
+    zeros = 16 * 128 * sum((side * k) ** 2 - pairs**2 for k, pairs in zip((5, 7), inside, strict=True))
+    assert ours.matrix + ours.vector - bicubic - norms + zeros == model.macs(side, side)
 
 
 def test_the_committed_estimate_is_what_the_code_gives() -> None:
