@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from bench.gpu.run import ROOT, running
-from lkops import backends
+from lkops import backends, testing
 
 # the options that all tools take, and each one's own
 OPTIONS = ("--target-processes", "application-only", "--print-limit", "20", "--show-backtrace", "no")
@@ -35,9 +35,11 @@ _RACES = r"\((\d+) errors?, (\d+) warnings?\)"
 
 
 def chosen(*, quick: bool = False) -> Iterator[tuple[str, torch.dtype, str]]:
-    """Operator, dtype and the name of a case of lkops.testing: small ones of odd sizes that together
-    reach every Triton kernel; `quick` ones only show that they run."""
+    """Operator, dtype and the name of a case of lkops.testing: small ones of odd sizes that together reach every Triton
+    kernel; `quick` ones only show that they run. Operators without kernels for a GPU are left out."""
     for operator in backends.operators():
+        if "triton" not in testing.operator(operator).kernels:
+            continue
         if quick:
             yield operator, torch.float32, "one_pixel"
             continue
