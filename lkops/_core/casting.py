@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 
-def autocast(tensors: tuple[Any, ...], casts: Sequence[bool]) -> tuple[Any, ...]:
-    """The arguments of a product as it takes them under autocast: in the autocast dtype where `casts`.
+def autocast(tensors: tuple[Any, ...], names: Sequence[str], casts: Sequence[str]) -> tuple[Any, ...]:
+    """The arguments of an operator as it takes them under autocast: those of the names `casts` in the autocast dtype.
 
     Outside autocast they come back unchanged. float64 is left alone, as torch's own autocast does; so is what is no
     floating tensor, for the checks that follow to refuse.
     """
-    device = _autocast_device(tensors) if any(casts) else None
+    device = _autocast_device(tensors) if casts else None
     if device is None:
         return tensors
     dtype = torch.get_autocast_dtype(device)
@@ -22,7 +22,8 @@ def autocast(tensors: tuple[Any, ...], casts: Sequence[bool]) -> tuple[Any, ...]
     def takes_part(t: Any) -> bool:
         return isinstance(t, Tensor) and t.is_floating_point() and t.dtype is not torch.float64
 
-    return tuple(t.to(dtype) if cast and takes_part(t) else t for t, cast in zip(tensors, casts, strict=True))
+    named = zip(names, tensors, strict=True)
+    return tuple(t.to(dtype) if name in casts and takes_part(t) else t for name, t in named)
 
 
 def _autocast_device(tensors: Sequence[Tensor | None]) -> str | None:

@@ -8,6 +8,7 @@ def scale(x, *, by, backend=None):
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -67,15 +68,15 @@ class Operator:
 
     name: str
     reference: Callable[..., Any]
-    tensors: tuple[str, ...] = ()
-    results: tuple[str, ...] = ()
-    outputs: int = 1
-    saves: tuple[str, ...] = ()
-    masked: bool = False
-    told: bool = False
-    casts: tuple[str, ...] = ()
-    kernels: Mapping[str, Kernels] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
+    tensors: tuple[str, ...]
+    results: tuple[str, ...]
+    outputs: int
+    saves: tuple[str, ...]
+    masked: bool
+    told: bool
+    casts: tuple[str, ...]
+    kernels: Mapping[str, Kernels]
+    missing: dict[str, str]
 
     def __call__(
         self,
@@ -101,13 +102,13 @@ class Operator:
         if (short := self._short(tensors, options, backend)) is not None:
             return short
         given = options()
-        tensors = autocast(tensors, [name in self.casts for name in self.tensors])
+        tensors = autocast(tensors, self.tensors, self.casts)
         if check is not None:
             check(tensors, given)
-        if _captured is not None:
-            _captured.append(Direct(tensors, given))
-            raise _Captured
-        return memory.guarded(self.name, tensors, given, self._run, backend, tensors, given)
+        if not torch.compiler.is_dynamo_compiling() and _direct.wanted:
+            raise _Captured(Direct(tensors, given))
+        inside = (*given, *self.telling(False))
+        return memory.guarded(self.name, tensors, inside, self._run, backend, tensors, given)
 
     def _short(self, tensors: tuple[Any, ...], options: Callable[[], tuple[Any, ...]], backend: Any) -> Any:
         """The C++ kernel's output where nothing stands between the arguments and it, else None.
@@ -123,7 +124,7 @@ class Operator:
             or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
             or torch._C._functorch.peek_interpreter_stack() is not None
             or torch.is_autocast_enabled("cpu")
-            or _captured is not None
+            or _direct.wanted
         ):
             return None
         differentiable = torch.is_grad_enabled()
@@ -141,7 +142,8 @@ class Operator:
 
     def _run(self, backend: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any) -> Any:
         chosen = self.choose(backend, tensors)
-        if recording.recorders:
+        # a compiled call must not depend on whether somebody records: that would compile it again
+        if not torch.compiler.is_dynamo_compiling() and recording.recorders:
             self._record(chosen, tensors)
         if chosen == "reference":
             with autocast_off(tensors):
@@ -232,14 +234,13 @@ class Operator:
         Raises:
             ValueError, TypeError: what the public function raises.
         """
-        global _captured
-        before, _captured = _captured, []
+        _direct.wanted = True
         try:
             self.function(**arguments)
-        except _Captured:
-            return _captured[0]
+        except _Captured as captured:
+            return captured.direct
         finally:
-            _captured = before
+            _direct.wanted = False
         raise RuntimeError(f"lkops.{self.name} did not reach its operator")
 
     def _record(self, backend: str, tensors: Sequence[Tensor | None]) -> None:
@@ -253,8 +254,18 @@ class Operator:
 class _Captured(Exception):
     """Stops a public function at its operator."""
 
+    def __init__(self, direct: Direct) -> None:
+        super().__init__()
+        self.direct = direct
 
-_captured: list[Direct] | None = None
+
+class _Wanted(threading.local):
+    """Whether this thread asks for what its next operator's kernels get."""
+
+    wanted = False
+
+
+_direct = _Wanted()
 
 
 def _contiguous(output: Any) -> Any:

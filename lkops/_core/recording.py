@@ -43,4 +43,5 @@ def record() -> Iterator[list[Call]]:
     try:
         yield calls
     finally:
-        recorders.remove(calls)
+        # this list, not one that is equal to it: blocks within blocks may have seen the same
+        recorders[:] = [open_one for open_one in recorders if open_one is not calls]

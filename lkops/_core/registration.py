@@ -11,11 +11,11 @@ def register(
     name: str,
     reference: Callable[..., Any],
     *,
-    forward: str = "",
-    backward: str = "",
-    fake_forward: Callable[..., Any] | None = None,
-    fake_backward: Callable[..., Any] | None = None,
-    kernels: Mapping[str, Kernels] | None = None,
+    forward: str,
+    backward: str,
+    fake_forward: Callable[..., Any],
+    fake_backward: Callable[..., Any],
+    kernels: Mapping[str, Kernels],
     casts: Sequence[str] = (),
 ) -> Operator:
     """Make an operator known, with the backends that have kernels for it.
@@ -36,15 +36,9 @@ def register(
             dropped. `gradients_like` makes such tensors.
         fake_forward, fake_backward: shapes and dtypes of what these return. All of it is dense, whatever the strides of
             the arguments, which a compiler chooses.
-        kernels: backend -> what it has.
+        kernels: backend -> what it has; empty where there is the reference alone.
         casts: names of the tensors that are taken in autocast's dtype.
     """
-    if not kernels:
-        operator = Operator(name, reference)
-        autograd.OPERATORS[name] = operator
-        return operator
-    assert fake_forward is not None, f"{name} has kernels and needs schemas and fake kernels"
-    assert fake_backward is not None, f"{name} has kernels and needs schemas and fake kernels"
     given, returned = library.parse(name, forward), library.parse(name, backward)
     grads = [argument for argument in returned.arguments if argument.startswith("grad_")]
     tensors = tuple(n for n, kind in given.arguments.items() if "Tensor" in kind)

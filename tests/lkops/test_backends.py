@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
 import lkops
-from lkops import backends
+from lkops import backends, testing
 
 X = torch.randn(1, 2, 3, 3)
 
@@ -74,6 +75,53 @@ def test_a_record_names_operators_backends_and_shapes(ran) -> None:
     assert dict(call.shapes) == {"prediction": (1, 2, 3, 3), "target": (1, 2, 3, 3)}
     up()
     assert (len(ran), len(inner)) == (3, 1)
+
+
+def test_blocks_that_saw_the_same_end_each_for_itself() -> None:
+    with backends.record() as outer:
+        with backends.record() as inner:
+            up()
+        up()
+    up()
+    assert (len(outer), len(inner)) == (2, 1)
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+def test_recording_compiles_nothing_again(gradient) -> None:
+    torch.compiler.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(lambda x: lkops.bicubic_upsample(x, scale=2) + 1, fullgraph=True, backend=counter)
+    x = X.clone().requires_grad_(gradient)
+    expected = compiled(x)
+    with backends.record() as calls:
+        assert torch.equal(compiled(x), expected)
+    assert counter.frame_count == 1
+    assert not calls
+
+
+def test_asking_for_raw_arguments_stops_no_other_thread() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    class Slow:
+        """An option that another thread overtakes."""
+
+        def __index__(self) -> int:
+            inside.set()
+            assert done.wait(60)
+            return 2
+
+    asked = []
+    operator = testing.operator("bicubic_upsample")
+    thread = threading.Thread(target=lambda: asked.append(operator.raw(x=X, scale=Slow())))
+    thread.start()
+    assert inside.wait(60)
+    try:
+        up()
+        up(backend="reference")
+    finally:
+        done.set()
+        thread.join()
+    assert asked[0].options[0] == 2
 
 
 def chosen() -> str:

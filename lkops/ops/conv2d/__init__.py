@@ -20,31 +20,15 @@ _OPTIONS = (
 )
 
 
-def _fake_forward(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    prelu_weight: Tensor | None,
-    residual: Tensor | None,
-    stride_height: int,
-    stride_width: int,
-    top: int,
-    left: int,
-    dilation_height: int,
-    dilation_width: int,
-    groups: int,
-    activation: int,
-    slope: float,
-    residual_scale: float,
-    relaxed: bool,
-    saving: bool = False,
-) -> tuple[Tensor, Tensor]:
+def _fake_forward(input: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
     """The result and, where there will be a backward that needs it, conv + bias."""
+    *options, saving = rest[3:]  # after bias, prelu_weight and residual
+    o = values.Options(*options)
     n, _, h, w = input.shape
-    h = (h + 2 * top - dilation_height * (weight.shape[2] - 1) - 1) // stride_height + 1
-    w = (w + 2 * left - dilation_width * (weight.shape[3] - 1) - 1) // stride_width + 1
+    h = (h + 2 * o.top - o.dilation_height * (weight.shape[2] - 1) - 1) // o.stride_height + 1
+    w = (w + 2 * o.left - o.dilation_width * (weight.shape[3] - 1) - 1) // o.stride_width + 1
     shape = (n, weight.shape[0], h, w)
-    return input.new_empty(shape), input.new_empty(shape if saving and activation else (0,))
+    return input.new_empty(shape), input.new_empty(shape if saving and o.activation else (0,))
 
 
 def _fake_backward(
@@ -164,7 +148,7 @@ def _check(tensors: Any, options: Any) -> None:
             f"weight must have a kernel that fits into the padded input: it reaches over {reach[0]} x {reach[1]} "
             f"pixels, and input has {sides[0]} x {sides[1]} with padding {tuple(paddings)}"
         )
-    name = reference.ACTIVATIONS[activation]
+    name = values.ACTIVATIONS[activation]
     if (name == "prelu") != (prelu_weight is not None):
         raise ValueError(f"prelu_weight must be given for activation 'prelu' and for no other, got {name!r}")
     checks.optional_parameter("prelu_weight", prelu_weight, (outputs,), "input", input)

@@ -1,6 +1,6 @@
 """Examples of `conv2d`: see `lkops.testing`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,48 +8,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..._core.examples import (
-    CHANNELS,
-    ODD,
-    ONE_CHANNEL,
-    SHAPES,
-    Arguments,
-    Draw,
-    Example,
-    Examples,
-    Work,
-    benchmarks,
-    example,
-)
+from ..._core import checks
+from ..._core import examples as common
+from . import values
 
-ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-}
 _RELU = {"activation": "relu"}
 
 
-def _two(value: int | Sequence[int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-
-def _padding(padding: str | int | Sequence[int], kernel: Sequence[int], dilation: tuple[int, int]) -> tuple[int, int]:
-    if isinstance(padding, str):
-        return (0, 0) if padding == "valid" else (dilation[0] * (kernel[0] // 2), dilation[1] * (kernel[1] // 2))
-    return _two(padding)
-
-
-def _axes(case: Example) -> list[tuple[int, int, int, int, int, int]]:
+def _axes(case: common.Example) -> list[tuple[int, int, int, int, int, int]]:
     """For rows and for columns: size, kernel, stride, padding, dilation and size of the result. A kernel that would not
     fit into the padded image has one tap."""
     options, side = case.options, case.sizes.get("side", 3)
-    strides, dilations = _two(options.get("stride", 1)), _two(options.get("dilation", 1))
+    strides = checks.one_or_two("stride", options.get("stride", 1))
+    dilations = checks.one_or_two("dilation", options.get("dilation", 1))
     found = []
     for axis, size in enumerate(case.shape[2:]):
         for kernel in (side, 1):
-            padding = _padding(options.get("padding", "same"), (kernel, kernel), dilations)[axis]
+            padding = values.padding(options.get("padding", "same"), (kernel, kernel), dilations)[axis]
             room = size + 2 * padding - dilations[axis] * (kernel - 1) - 1
             if room >= 0:
                 break
@@ -57,16 +32,16 @@ def _axes(case: Example) -> list[tuple[int, int, int, int, int, int]]:
     return found
 
 
-def _outputs(case: Example) -> int:
+def _outputs(case: common.Example) -> int:
     """Five times its groups if it does not say."""
     outputs: int = case.sizes.get("outputs", 5 * case.options.get("groups", 1))
     return outputs
 
 
-def draw(draw: Draw, case: Example) -> Arguments:
+def draw(draw: common.Draw, case: common.Example) -> common.Arguments:
     n, c, *_ = case.shape
     outputs, axes = _outputs(case), _axes(case)
-    tensors: Arguments = {
+    tensors: common.Arguments = {
         "input": draw(*case.shape),
         "weight": draw.conv(outputs, c // case.options.get("groups", 1), *(kernel for _, kernel, *_ in axes)),
         "bias": draw(outputs),
@@ -93,14 +68,14 @@ def eager(
     residual_scale: float = 1.0,
     **accuracy: Any,
 ) -> Tensor:
-    dilations = _two(dilation)
-    y = F.conv2d(input, weight, bias, stride, _padding(padding, weight.shape[2:], dilations), dilations, groups)
+    dilations = checks.one_or_two("dilation", dilation)
+    y = F.conv2d(input, weight, bias, stride, values.padding(padding, weight.shape[2:], dilations), dilations, groups)
     if activation == "leaky_relu":
         y = F.leaky_relu(y, slope)
     elif prelu_weight is not None:
         y = F.prelu(y, prelu_weight)
     elif activation is not None:
-        y = ACTIVATIONS[activation](y)
+        y = values.PLAIN[activation](y)
     if residual is not None:
         return torch.add(residual, y, alpha=residual_scale)
     return y if residual_scale == 1 else residual_scale * y
@@ -112,20 +87,22 @@ def _taps_inside(size: int, kernel: int, stride: int, padding: int, dilation: in
     return sum(0 <= pixel < size for pixel in pixels)
 
 
-def work(case: Example, size: int) -> Work:
+def work(case: common.Example, size: int) -> common.Work:
     n, c, h, w = case.shape
     outputs, inputs, axes = _outputs(case), c // case.options.get("groups", 1), _axes(case)
     results = n * outputs * axes[0][-1] * axes[1][-1]
     images = n * c * h * w + results * (1 if "residual" in case.without else 2)
     parameters = outputs * (inputs * axes[0][1] * axes[1][1] + 1)
     pairs = _taps_inside(*axes[0]) * _taps_inside(*axes[1])
-    return Work(size * images + 4 * parameters, n * outputs * inputs * pairs)
+    return common.Work(size * images + 4 * parameters, n * outputs * inputs * pairs)
 
 
-def _in_use() -> tuple[Example, ...]:
+def _in_use() -> tuple[common.Example, ...]:
     """Of networks: 3x3 at their widths, with a ReLU, and at the end of a residual block."""
     plain = [
-        Example(f"c{c}_{side}", (1, c, side, side), _RELU, {"outputs": c}, without=("residual",), use="benchmark")
+        common.Example(
+            f"c{c}_{side}", (1, c, side, side), _RELU, {"outputs": c}, without=("residual",), use="benchmark"
+        )
         for c, side in ((64, 48), (64, 128), (128, 48), (128, 96), (180, 48), (180, 64), (256, 48), (256, 64))
     ]
     ends = [
@@ -139,30 +116,36 @@ def _in_use() -> tuple[Example, ...]:
     return (*plain, *ends, *relaxed)
 
 
-EXAMPLES = Examples(
+EXAMPLES = common.Examples(
     draw,
     eager,
     work,
     (
-        *SHAPES,
-        ONE_CHANNEL,
-        example("winograd", 2, 24, 11, 14, sizes={"outputs": 33}, residual_scale=0.5, activation="relu"),
-        example("relaxed", 1, 17, 9, 18, sizes={"outputs": 18}, activation="silu", accuracy="relaxed"),
-        example("many_channels", 1, 160, 6, 9, sizes={"outputs": 40}),
-        example("kernel_1", 2, 5, 6, 7, sizes={"side": 1}, activation="gelu"),
-        example("kernel_5_dilated", 1, 3, 11, 17, sizes={"side": 5}, dilation=2, activation="prelu"),
-        example("strided", 2, 6, 9, 14, sizes={"outputs": 4}, groups=2, stride=2, activation="leaky_relu", slope=0.2),
-        example("even_kernel", 1, 3, 8, 9, sizes={"side": 4}, padding=1, stride=3, activation="sigmoid"),
-        example("uneven", 1, 4, 9, 12, sizes={"outputs": 6}, stride=(1, 2), dilation=(2, 1), padding=(3, 0), groups=2),
-        example("valid", 1, 3, 8, 9, padding="valid", without=("residual",)),
-        example("no_bias", 2, 3, 6, 7, without=("bias", "residual"), activation="relu"),
-        example("megabytes", 1, 1500, 1, 64, use="large", sizes={"outputs": 1500, "side": 1}, activation="gelu"),
-        *benchmarks(sizes={"outputs": CHANNELS}, without=("residual",), options=_RELU),
+        *common.SHAPES,
+        common.ONE_CHANNEL,
+        common.example("winograd", 2, 24, 11, 14, sizes={"outputs": 33}, residual_scale=0.5, activation="relu"),
+        common.example("relaxed", 1, 17, 9, 18, sizes={"outputs": 18}, activation="silu", accuracy="relaxed"),
+        common.example("many_channels", 1, 160, 6, 9, sizes={"outputs": 40}),
+        common.example("kernel_1", 2, 5, 6, 7, sizes={"side": 1}, activation="gelu"),
+        common.example("kernel_5_dilated", 1, 3, 11, 17, sizes={"side": 5}, dilation=2, activation="prelu"),
+        common.example(
+            "strided", 2, 6, 9, 14, sizes={"outputs": 4}, groups=2, stride=2, activation="leaky_relu", slope=0.2
+        ),
+        common.example("even_kernel", 1, 3, 8, 9, sizes={"side": 4}, padding=1, stride=3, activation="sigmoid"),
+        common.example(
+            "uneven", 1, 4, 9, 12, sizes={"outputs": 6}, stride=(1, 2), dilation=(2, 1), padding=(3, 0), groups=2
+        ),
+        common.example("valid", 1, 3, 8, 9, padding="valid", without=("residual",)),
+        common.example("no_bias", 2, 3, 6, 7, without=("bias", "residual"), activation="relu"),
+        common.example("megabytes", 1, 1500, 1, 64, use="large", sizes={"outputs": 1500, "side": 1}, activation="gelu"),
+        *common.benchmarks(sizes={"outputs": common.CHANNELS}, without=("residual",), options=_RELU),
         *_in_use(),
-        example("first_conv", 1, 31, 96, 96, use="benchmark", sizes={"outputs": 64}, without=("residual",)),
-        example("first_conv_rgb", 1, 3, 128, 128, use="benchmark", sizes={"outputs": 64}, without=("residual",)),
-        example("last_conv", 1, 64, 96, 96, use="benchmark", sizes={"outputs": 31}, without=("residual",)),
-        example(*("odd", *ODD), without=("bias",), use="benchmark", sizes={"outputs": 37, "side": 5}, dilation=2),
+        common.example("first_conv", 1, 31, 96, 96, use="benchmark", sizes={"outputs": 64}, without=("residual",)),
+        common.example("first_conv_rgb", 1, 3, 128, 128, use="benchmark", sizes={"outputs": 64}, without=("residual",)),
+        common.example("last_conv", 1, 64, 96, 96, use="benchmark", sizes={"outputs": 31}, without=("residual",)),
+        common.example(
+            *("odd", *common.ODD), without=("bias",), use="benchmark", sizes={"outputs": 37, "side": 5}, dilation=2
+        ),
     ),
     images=("input", "residual"),
     of_size=lambda options: 1e-5 if options.get("accuracy") == "relaxed" else 0.0,

@@ -1,18 +1,11 @@
 """What `conv2d` computes, in any floating dtype."""
 
-from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
-_PLAIN: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "sigmoid": torch.sigmoid,
-}
+from .values import ACTIVATIONS, PLAIN, Options
 
 
 def conv2d(
@@ -21,29 +14,27 @@ def conv2d(
     bias: Tensor | None,
     prelu_weight: Tensor | None,
     residual: Tensor | None,
-    stride_height: int,
-    stride_width: int,
-    top: int,
-    left: int,
-    dilation_height: int,
-    dilation_width: int,
-    groups: int,
-    activation: int,
-    slope: float,
-    residual_scale: float,
-    relaxed: bool,
+    *options: Any,
 ) -> Tensor:
-    """`activation` is a place in `ACTIVATIONS`; `relaxed` changes nothing here."""
-    stride, dilation = (stride_height, stride_width), (dilation_height, dilation_width)
-    y = F.conv2d(input, weight, bias, stride, (top, left), dilation, groups)
-    name = ACTIVATIONS[activation]
+    """`options`: those of `values.Options`; `relaxed` changes nothing here."""
+    o = Options(*options)
+    y = F.conv2d(
+        input,
+        weight,
+        bias,
+        (o.stride_height, o.stride_width),
+        (o.top, o.left),
+        (o.dilation_height, o.dilation_width),
+        o.groups,
+    )
+    name = ACTIVATIONS[o.activation]
     if name == "leaky_relu":
-        y = F.leaky_relu(y, slope)
+        y = F.leaky_relu(y, o.slope)
     elif name == "prelu":
         assert prelu_weight is not None
         y = F.prelu(y, prelu_weight)
     elif name != "none":
-        y = _PLAIN[name](y)
-    if residual_scale != 1:
-        y = residual_scale * y
+        y = PLAIN[name](y)
+    if o.residual_scale != 1:
+        y = o.residual_scale * y
     return y if residual is None else residual + y

@@ -1,12 +1,40 @@
 """What the options of `conv2d` may be, and what they mean; for its module too."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from ..._core import checks
-from .reference import ACTIVATIONS
 
-__all__ = ["activation", "padding", "relaxed"]
+__all__ = ["ACTIVATIONS", "PLAIN", "Options", "activation", "padding", "relaxed"]
+
+ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
+# those that take nothing but the image
+PLAIN: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+class Options(NamedTuple):
+    """As the schema has them; `activation` is a place in `ACTIVATIONS`."""
+
+    stride_height: int
+    stride_width: int
+    top: int
+    left: int
+    dilation_height: int
+    dilation_width: int
+    groups: int
+    activation: int
+    slope: float
+    residual_scale: float
+    relaxed: bool
 
 
 def padding(value: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, int]:
