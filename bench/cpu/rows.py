@@ -73,7 +73,7 @@ MEMORY_TARGET = {"lkca_lr_step training": 0.5}
 
 
 @dataclass(frozen=True)
-class Operator:
+class Kind:
     """What rows of an operator are made of.
 
     Attributes:
@@ -84,7 +84,6 @@ class Operator:
         product: outputs and inputs of the matrix product that most of its work is, for so many channels, if there is
             one.
         half: whether bfloat16 is timed, too.
-        linear: whether it is linear and has no weights, so that its backward is the same work again.
     """
 
     name: str
@@ -92,19 +91,18 @@ class Operator:
     suffix: str = ""
     product: Callable[[int], tuple[int, int]] | None = None
     half: bool = False
-    linear: bool = False
 
 
 # by the first part of their rows' names; one that is not here has its own name and no product
-OPERATORS: Mapping[str, Operator] = {
-    "attention": Operator("large_kernel_channel_attention", product=lambda c: (c // 4, 3 * c // 4), half=True),
-    "projection": Operator("norm_conv1x1_gelu", product=lambda c: (c, c), half=True),
-    "block": Operator("lk_block", product=lambda c: (c, c), half=True),
-    "depthwise": Operator("depthwise_conv2d", " 7x7 dilation 7"),
-    "gating": Operator("channel_attention"),
-    "bicubic": Operator("bicubic_upsample", " x4", "_torch", linear=True),
-    "upsample": Operator("upsample_add", " x4 g=8", "_torch", lambda c: (2 * c, 9 * c // 8), half=True),
-    "losses": Operator("spectral_losses"),
+OPERATORS: Mapping[str, Kind] = {
+    "attention": Kind("large_kernel_channel_attention", product=lambda c: (c // 4, 3 * c // 4), half=True),
+    "projection": Kind("norm_conv1x1_gelu", product=lambda c: (c, c), half=True),
+    "block": Kind("lk_block", product=lambda c: (c, c), half=True),
+    "depthwise": Kind("depthwise_conv2d", " 7x7 dilation 7"),
+    "gating": Kind("channel_attention"),
+    "bicubic": Kind("bicubic_upsample", " x4", "_torch"),
+    "upsample": Kind("upsample_add", " x4 g=8", "_torch", lambda c: (2 * c, 9 * c // 8), half=True),
+    "losses": Kind("spectral_losses"),
 }
 # of a problem's name -> the example
 SIZES = {"64": "image_64", "16": "patch_16", "batch": "batch_16"}
@@ -117,30 +115,13 @@ MODES: Mapping[str, tuple[Mode, ...]] = {
 }
 
 
-def _least(operator: Operator, example: testing.Example, mode: Mode) -> Work:
-    """What one call in this mode must do at least."""
-    known = testing.examples(operator.name)
-    forward = known.work(example, FLOAT)
-    if mode == "forward":
-        return forward
-    if operator.linear:
-        return forward * (1 if mode == "backward" else 2)
-    if operator.name == "spectral_losses":  # the target gets no gradient
-        full = work.losses(*example.shape, FLOAT)
-    else:
-        meta = known.arguments(example, testing.Draw(device="meta"))
-        outputs = testing.invoke(operator.name, meta, example.options, "reference")
-        full = work.with_backward(forward, FLOAT * sum(output.numel() for output in outputs))
-    return full if mode == "full" else full + forward * -1
-
-
 def _operators(tiny: bool) -> Iterator[Row]:
-    known = {operator.name for operator in OPERATORS.values()}
-    others = {name: Operator(name) for name in backends.operators() if name not in known}
-    for key, operator in {**OPERATORS, **others}.items():
-        examples = testing.examples(operator.name)
+    known = {kind.name for kind in OPERATORS.values()}
+    others = {name: Kind(name) for name in backends.operators() if name not in known}
+    for key, kind in {**OPERATORS, **others}.items():
+        examples = testing.examples(kind.name)
         for size, name in (CUBES if key == "losses" else SIZES).items():
-            example = examples[name + operator.suffix]
+            example = examples[name + kind.suffix]
             example = example.tiny() if tiny else example
             n, c, h, w = example.shape
             problem = f"{key}_{size}"
@@ -148,12 +129,12 @@ def _operators(tiny: bool) -> Iterator[Row]:
                 targets = TARGETS.get(f"{problem} {mode}", {})
                 main = size == "64" and mode != "backward"
                 inference = mode == "forward" and size in ("64", "16") and key != "losses"
-                half = operator.half and mode == "forward" and size == "64"
+                half = kind.half and mode == "forward" and size == "64"
                 yield Row(
                     problem,
-                    f"{operator.name}{operator.said}, {'x'.join(map(str, example.shape))}, {mode}",
+                    f"{kind.name}{kind.said}, {'x'.join(map(str, example.shape))}, {mode}",
                     mode,
-                    partial(operator_problem, operator.name, example),
+                    partial(operator_problem, kind.name, example),
                     (
                         *EAGER,
                         *(("compile",) if main or targets else ()),
@@ -162,8 +143,8 @@ def _operators(tiny: bool) -> Iterator[Row]:
                         "lkops",
                         *(("lkops bf16",) if half else ()),
                     ),
-                    _least(operator, example, mode),
-                    (*operator.product(c), n * h * w) if operator.product else None,
+                    work.least(kind.name, example, mode, FLOAT),
+                    (*kind.product(c), n * h * w) if kind.product else None,
                     targets,
                     memory=main and mode == "full",
                     default=main or bool(targets),

@@ -3,7 +3,6 @@
 # long: one table, and what its rows are made of
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import lkops
 from bench.without_gpu import work
 from bench.without_gpu.work import Work
 from lkcanet.benchmark import eager
-from lkcanet.benchmark.operators import Called, activations, outputs_gradients
+from lkcanet.benchmark.operators import activations, both_forms, outputs_gradients
+from lkcanet.benchmark.providers import Adapter, ours_h_loss, plain_h_loss
 from lkcanet.models import lkca_lr
-from lkcanet.objectives.losses import h_loss
 from lkops import testing
 from lkops.testing import TORCH_BICUBIC
 
@@ -104,22 +102,6 @@ def step(module: nn.Module, case: Case, activations: tuple[Tensor, ...]) -> Call
     return both
 
 
-class Plain(nn.Module):
-    """`function(module, *activations)` as a module that shares the parameters of `module`."""
-
-    def __init__(self, module: nn.Module, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.module, self.function = module, function
-
-    def forward(self, *activations: Tensor) -> tuple[Tensor, ...]:
-        result = self.function(self.module, *activations)
-        return (result,) if isinstance(result, Tensor) else tuple(result)
-
-
-def _call(module: nn.Module, *activations: Tensor) -> Any:
-    return module(*activations)
-
-
 def _normal_like(outputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(torch.randn_like(output) for output in outputs)
 
@@ -138,14 +120,8 @@ def _operator(operator: str, example: testing.Example, device: str, half: bool, 
             return found[0], found[1].to(dtype)
         return found if backward else tuple(image.detach() for image in found)
 
-    ours, plain = (
-        Called(function, tensors, known.images, example.options) for function in (getattr(lkops, operator), known.eager)
-    )
-    least = known.work(example, 2 if half else 4)
-    if operator == "spectral_losses":
-        least = work.losses(*example.shape, 2 if half else 4)
-    elif backward:
-        least = work.with_backward(least, math.prod(example.shape) * dtype.itemsize)
+    ours, plain = both_forms(operator, tensors, example.options)
+    least = work.least(operator, example, "full" if backward else "forward", dtype.itemsize)
     gradients = (outputs_gradients(operator) or _normal_like) if backward else None
     return Case(ours, plain, draw, gradients, None, least)
 
@@ -168,8 +144,8 @@ def _network(shape: tuple[int, int, int], sizes: Sizes, device: str, half: bool)
     folded = _model(device, *sizes).eval().fold()
     forward = work.network(n, h, w, 2 if half else 4, bands=bands, channels=channels, blocks=blocks, scale=SCALE)
     return Case(
-        Plain(folded, _call),
-        Plain(eager.Network(folded), _call),
+        Adapter(folded),
+        Adapter(eager.Network(folded)),
         lambda: (torch.rand(n, bands, h, w, device=device),),
         None,
         None,
@@ -183,13 +159,6 @@ def _training(shape: tuple[int, int, int], sizes: Sizes, device: str, half: bool
     bands, channels, blocks = sizes
     model = _model(device, *sizes)
 
-    def ours(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
-        return h_loss(network(lowres), target).total
-
-    def plain(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
-        l1, sam, _, gradient = eager.spectral_losses(network(lowres), target)
-        return l1 + 0.5 * sam + 0.1 * gradient
-
     def draw() -> tuple[Tensor, ...]:
         lowres = torch.rand(n, bands, h, w, device=device)
         return lowres, torch.rand(n, bands, SCALE * h, SCALE * w, device=device)
@@ -200,8 +169,8 @@ def _training(shape: tuple[int, int, int], sizes: Sizes, device: str, half: bool
         **{"bands": bands, "channels": channels, "blocks": blocks, "scale": SCALE},
     )
     return Case(
-        Plain(model, ours),
-        Plain(eager.Network(model, folded=False), plain),
+        Adapter(model, ours_h_loss),
+        Adapter(eager.Network(model, folded=False), plain_h_loss),
         draw,
         lambda outputs: tuple(map(torch.ones_like, outputs)),
         lambda parameters: torch.optim.Adam(parameters, lr=1e-4, foreach=True),

@@ -13,7 +13,19 @@ from typing import Any
 from lkops import testing
 from lkops.testing import Work
 
-__all__ = ["BACKWARD", "H100", "Rates", "Work", "head", "losses", "network", "of", "training_step", "with_backward"]
+__all__ = [
+    "BACKWARD",
+    "H100",
+    "Rates",
+    "Work",
+    "head",
+    "least",
+    "losses",
+    "network",
+    "of",
+    "training_step",
+    "with_backward",
+]
 
 BACKWARD = 3  # products of forward and backward together, to those of forward
 
@@ -48,6 +60,23 @@ def of(
         options: of the public function.
     """
     return testing.examples(operator).work(testing.Example("", (n, c, h, w), options, sizes or {}), size)
+
+
+def least(operator: str, example: testing.Example, mode: str, size: int) -> Work:
+    """What one call of an operator must do: "forward", "backward" or "full", both."""
+    known = testing.examples(operator)
+    forward = known.work(example, size)
+    if mode == "forward":
+        return forward
+    if not testing.operator(operator).saves:  # linear, without weights: the same work again
+        return forward * (1 if mode == "backward" else 2)
+    if operator == "spectral_losses":  # the target gets no gradient
+        full = losses(*example.shape, size)
+    else:
+        meta = known.arguments(example, testing.Draw(device="meta"))
+        outputs = testing.invoke(operator, meta, example.options, "reference")
+        full = with_backward(forward, size * sum(output.numel() for output in outputs))
+    return full if mode == "full" else full + forward * -1
 
 
 def losses(n: int, c: int, h: int, w: int, size: int) -> Work:

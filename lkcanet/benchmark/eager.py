@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lkops import backends, testing
+from lkops import testing
 
 from ..models import LKCANet
 
@@ -25,15 +25,14 @@ __all__ = [
     "upsample_add",
 ]
 
-_EAGER = {name: testing.examples(name).eager for name in backends.operators()}
-bicubic_upsample = _EAGER["bicubic_upsample"]
-channel_attention = _EAGER["channel_attention"]
-depthwise_conv2d = _EAGER["depthwise_conv2d"]
-large_kernel_channel_attention = _EAGER["large_kernel_channel_attention"]
-lk_block = _EAGER["lk_block"]
-norm_conv1x1_gelu = _EAGER["norm_conv1x1_gelu"]
-spectral_losses = _EAGER["spectral_losses"]
-upsample_add = _EAGER["upsample_add"]
+bicubic_upsample = testing.examples("bicubic_upsample").eager
+channel_attention = testing.examples("channel_attention").eager
+depthwise_conv2d = testing.examples("depthwise_conv2d").eager
+large_kernel_channel_attention = testing.examples("large_kernel_channel_attention").eager
+lk_block = testing.examples("lk_block").eager
+norm_conv1x1_gelu = testing.examples("norm_conv1x1_gelu").eager
+spectral_losses = testing.examples("spectral_losses").eager
+upsample_add = testing.examples("upsample_add").eager
 
 
 class Network(torch.nn.Module):

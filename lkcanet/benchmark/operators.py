@@ -13,7 +13,7 @@ from .providers import Problem, Tensors
 
 LOSS_GRADIENTS = (1.0, 0.5, 0.3, 0.1)  # of the four losses, fixed
 
-__all__ = ["LOSS_GRADIENTS", "Called", "activations", "operator_problem", "outputs_gradients"]
+__all__ = ["LOSS_GRADIENTS", "Called", "activations", "both_forms", "operator_problem", "outputs_gradients"]
 
 
 class Called(nn.Module):
@@ -46,7 +46,7 @@ class Called(nn.Module):
         parameters = {name: getattr(self, name) for name in self.names}
         given = dict(zip(self.images, inputs, strict=True))
         result = self.function(**given, **self.absent, **parameters, **self.options)
-        return (result,) if isinstance(result, Tensor) else tuple(result)
+        return testing.as_tuple(result)
 
 
 def activations(
@@ -66,6 +66,17 @@ def outputs_gradients(operator: str) -> Callable[[Tensors], Tensors] | None:
     return lambda outputs: tuple(torch.full_like(o, g) for o, g in zip(outputs, LOSS_GRADIENTS, strict=True))
 
 
+def both_forms(
+    operator: str, tensors: Mapping[str, Tensor | None], options: Mapping[str, Any]
+) -> tuple[Called, Called]:
+    """The operator and its eager form, with the same parameters."""
+    known = testing.examples(operator)
+    ours, plain = (
+        Called(function, tensors, known.images, options) for function in (getattr(lkops, operator), known.eager)
+    )
+    return ours, plain
+
+
 def operator_problem(operator: str, example: testing.Example) -> Problem:
     """An operator of lkops and its eager form on one example, in float32.
 
@@ -75,7 +86,5 @@ def operator_problem(operator: str, example: testing.Example) -> Problem:
     """
     known = testing.examples(operator)
     tensors = testing.cast(known.arguments(example), torch.float32)
-    ours, plain = (
-        Called(function, tensors, known.images, example.options) for function in (getattr(lkops, operator), known.eager)
-    )
+    ours, plain = both_forms(operator, tensors, example.options)
     return Problem(ours, plain, activations(operator, tensors), outputs_gradients(operator), kinks=known.kinks)

@@ -91,10 +91,8 @@ def score(
             a name that is taken; a region that is none, or too small; predictions of another shape, or with `snrs`; an
             MSI that is missing or of another size; `snrs` that are not finite, or twice the same.
     """
-    from ..data.degrade import bicubic_upsample
     from ..data.multispectral import noisy_scene, simulate_lowres
     from ..data.scenes import Scene
-    from ..inference import super_resolve
     from ..inference.msi import msi_for
 
     networks, predictions, msis = networks or {}, predictions or {}, msis or {}
@@ -116,13 +114,11 @@ def score(
             target = replace(target, valid=msi.valid if target.valid is None else target.valid & msi.valid)
     levels: dict[float | None, dict[str, Metrics]] = {}
     for snr in (*snrs, None):
-        small = noisy_scene(lowres, snr, 2 * seed)
-        bicubic = bicubic_upsample(small.tensor(), scale)[0].numpy()
-        rows = levels[snr] = {"bicubic": score_scene(bicubic, target, scale, floor)}
-        for name, model in networks.items():
-            msi = sharp[name]
-            seen = noisy_scene(msi, snr, 2 * seed + 1) if msi is not None and noise_on == "both" else msi
-            rows[name] = score_scene(super_resolve(model, small, msi=seen).pixels, target, scale, floor)
+        seen = {
+            name: noisy_scene(msi, snr, 2 * seed + 1) if msi is not None and noise_on == "both" else msi
+            for name, msi in sharp.items()
+        }
+        levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor)
     for name, result in predictions.items():
         _check_units(name, result, target)
         part = result.cropped(rect) if not whole and result.pixels.shape == scene.pixels.shape else result
@@ -186,6 +182,25 @@ def _scored_part(scene: "Scene", region: "Rect | str | None", scale: int) -> "Re
     return whole_pixels(parse_rect(text, scene.pixels.shape), scale, "the region")
 
 
+def _rows(
+    target: "Scene",
+    lowres: "Scene",
+    networks: Mapping[str, Network],
+    msis: "Mapping[str, Scene | None]",
+    scale: int,
+    floor: float | None,
+) -> dict[str, Metrics]:
+    """The scores of bicubic and of networks that see this LR image and these MSIs."""
+    from ..data.degrade import bicubic_upsample
+    from ..inference import super_resolve
+
+    bicubic = bicubic_upsample(lowres.tensor(), scale)[0].numpy()
+    rows = {"bicubic": score_scene(bicubic, target, scale, floor)}
+    for name, model in networks.items():
+        rows[name] = score_scene(super_resolve(model, lowres, msi=msis[name]).pixels, target, scale, floor)
+    return rows
+
+
 def score_scene(prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None) -> Metrics:
     """The six scores of a (B, H, W) prediction, over the target's valid pixels; with a floor, SAM above it too."""
     masked: dict[str, Any] = {} if target.valid is None else {"valid": target.valid}
@@ -219,9 +234,7 @@ def score_tests(
         ValueError: a network of other bands or another scale, one that is named "bicubic", or one that fuses and has no
             response, or one of other bands.
     """
-    from ..data.degrade import bicubic_upsample
     from ..data.multispectral import simulate_lowres, simulate_msi
-    from ..inference import super_resolve
 
     scale, bands = prepared.scale, prepared.scene.bands
     for name, model in networks.items():
@@ -239,11 +252,12 @@ def score_tests(
         if progress is not None:
             progress(f"test image {number} of {len(prepared.tests)}")
         target = prepared.scene.cropped(rect)
-        lowres = simulate_lowres(target, scale)
-        scores["bicubic"].append(score_scene(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), target, scale, floor))
-        for name, model in networks.items():
-            msi = simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
-            scores[name].append(score_scene(super_resolve(model, lowres, msi=msi).pixels, target, scale, floor))
+        msis = {
+            name: simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
+            for name, model in networks.items()
+        }
+        for name, row in _rows(target, simulate_lowres(target, scale), networks, msis, scale, floor).items():
+            scores[name].append(row)
     return scores
 
 

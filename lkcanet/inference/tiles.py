@@ -74,7 +74,7 @@ def forward_in_tiles(
     msi: Tensor | None = None,
 ) -> None:
     """Run the network on each tile of `image` (N, B, H, W), and of `msi` where it fuses, and add the weighted results
-    to `out`, which is zero; `release` as for `_strips.write`."""
+    to `out`, which is zero; `release` as for `strips.write`."""
     scale, parameter = folded.scale, next(folded.parameters())
     heights, widths = spans(image.shape[2], rows, overlap), spans(image.shape[3], columns, overlap)
     row_weights, column_weights = weights(heights, scale), weights(widths, scale)

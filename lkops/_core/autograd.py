@@ -99,4 +99,5 @@ def needs_gradient(tensors: Sequence[Tensor | None]) -> bool:
 
 
 def as_tuple(results: Any) -> tuple[Any, ...]:
+    """One or several results as a tuple."""
     return tuple(results) if isinstance(results, (tuple, list)) else (results,)

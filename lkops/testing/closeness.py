@@ -181,7 +181,12 @@ def assert_as_good_as_eager(ours: Results, eager: Results, exact: Results, polic
     Raises:
         WrongResult: an AssertionError that names the result, its error and what was allowed.
     """
+    check_dtypes(ours, eager)
+    share_of_allowed(ours, eager, exact, policy)
+
+
+def check_dtypes(ours: Results, eager: Results) -> None:
+    """Raise WrongResult where a result has another dtype than eager's."""
     for (name, value), other in zip(_named(ours).items(), _named(eager).values(), strict=False):
         if value.dtype != other.dtype:
             raise WrongResult(f"{name} has dtype {value.dtype}, eager {other.dtype}")
-    share_of_allowed(ours, eager, exact, policy)

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._core.autograd import OPERATORS
+from .._core.autograd import OPERATORS, as_tuple
 from .._core.examples import Arguments, Draw, Example, Examples
 from .._core.extension import cpu_facts
 from .._core.operator import Operator
-from .closeness import Policy, share_of_allowed
+from .closeness import Policy, check_dtypes, share_of_allowed
 
 __all__ = [
     "arguments",
@@ -49,11 +49,6 @@ def arguments(name: str, case: Example | str, draw: Draw | None = None) -> tuple
     known = examples(name)
     found = known[case] if isinstance(case, str) else case
     return known.arguments(found, draw), dict(found.options)
-
-
-def as_tuple(output: Any) -> tuple[Tensor, ...]:
-    """One or several outputs as a tuple."""
-    return (output,) if isinstance(output, Tensor) else tuple(output)
 
 
 def cast(tensors: Arguments, dtype: torch.dtype, device: str = "cpu") -> Arguments:
@@ -113,8 +108,7 @@ def compare(
     exact = run(name, cast(rounded, torch.float64, "cpu"), options, "reference")
     eager = run(name, rounded, options, "reference")
     ours = eager if backend == "reference" else run(name, rounded, options, backend)
-    for what, value in ours.items():
-        assert value.dtype == eager[what].dtype, f"{what} has dtype {value.dtype}, the reference {eager[what].dtype}"
+    check_dtypes(ours, eager)
     policy = replace(policy_of(backend, device), of_size=examples(name).of_size(options))
     return share_of_allowed(ours, eager, exact, policy)
 
