@@ -5,7 +5,6 @@ whether the modules are still as they were (hooks, parametrisations, another mod
 can be slower than it might be, and not wrong. The speeds behind `_worth...` are of bench/cpu/fusion.py on a CPU.
 """
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,34 +22,49 @@ from ..ops.norm_conv1x1_gelu import norm_conv1x1_gelu
 from ..ops.upsample_add import upsample_add
 from .hooks import hooked
 
-_clock: list[float] | None = None  # seconds spent in PyTorch's own operators, while `timing`
+_meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor] | None = None
 
 
 @contextmanager
-def timing() -> Iterator[list[float]]:
-    """Within the block the calls run PyTorch's own operators, and the list that it gives sums up their seconds."""
-    global _clock
-    before, _clock = _clock, [0.0]
+def metered(meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor]) -> Iterator[None]:
+    """Within the block every part is computed by `meter(weight, ours, eager)`, of which `ours` may be None."""
+    global _meter
+    before, _meter = _meter, meter
     try:
-        yield _clock
+        yield
     finally:
-        _clock = before
+        _meter = before
 
 
-def _eager(run: Callable[..., Tensor], *args: Any) -> Tensor:
-    if _clock is None:
-        return run(*args)
-    start = time.perf_counter()
-    result = run(*args)
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
-    _clock[0] += time.perf_counter() - start
-    return result
+_accuracy = ""  # of all parts, within `with_accuracy`
+
+
+@contextmanager
+def with_accuracy(value: str) -> Iterator[None]:
+    """Within the block all parts are computed with this accuracy, whatever they were fused with."""
+    global _accuracy
+    before, _accuracy = _accuracy, value
+    try:
+        yield
+    finally:
+        _accuracy = before
+
+
+def accuracy(given: str) -> str:
+    return _accuracy or given
+
+
+def either(weight: Tensor | None, ours: Callable[[], Tensor] | None, eager: Callable[[], Tensor]) -> Tensor:
+    """The part by the operator, or by PyTorch where there is none for it; `weight` says which part it is."""
+    if _meter is not None:
+        return _meter(weight, ours, eager)
+    return eager() if ours is None else ours()
 
 
 def plain_conv(conv: Any) -> bool:
     """Whether calling this module is exactly a conv with its weight and bias."""
-    kind = type(conv)
+    kind: Any = type(conv)
+    kind = getattr(kind, "_fusion_base", kind)  # of a conv that calls `conv_calls.module` it is the work
     return (
         isinstance(conv, nn.Conv2d)
         and kind.forward is nn.Conv2d.forward
@@ -78,17 +92,17 @@ def keeps_size(conv: nn.Conv2d, *, dilated: bool = False) -> bool:
     )
 
 
-def _gradient(*tensors: Tensor | None) -> bool:
+def gradient(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
-def _autocast(x: Tensor) -> bool:
+def autocast(x: Tensor) -> bool:
     return torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type)
 
 
-def _compiled(operator: str, x: Any) -> bool:
+def compiled(operator: str, x: Any) -> bool:
     """Whether a kernel of ours takes a tensor like x: what it would leave to plain PyTorch stays as it was."""
-    if _clock is not None or not isinstance(x, Tensor) or x.dim() != 4 or x.is_quantized or 0 in x.shape[1:]:
+    if not isinstance(x, Tensor) or x.dim() != 4 or x.is_quantized or 0 in x.shape[1:]:
         return False
     if choice.asked() is not None:
         return True  # asked for: runs or raises
@@ -97,16 +111,19 @@ def _compiled(operator: str, x: Any) -> bool:
 
 def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """A depthwise conv module called on x, whose class may have this function as its forward."""
-    weight = conv.weight
-    if (
-        _compiled("depthwise_conv2d", x)
+    weight, bias = conv.weight, conv.bias
+    fits = (
+        compiled("depthwise_conv2d", x)
         and "_conv_forward" not in conv.__dict__
         and keeps_size(conv, dilated=True)
         and weight.dtype is x.dtype
         and (weight.shape[1], weight.shape[0]) == (1, x.shape[1])
-    ):
-        return depthwise_conv2d(x, weight, conv.bias, dilation=conv.dilation[0])
-    return _eager(lambda: conv._conv_forward(x, weight, conv.bias))
+    )
+
+    def ours() -> Tensor:
+        return depthwise_conv2d(x, weight, bias, dilation=conv.dilation[0])
+
+    return either(weight, ours if fits else None, lambda: conv._conv_forward(x, weight, bias))
 
 
 def depthwise_module(conv: Any, x: Tensor) -> Tensor:
@@ -119,9 +136,14 @@ def depthwise_function(x: Tensor, weight: Tensor, bias: Tensor | None, padding: 
     same = [dilation * (side // 2) for side in weight.shape[2:]]
     given = [padding, padding] if isinstance(padding, int) else list(padding)
     fits = given == same and weight.shape[2] % 2 and weight.shape[3] % 2 and weight.dtype is x.dtype
-    if fits and _compiled("depthwise_conv2d", x) and weight.shape[0] == x.shape[1]:
+    fits = fits and compiled("depthwise_conv2d", x) and weight.shape[0] == x.shape[1]
+
+    def ours() -> Tensor:
         return depthwise_conv2d(x, weight, bias, dilation=dilation)
-    return _eager(lambda: F.conv2d(x, weight, bias, 1, padding, dilation, weight.shape[0]))
+
+    return either(
+        weight, ours if fits else None, lambda: F.conv2d(x, weight, bias, 1, padding, dilation, weight.shape[0])
+    )
 
 
 def _factor(x: Tensor, size: Any, scale_factor: Any) -> int:
@@ -137,9 +159,15 @@ def _factor(x: Tensor, size: Any, scale_factor: Any) -> int:
 
 def bicubic(x: Tensor, size: Any, scale_factor: Any) -> Tensor:
     """`F.interpolate(mode="bicubic", align_corners=False)`."""
-    if _compiled("bicubic_upsample", x) and not _autocast(x) and (scale := _factor(x, size, scale_factor)):
+    scale = _factor(x, size, scale_factor) if compiled("bicubic_upsample", x) and not autocast(x) else 0
+
+    def ours() -> Tensor:
         return bicubic_upsample(x, scale=scale, cubic_a=-0.75, border="replicate")
-    return _eager(lambda: F.interpolate(x, size, scale_factor, mode="bicubic", align_corners=False))
+
+    def eager() -> Tensor:
+        return F.interpolate(x, size, scale_factor, mode="bicubic", align_corners=False)
+
+    return either(None, ours if scale else None, eager)
 
 
 def upsample(
@@ -155,26 +183,29 @@ def upsample(
     """A conv (a module, or `F.conv2d` with `weight` that keeps the size), PixelShuffle, plus the bicubic image."""
     plain = conv is None or plain_conv(conv)
     kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias) if plain else (None, None)
-    if plain and _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor):
-        return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")  # type: ignore[arg-type]
+    fits = plain and _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor)
 
-    def run() -> Tensor:
+    def ours() -> Tensor:
+        assert kernel is not None
+        return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")
+
+    def eager() -> Tensor:
         if conv is not None:
             z = conv._conv_forward(features, kernel, offset) if plain else conv(features)
         else:
             assert weight is not None
             groups = features.shape[-3] // weight.shape[1]
             z = F.conv2d(features, weight, bias, 1, [side // 2 for side in weight.shape[2:]], 1, groups)
-        return F.pixel_shuffle(z, scale)
+        up = F.pixel_shuffle(z, scale)
+        return up if lowres is None else up + bicubic(lowres, size, scale_factor)
 
-    up = _eager(run)
-    return up if lowres is None else up + bicubic(lowres, size, scale_factor)
+    return either(kernel, ours if fits else None, eager)
 
 
 def _fits_upsample(
     features: Tensor, conv: Any, weight: Any, scale: int, lowres: Tensor | None, size: Any, scale_factor: Any
 ) -> bool:
-    if not _compiled("upsample_add", features) or (weight.dtype is not features.dtype and not _autocast(features)):
+    if not compiled("upsample_add", features) or (weight.dtype is not features.dtype and not autocast(features)):
         return False
     if (conv is not None and not keeps_size(conv)) or weight.shape[0] % scale**2:
         return False
@@ -183,34 +214,37 @@ def _fits_upsample(
     expected = (features.shape[0], weight.shape[0] // scale**2, *features.shape[2:])
     if tuple(lowres.shape) != expected or _factor(lowres, size, scale_factor) != scale:
         return False
-    return lowres.dtype is torch.float32 if _autocast(features) else lowres.dtype is features.dtype
+    return lowres.dtype is torch.float32 if autocast(features) else lowres.dtype is features.dtype
 
 
 def _worth_shuffling(features: Tensor, weight: Tensor) -> bool:
     """The backward of a dense conv of more than one tap is no faster than PyTorch's, and can be slower."""
     dense = weight.shape[1] == features.shape[1] and weight.shape[2] * weight.shape[3] > 1
-    return not (dense and features.device.type == "cpu" and _gradient(features, weight))
+    return not (dense and features.device.type == "cpu" and gradient(features, weight))
 
 
 def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
     """Channel attention. `reduce` and `expand` are each a 1x1 conv or linear module, or (weight, bias) of one."""
     first, second = _pointwise(reduce), _pointwise(expand)
-    if first and second and _compiled("channel_attention", x) and not _autocast(x):
-        pairs = (_deep(first[0]), first[1]), (_deep(second[0]), second[1])
+    fits = False
+    if first and second and compiled("channel_attention", x) and not autocast(x):
         fits = first[0].dtype is x.dtype and second[0].shape[0] == x.shape[1]
-        if fits and _worth_gating(x, first[0], second[0]):
-            return channel_attention(x, *pairs[0], *pairs[1])
+        fits = fits and _worth_gating(x, first[0], second[0])
 
-    def run() -> Tensor:
+    def ours() -> Tensor:
+        assert first is not None and second is not None
+        return channel_attention(x, _deep(first[0]), first[1], _deep(second[0]), second[1])
+
+    def eager() -> Tensor:
         hidden = F.relu(_apply(reduce, first, F.adaptive_avg_pool2d(x, 1)))
         return x * torch.sigmoid(_apply(expand, second, hidden))
 
-    return _eager(run)
+    return either(first[0] if first else None, ours if fits else None, eager)
 
 
 def _worth_gating(x: Tensor, *weights: Tensor) -> bool:
     """With a backward, small maps take longer to reach the kernel than it saves."""
-    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not _gradient(x, *weights)
+    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not gradient(x, *weights)
 
 
 def _pointwise(layer: Any) -> tuple[Tensor, Tensor | None] | None:
@@ -253,17 +287,20 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
     """
     scale, shift = (parameter.reshape(-1) for parameter in norm)
     pair = _pointwise(conv)
-    fits = pair and not _autocast(x) and scale.dtype is pair[0].dtype is x.dtype
-    if pair and fits and _compiled("norm_conv1x1_gelu", x) and _worth_norm(spelled, x, scale, shift, pair[0]):
+    fits = pair and not autocast(x) and scale.dtype is pair[0].dtype is x.dtype
+    fits = pair and fits and compiled("norm_conv1x1_gelu", x) and _worth_norm(spelled, x, scale, shift, pair[0])
+
+    def ours() -> Tensor:
+        assert pair is not None
         return norm_conv1x1_gelu(x, scale, shift, _deep(pair[0]), pair[1], eps=eps)
 
-    def run() -> Tensor:
+    def eager() -> Tensor:
         normal = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift, eps).permute(0, 3, 1, 2)
         return F.gelu(_apply(conv, pair, normal))
 
-    return _eager(run)
+    return either(pair[0] if pair else None, ours if fits else None, eager)
 
 
 def _worth_norm(spelled: bool, x: Tensor, *parameters: Tensor) -> bool:
     """The backward is slower than that of `F.layer_norm`, and faster than that of a norm spelled out."""
-    return spelled or x.device.type != "cpu" or not _gradient(x, *parameters)
+    return spelled or x.device.type != "cpu" or not gradient(x, *parameters)

@@ -71,6 +71,7 @@ def _gated(g: Matcher, node: fx.Node, x: Any, gate: Any) -> Match | Missed | Non
             *(nodes, calls.attention, (x, reduce, expand), "channel attention", "channel_attention"),
             reads=[(x, nodes[0])],
             anchor=node,
+            weight=layers[1].weight,
         ),
     )
 
@@ -123,18 +124,19 @@ def _through(g: Matcher, node: Any, chain: list[fx.Node], names: set[str]) -> An
 class _Layer:
     argument: Any
     linear: bool
+    weight: Any
 
 
 def _layer(g: Matcher, node: Any) -> _Layer | None:
     """A dense layer without spatial extent, as an argument of `calls.attention`."""
     conv = g.conv(node)
     if conv is not None:
-        return _Layer(conv.layer(), False) if conv.pointwise and not conv.why_not() else None
+        return _Layer(conv.layer(), False, conv.weight) if conv.pointwise and not conv.why_not() else None
     child = g.module(node)
     if child is not None and calls.plain_linear(child) and cast(nn.Linear, child).weight.is_floating_point():
-        return _Layer(Attribute(str(node.target)), True)
-    if g.calls(node, (F.linear,)) and g.attribute(argument(node, 1, "weight")) is not None:
-        return _Layer((argument(node, 1, "weight"), argument(node, 2, "bias")), True)
+        return _Layer(Attribute(str(node.target)), True, child.weight)
+    if g.calls(node, (F.linear,)) and (weight := g.attribute(argument(node, 1, "weight"))) is not None:
+        return _Layer((argument(node, 1, "weight"), argument(node, 2, "bias")), True, weight)
     return None
 
 

@@ -282,6 +282,7 @@ class Match:
     reads: list[tuple[fx.Node, fx.Node]]  # (a tensor from outside, the first node that reads it)
     anchor: fx.Node  # names the place
     guards: list[Any] = field(default_factory=list)
+    weight: Any = None  # by which the call says which part it is
 
 
 @dataclass

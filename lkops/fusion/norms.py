@@ -51,8 +51,13 @@ def norm_gelu(g: Matcher, node: fx.Node, known: dict[int, Norm]) -> Match | Miss
     arguments = (norm.x, (norm.weight, norm.bias), norm.eps, conv.layer(), norm.spelled)
     if not norm.spelled:
         what += " (where no gradient is needed)"
-    match = Match(nodes, calls.norm_conv_gelu, arguments, what, "norm_conv1x1_gelu", [(norm.x, nodes[0])], conv.node)
-    return settled(g, match)
+    reads = [(norm.x, nodes[0])]
+    return settled(
+        g,
+        Match(
+            nodes, calls.norm_conv_gelu, arguments, what, "norm_conv1x1_gelu", reads, conv.node, weight=conv.weight
+        ),
+    )
 
 
 def find_norm(g: Matcher, node: Any, known: dict[int, Norm]) -> Norm | None:

@@ -69,7 +69,8 @@ def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
     weights = (None, *conv.layer()) if conv.module is None else (conv.layer(), None, None)
     nodes, reads = [conv.node, node], [(conv.input, conv.node)]
     pattern = f"conv {_kernel(conv)} + PixelShuffle({scale})"
-    alone = Match(nodes, calls.upsample, (conv.input, *weights, scale), pattern, "upsample_add", reads, conv.node)
+    arguments: tuple[Any, ...] = (conv.input, *weights, scale)
+    alone = Match(nodes, calls.upsample, arguments, pattern, "upsample_add", reads, conv.node, weight=conv.weight)
     total = next(iter(node.users), None)
     if total is not None and (both := operands(g, total, "add")) and len(node.users) == 1:
         other: Any = both[1] if both[0] is node else both[0]
@@ -78,8 +79,13 @@ def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
             order = sorted([*nodes, other], key=g.order.__getitem__)
             extra, arguments = [(image[0], other)], (*alone.arguments, *image[:3])
             name = pattern + " + bicubic"
-            match = Match([*order, total], calls.upsample, arguments, name, "upsample_add", reads + extra, conv.node)
-            found = settled(g, match)
+            found = settled(
+                g,
+                Match(
+                    *([*order, total], calls.upsample, arguments, name, "upsample_add", reads + extra, conv.node),
+                    weight=conv.weight,
+                ),
+            )
             if isinstance(found, Match):
                 return found
     return settled(g, alone)
@@ -133,7 +139,7 @@ def depthwise(g: Matcher, node: fx.Node) -> Match | Missed | None:
             calls.depthwise_function,
             (*(conv.input, *conv.layer(), padding, conv.stride_dilation[1][0]),),
         )
-    return Match([node], target, arguments, pattern, "depthwise_conv2d", reads, node)
+    return Match([node], target, arguments, pattern, "depthwise_conv2d", reads, node, weight=conv.weight)
 
 
 def why_not_depthwise(conv: Any) -> str:

@@ -4,14 +4,14 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-from . import calls, gates, norms, patterns
+from . import calls, conv_calls, convs, gates, norms, patterns
 from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
 from .matching import Attribute, Match, Matcher, Memory, Missed
 from .norms import Norm
@@ -21,7 +21,7 @@ from .running import restored
 from .sharing import Source, imports_of, is_fused
 from .tracing import CannotTrace, Guard, Trace, is_transparent
 
-_DEPTHWISE = "def evaluating(self, x):\n    return depthwise(self, x)\n\ntraining = evaluating\n"
+_CALL = "def evaluating(self, x):\n    return {}\n\ntraining = evaluating\n"
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,18 @@ class Plan:
     Attributes:
         rewrites: of modules, children first.
         replaced, left: by what they are about, so that a wider match of the same part takes the place of a smaller.
+        accuracy: of convs, as `lkops.conv2d` has it.
+        without: why the parts with these weights, by id, are to be left alone.
+        weights: ids of the weights of replaced parts, as `replaced` knows these.
     """
 
     model: nn.Module
+    accuracy: str = "exact"
+    without: Mapping[int, str] = field(default_factory=dict)
     rewrites: list[Rewrite] = field(default_factory=list)
     replaced: dict[Any, Replaced] = field(default_factory=dict)
     left: dict[Any, Left] = field(default_factory=dict)
+    weights: dict[Any, int] = field(default_factory=dict)
     norms: dict[int, Norm] = field(default_factory=dict)
     norm_guards: dict[int, list[Guard]] = field(default_factory=dict)
     tails: dict[int, list[Guard]] = field(default_factory=dict)
@@ -61,14 +67,14 @@ class Plan:
 
 
 @no_global_hooks()
-def plan(model: nn.Module) -> Plan:
-    """What to replace in a copy of a model."""
+def plan(model: nn.Module, accuracy: str = "exact", without: Mapping[int, str] | None = None) -> Plan:
+    """What to replace in a copy of a model; see `Plan`."""
     with restored(model):  # a weight that is computed may change buffers where it is read
-        return _plan(model)
+        return _plan(Plan(model, accuracy, without or {}))
 
 
-def _plan(model: nn.Module) -> Plan:
-    result = Plan(model)
+def _plan(result: Plan) -> Plan:
+    model = result.model
     names = {id(module): name for name, module in model.named_modules()}
     for module in _children_first(model, set()):
         name = names[id(module)]
@@ -77,7 +83,7 @@ def _plan(model: nn.Module) -> Plan:
             for child in module.children():
                 result.left.pop(id(child), None)  # what calls it was fused, and calls the operator
         elif isinstance(module, nn.Conv2d):
-            _plan_depthwise(result, module, name)
+            _plan_conv(result, module, name)
         elif _has_heart(module) if is_transparent(module) else _own(module):
             _plan_forward(result, module, name)
     for key in result.replaced:
@@ -96,7 +102,7 @@ def _children_first(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
 
 def _has_heart(sequence: nn.Module) -> bool:
     """Whether one of the modules that are called one after the other may be the heart of a match: most are not."""
-    hearts = (nn.PixelShuffle, nn.Upsample, nn.GELU)
+    hearts = (nn.PixelShuffle, nn.Upsample, nn.GELU, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Sigmoid)
     for child in sequence.children():
         if isinstance(child, hearts) or hasattr(child, "parametrizations"):
             return True
@@ -112,21 +118,35 @@ def _own(module: nn.Module) -> bool:
     return type(module).forward is not nn.Module.forward
 
 
-def _plan_depthwise(result: Plan, conv: nn.Conv2d, name: str) -> None:
-    if conv.groups < 2 or conv.groups != conv.in_channels:
+def _plan_conv(result: Plan, conv: nn.Conv2d, name: str) -> None:
+    """Give a conv's class another forward: whatever calls it, then, calls the operator."""
+    is_depthwise = 1 < conv.groups == conv.in_channels
+    if not is_depthwise and not _is_worth(conv):
         return
-    why = _why_not_swapped(conv)
-    if why:
-        result.left[id(conv)] = Left(name, "depthwise conv", why)
-        return
-    if hasattr(conv, "parametrizations"):  # its class is its own: the call is replaced, if whoever calls can be traced
-        result.left[id(conv)] = Left(name, "depthwise conv", "parametrised, and what calls it can't be traced")
-        return
-    imports = imports_of({"depthwise": calls.depthwise})
-    result.rewrites.append(Rewrite(conv, Source((_DEPTHWISE, imports, ("input",)))))
+    kind = "depthwise conv" if is_depthwise else "conv"
+    why = _why_not_swapped(conv) or (patterns.why_not_depthwise(conv) if is_depthwise else "")
+    if not why and hasattr(conv, "parametrizations"):  # its class is its own: the call is replaced, if that is seen
+        why = "parametrised, and what calls it can't be traced"
+    why = why or result.without.get(id(conv.weight), "")
     kernel = "x".join(str(side) for side in conv.kernel_size)
-    pattern = f"depthwise conv {kernel}" + (f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else "")
-    result.replaced[id(conv)] = Replaced(name, pattern, "depthwise_conv2d")
+    pattern = f"{kind} {kernel}" + (f" dilation {conv.dilation[0]}" if conv.dilation[0] > 1 else "")
+    if why:
+        result.left[id(conv)] = Left(name, kind if is_depthwise else pattern, why)
+        return
+    if is_depthwise:
+        code, imports = _CALL.format("depthwise(self, x)"), imports_of({"depthwise": calls.depthwise})
+    else:
+        code, imports = _CALL.format(f"module(self, x, {result.accuracy!r})"), imports_of({"module": conv_calls.module})
+    result.rewrites.append(Rewrite(conv, Source((code, imports, ("input",)))))
+    result.replaced[id(conv)] = Replaced(name, pattern, "depthwise_conv2d" if is_depthwise else "conv2d")
+    result.weights[id(conv)] = id(conv.weight)
+
+
+def _is_worth(conv: nn.Conv2d) -> bool:
+    weight = conv._parameters.get("weight")  # a computed one is not to be computed for this
+    if not isinstance(weight, nn.Parameter) or isinstance(weight, nn.parameter.UninitializedParameter):
+        return False
+    return conv_calls.is_worth(weight, conv.stride, conv.dilation) and calls.keeps_size(conv)
 
 
 def _why_not_swapped(conv: nn.Conv2d) -> str:
@@ -142,7 +162,7 @@ def _why_not_swapped(conv: nn.Conv2d) -> str:
         return "on the meta device"
     if not conv.weight.is_floating_point():
         return f"its dtype is {str(conv.weight.dtype).removeprefix('torch.')}"
-    return patterns.why_not_depthwise(conv)
+    return ""
 
 
 def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
@@ -154,14 +174,14 @@ def _plan_forward(result: Plan, module: nn.Module, name: str) -> None:
         return
     _remember(result, module, wide)
     found = [_find(result, module, name, graph, report=False) for graph in _graphs(wide)]
-    if any(found) and (why := _rewrite(result, module, wide, found)):
+    if any(found) and (why := _rewrite(result, module, name, wide, found)):
         result.untraced[name] = why
         return
     for graph in _graphs(wide):
         _find(result, module, name, graph, report=True)
 
 
-def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Match]]) -> str:
+def _rewrite(result: Plan, module: nn.Module, name: str, wide: Trace, found: list[list[Match]]) -> str:
     """Plan a forward with these matches replaced; says why it can't be."""
     inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in owners(module, matches)}
     try:
@@ -170,7 +190,7 @@ def _rewrite(result: Plan, module: nn.Module, wide: Trace, found: list[list[Matc
         return str(error)
     sources, guards, replaced = [], list(narrow.guards), set[int]()
     for graph in map(copy.deepcopy, _graphs(narrow)):
-        matches = _find(result, module, "", graph, report=False)
+        matches = _find(result, module, name, graph, report=False, whole=True)
         calls_of: dict[fx.Node, fx.Node] = {}
         for match in matches:
             names = [str(node.target) for node in match.nodes if node.op == "call_module"]
@@ -236,8 +256,11 @@ def _remember(result: Plan, module: nn.Module, traced: Trace) -> None:
         result.tails[id(module)] = traced.guards
 
 
-def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report: bool) -> list[Match]:
-    """Matches of a graph that do not share nodes, and are not wholly a child's."""
+def _find(
+    result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report: bool, whole: bool = False
+) -> list[Match]:
+    """Matches of a graph that do not share nodes, and are not wholly a child's: children that are inlined for good,
+    `whole`, do not get theirs themselves."""
     g = Matcher(module, graph, result.memory)
     taken: set[fx.Node] = set()
     matches = []
@@ -245,13 +268,16 @@ def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report
         for node in g.nodes:
             if node in taken or (match := pattern(g, node)) is None:
                 continue
+            why = "" if isinstance(match, Missed) else result.without.get(id(match.weight), "")
+            if why:
+                match = Missed(match.anchor, match.pattern, why)
             if isinstance(match, Missed):
                 key, place = _place(g, match.node, name)
                 if report and key not in result.replaced:
                     result.left.setdefault(key, Left(place, match.what, match.why))
             elif not taken.intersection(match.nodes):
                 taken.update(match.nodes)
-                if is_of_a_child(match):
+                if not whole and is_of_a_child(match):
                     continue
                 matches.append(match)
                 if report:
@@ -260,6 +286,7 @@ def _find(result: Plan, module: nn.Module, name: str, graph: fx.Graph, *, report
                         result.left.pop(_place(g, part, name)[0], None)
                     result.replaced.pop(key, None)
                     result.replaced[key] = Replaced(place, match.pattern, match.operator)
+                    result.weights[key] = id(match.weight)
     return matches
 
 
@@ -273,7 +300,10 @@ def _patterns(result: Plan) -> tuple[Callable[[Matcher, fx.Node], Match | Missed
                     found.guards.append((str(inner.target), *guard[1:]))
         return found
 
-    return patterns.upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise
+    def conv(g: Matcher, node: fx.Node) -> Match | None:
+        return convs.conv(g, node, result.accuracy)
+
+    return patterns.upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise, conv
 
 
 def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:
