@@ -149,6 +149,16 @@ def flag(name: str, value: Any) -> bool:
     raise TypeError(f"{name} must be True or False, got {_shown(value)}")
 
 
+def choice(name: str, value: Any, known: Sequence[str]) -> str:
+    """`value` must be one of these words."""
+    expected = f"{name} must be one of {', '.join(known)}; got {_shown(value)}"
+    if not isinstance(value, str):
+        raise TypeError(expected)
+    if value not in known:
+        raise ValueError(expected)
+    return value
+
+
 def border(name: str, value: Any) -> bool:
     """Whether the border is "symmetric"; the other one is "replicate"."""
     if not isinstance(value, str):

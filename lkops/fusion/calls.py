@@ -26,7 +26,9 @@ _meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tenso
 
 
 @contextmanager
-def metered(meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor]) -> Iterator[None]:
+def metered(
+    meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor],
+) -> Iterator[None]:
     """Within the block every part is computed by `meter(weight, ours, eager)`, of which `ours` may be None."""
     global _meter
     before, _meter = _meter, meter

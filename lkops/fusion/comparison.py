@@ -21,7 +21,7 @@ def unlike(ours: Results, eager: Results) -> list[str]:
         if not value.is_floating_point() or (not value.numel() and ours[name].shape == value.shape):
             continue
         allowed = 4 * torch.finfo(value.dtype).eps * (_top(value) + (largest if "gradient" in name else 0.0))
-        if ours[name].shape != value.shape or not _distance(ours[name], value) <= allowed:
+        if ours[name].shape != value.shape or not distance(ours[name], value) <= allowed:
             far.append(name)
     return far
 
@@ -89,7 +89,7 @@ def _largest(results: Results) -> float:
     return max((_top(value) for name, value in results.items() if "gradient" in name), default=0.0)
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
+def distance(a: Tensor, b: Tensor) -> float:
     """max|a - b|; NaN where one is not finite."""
     return (_wide(a) - _wide(b)).abs().max().item()
 

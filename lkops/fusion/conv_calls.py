@@ -87,7 +87,9 @@ def conv(
     """
     if options is not None:
         weight, bias = layer
-        return _run(x, weight, bias, options, lambda: F.conv2d(x, weight, bias, *options), tail, prelu, residual, accuracy)
+        return _run(
+            x, weight, bias, options, lambda: F.conv2d(x, weight, bias, *options), tail, prelu, residual, accuracy
+        )
     if not calls.plain_conv(layer):
         return _after(layer(x), Tail(*tail), None if prelu is None else prelu.weight, residual)
     return _run_module(x, layer, tail, prelu, residual, accuracy)

@@ -54,9 +54,7 @@ def norm_gelu(g: Matcher, node: fx.Node, known: dict[int, Norm]) -> Match | Miss
     reads = [(norm.x, nodes[0])]
     return settled(
         g,
-        Match(
-            nodes, calls.norm_conv_gelu, arguments, what, "norm_conv1x1_gelu", reads, conv.node, weight=conv.weight
-        ),
+        Match(nodes, calls.norm_conv_gelu, arguments, what, "norm_conv1x1_gelu", reads, conv.node, weight=conv.weight),
     )
 
 

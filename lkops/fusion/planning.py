@@ -5,7 +5,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import fx, nn
 from . import calls, conv_calls, convs, gates, norms, patterns
 from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
 from .matching import Attribute, Match, Matcher, Memory, Missed
+from .measuring import Part
 from .norms import Norm
 from .owners import is_of_a_child, owners
 from .report import Left, Replaced
@@ -64,6 +65,16 @@ class Plan:
     memory: Memory = field(default_factory=Memory)
     untraced: dict[str, str] = field(default_factory=dict)
     already: int = 0
+
+    def patterns(self) -> dict[int, str]:
+        """Of the replaced parts that have a weight, by its id."""
+        return {weight: self.replaced[key].pattern for key, weight in self.weights.items() if key in self.replaced}
+
+    def timed(self, part: Replaced, parts: Mapping[int, Part]) -> Replaced:
+        """The part with its times."""
+        key = next((key for key, value in self.replaced.items() if value is part), None)
+        found = parts.get(self.weights.get(key, -1))
+        return part if found is None else replace(part, before=found.eager, after=found.ours)
 
 
 @no_global_hooks()
@@ -286,7 +297,8 @@ def _find(
                         result.left.pop(_place(g, part, name)[0], None)
                     result.replaced.pop(key, None)
                     result.replaced[key] = Replaced(place, match.pattern, match.operator)
-                    result.weights[key] = id(match.weight)
+                    if match.weight is not None:
+                        result.weights[key] = id(match.weight)
     return matches
 
 

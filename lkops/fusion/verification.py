@@ -1,7 +1,6 @@
 """Whether a fused model gives the results of the model, on an example."""
 
 import copy
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,11 +9,11 @@ import torch
 from torch import nn
 
 from . import calls
-from .comparison import compare, unlike
+from .comparison import compare, distance, unlike
 from .hooks import no_global_hooks
 from .progress import Progress
 from .report import FusionError
-from .running import Results, Run, restored, run, same_chance
+from .running import Results, Run, restored, run
 
 Check = Literal["full", "outputs", False]
 
@@ -68,7 +67,7 @@ def check(
 ) -> str:
     """Compare a model and what became of it, in evaluation and in training mode, with the same random numbers.
 
-    With the outputs, what comes out of each of the modules at `places` is compared: with "full", in gradients by what
+    Parts are computed in their exact form. With the outputs, what comes out of each of the modules at `places` is compared: with "full", in gradients by what
     goes in there and by their parameters too. All others run the same code on both sides, so by the chain rule their
     gradients are right where these are. Training's gradients are not computed where its graph and values are, to the
     bit, those of evaluation. Float64 is only run where the difference of the two models alone does not show that it is
@@ -86,6 +85,13 @@ def check(
         Undecided: the model's forwards take different routes.
         FusionError: something differs by more than rounding does.
     """
+    with calls.with_accuracy("exact"):
+        return _check(model, fused, example, places, level, say)
+
+
+def _check(
+    model: nn.Module, fused: nn.Module, example: tuple[Any, ...], places: Sequence[str], level: Check, say: Progress
+) -> str:
     given, theirs = dict(fused.named_parameters()), dict(model.named_parameters())
     within = set(places)
     leaves = [
@@ -132,6 +138,30 @@ def check(
     what = "outputs and gradients" if level == "full" else "outputs, no gradients,"
     said = f'checked on the example input (check="{level}"): {compared} {what} in evaluation and training mode'
     return "; ".join([said, *[f"not {what}" for what in unchecked]])
+
+
+@no_global_hooks()
+def relaxed_error(fused: nn.Module, example: tuple[Any, ...]) -> float:
+    """How far outputs in evaluation mode are from those of the exact form, over the largest value of each.
+
+    Raises:
+        FusionError: more than 1e-4, or 8 eps of the outputs' dtype.
+    """
+    with restored(fused):
+        fused.eval()
+        ours = run(fused, example, gradients=False).results
+        with calls.with_accuracy("exact"):
+            exact = run(fused, example, gradients=False).results
+    worst = 0.0
+    for name, value in exact.items():
+        if value.is_floating_point() and value.numel():
+            error, largest = distance(ours[name], value), value.abs().max().item()
+            if not error <= max(1e-4, 8 * torch.finfo(value.dtype).eps) * largest:
+                raise FusionError(
+                    f"{name} differs by {error:.3g} in the relaxed form; its largest value is {largest:.3g}"
+                )
+            worst = max(worst, error / largest if largest else 0.0)
+    return worst
 
 
 def _above(name: str) -> list[str]:
@@ -206,30 +236,3 @@ def _repeatable(case: _Example, model: nn.Module, eager: Run, *, gradients: bool
         compare(again.results, eager.results if gradients else eager.values(), lambda names: None, "")
     except FusionError:
         raise Undecided(f"{why}: their results differ") from None
-
-
-@no_global_hooks()
-def time_share(fused: nn.Module, example: tuple[Any, ...], repeats: int = 3, seconds: float = 0.5) -> float:
-    """The share of an inference that the replaced parts take when PyTorch's operators compute them; the median.
-
-    Args:
-        repeats: after a first one that does not count; no more where these took `seconds`.
-
-    Raises:
-        ValueError: it can't run the example.
-    """
-    shares: list[float] = []
-    start = time.perf_counter()
-    with restored(fused), same_chance(example), torch.no_grad(), calls.timing() as clock:
-        fused.eval()
-        while len(shares) <= repeats and (not shares or time.perf_counter() - start < seconds):
-            clock[0], before = 0.0, time.perf_counter()
-            try:
-                fused(*example)
-            except Exception as error:  # without a check it is the first to run
-                raise ValueError(f"model(*example_input) failed: {type(error).__name__}: {error}") from error
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            shares.append(clock[0] / (time.perf_counter() - before))
-    shares = sorted(shares[1:] or shares)
-    return shares[len(shares) // 2]
