@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/arguments.h"
+#include "bindings/conv2d.h"
 #include "bindings/dense.h"
 #include "bindings/gradients.h"
 #include "bindings/packed_weights.h"
@@ -219,6 +220,29 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
 }
 
 }  // namespace
+
+bool pays(const ShuffledConv& conv) {
+  return conv.kernel_height == 3 && conv.kernel_width == 3 && conv.inputs >= 16 && conv.outputs >= 16 &&
+         conv.height >= 2 && conv.width >= 4;
+}
+
+void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Optional& bias, int64_t groups, int64_t scale,
+                      bool relaxed, bool adds, Tensor& out) {
+  constexpr int64_t kNoActivation = 0;
+  Conv2dProblem p = problem_of(features, weight, bias, std::nullopt, std::nullopt,
+                               {1, 1, weight.size(2) / 2, weight.size(3) / 2, 1, 1, groups, kNoActivation, 0.0, 1.0,
+                                relaxed, false});
+  p.out_layout = ConvLayout::kShuffled, p.shuffle = scale;
+  const Parallel parallel = torch_threads();
+  with_kernels(features.scalar_type(), [&](const auto& of, auto zero) {
+    using T = decltype(zero);
+    T* to = mutable_pointer<T>(out);
+    const auto packed = pack<T>(of, p, parallel, weight, false, true);
+    run<T>(of, p, parallel, pointer<T>(features), packed.get(), pointer<T>(bias), nullptr, adds ? to : nullptr, nullptr,
+           to);
+  });
+}
+
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {

@@ -9,6 +9,7 @@
 
 #include "bindings/arguments.h"
 #include "bindings/bicubic_upsample.h"
+#include "bindings/conv2d.h"
 #include "bindings/dense.h"
 #include "bindings/gradients.h"
 #include "bindings/parallel.h"
@@ -66,14 +67,35 @@ void run_forward(const UpsampleKernelsOf<T, G>& kernels, UpsampleProblem problem
                   pointer<void>(lowres), mutable_pointer<G>(out), scratch.get());
 }
 
+// The bicubic image of lowres, n x bands planes.
+void run_image(const UpsampleProblem& problem, const Tensor& lowres, Tensor& out) {
+  const BicubicKernels& bicubic = LKOPS_CHOOSE(kBicubic);
+  const BicubicPlane plane{problem.height, problem.width, problem.scale, problem.symmetric};
+  with_type<Device::kCpu>(out.scalar_type(), [&](auto zero) {
+    using T = decltype(zero);
+    run_bicubic(bicubic, of_type<T>(bicubic.forward_f32, bicubic.forward_bf16), bicubic.forward_scratch(plane), plane,
+                problem.cubic_a, problem.n * problem.bands, pointer<T>(lowres), mutable_pointer<T>(out));
+  });
+}
+
+// Whether the conv is so much of the work that fewer multiplications in it make good for one more pass over the image.
+bool by_conv2d(const UpsampleProblem& p, bool is_mixed, bool adds) {
+  return !is_mixed && pays({p.inputs, p.outputs, p.kernel_height, p.kernel_width, p.height, p.width}) &&
+         (!adds || p.inputs >= 64);
+}
+
 Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bias, const Optional& lowres,
-               int64_t scale, double cubic_a, bool symmetric) {
+               int64_t scale, double cubic_a, bool symmetric, bool relaxed) {
   const UpsampleProblem problem = problem_of(features, weight, bias, lowres, scale, cubic_a, symmetric);
   const ScalarType type = result_type(features, lowres);
   Tensor out = new_result(
       features, {problem.n, problem.bands, multiply(problem.height, scale), multiply(problem.width, scale)}, type);
   if (out.numel() == 0) return out;
-  if (!is_bf16(features))
+  const bool is_mixed = type != features.scalar_type() || (lowres && lowres->scalar_type() != type);
+  if (by_conv2d(problem, is_mixed, lowres.has_value())) {
+    if (lowres) run_image(problem, *lowres, out);
+    conv_and_shuffle(features, weight, bias, problem.groups, scale, relaxed, lowres.has_value(), out);
+  } else if (!is_bf16(features))
     run_forward(kernels().f32, problem, features, weight, bias, lowres, out);
   else if (type == ScalarType::BFloat16)
     run_forward(kernels().bf16, problem, features, weight, bias, lowres, out);
@@ -104,7 +126,8 @@ void run_lowres(const UpsampleProblem& problem, const Tensor& grad, const Tensor
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> backward(const Tensor& grad, const Tensor& features, const Tensor& weight,
                                                     const Optional& bias, const Optional& lowres, int64_t scale,
-                                                    double cubic_a, bool symmetric, const std::vector<bool>& needs) {
+                                                    double cubic_a, bool symmetric, bool,
+                                                    const std::vector<bool>& needs) {
   const UpsampleProblem problem = problem_of(features, weight, bias, lowres, scale, cubic_a, symmetric);
   const ScalarType type = result_type(features, lowres);
   check_tensor("grad", grad,

@@ -8,10 +8,11 @@
 namespace lkops {
 namespace {
 
-// 1x1 without padding and stride: rows follow one another in every layout, and their length does not matter.
+// 1x1 without padding and stride: rows follow one another in every layout but one, and their length does not matter.
 Conv2dProblem flattened(Conv2dProblem p) {
-  if (p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 && p.stride_width == 1 && p.top == 0 &&
-      p.left == 0 && p.spread_height == 1 && p.spread_width == 1 && p.out_height == p.height && p.out_width == p.width) {
+  if (p.out_layout != ConvLayout::kShuffled && p.kernel_height == 1 && p.kernel_width == 1 && p.stride_height == 1 &&
+      p.stride_width == 1 && p.top == 0 && p.left == 0 && p.spread_height == 1 && p.spread_width == 1 &&
+      p.out_height == p.height && p.out_width == p.width) {
     p.width = p.out_width = p.height * p.width;
     p.height = p.out_height = 1;
   }

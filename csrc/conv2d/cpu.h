@@ -18,6 +18,7 @@ enum class ConvLayout : int32_t {
   kPlanar,        // (n, channels, height, width)
   kChannelsLast,  // (n, height, width, channels)
   kBlocked,       // (n, blocks of block_channels channels, height, width, block_channels), zeros in unused channels
+  kShuffled,      // of results: (n, channels / r^2, r height, r width), as PixelShuffle by r makes it of planes
 };
 
 enum class ConvAlgorithm : int32_t {
@@ -37,6 +38,7 @@ struct Conv2dProblem {
   int64_t top, left;                    // rows and columns of zeros before the image; those behind follow from the sizes
   ConvAlgorithm algorithm;
   ConvLayout layout, out_layout;  // of x; of out and residual
+  int64_t shuffle;                // r of kShuffled, which must divide the channels, squared
   Activation activation;
   float slope;           // of kLeakyRelu
   float residual_scale;  // of the activation's result, with or without a residual
@@ -52,7 +54,8 @@ struct Conv2dKernelsOf {
   // conv's input, and the weight is that conv's, (inputs, outputs / groups, ...).
   void (*pack)(const Conv2dProblem& problem, const Parallel& parallel, const T* weight, bool flipped, void* packed);
   int64_t (*forward_scratch)(const Conv2dProblem& problem, int64_t slots);
-  // slopes (outputs) of kPRelu; before (like out): conv(x) + bias is stored there too.
+  // slopes (outputs) of kPRelu; before (like out): conv(x) + bias is stored there too, but not kShuffled. residual
+  // may be out.
   void (*forward)(const Conv2dProblem& problem, const Parallel& parallel, const T* x, const void* packed, const T* bias,
                   const T* slopes, const T* residual, T* before, T* out, void* scratch);
   // grad is that of out, planar. `saved` is `before`, or out where `from_out`, which needs no residual and a derivative

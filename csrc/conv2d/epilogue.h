@@ -1,6 +1,7 @@
 // From sums to results: bias, activation, scale and residual, in the layout of the result.
 #pragma once
 
+#include "common/interleave.h"
 #include "common/math.h"
 #include "conv2d/product.h"
 
@@ -56,7 +57,8 @@ class Epilogue {
 
   // Channels channel ..., at most kLanes, of a rectangle. `sums`: kLanes for each pixel, `step` from one to the next, rows without gaps.
   void finish(const Rectangle& at, int64_t channel, int64_t channels, const float* sums, int64_t step) const {
-    if (problem_.out_layout == ConvLayout::kPlanar) return finish_planes(at, channel, channels, sums, step);
+    if (problem_.out_layout == ConvLayout::kPlanar || problem_.out_layout == ConvLayout::kShuffled)
+      return finish_planes(at, channel, channels, sums, step);
     const bool is_blocked = problem_.out_layout == ConvLayout::kBlocked;
     const Floats bias = bias_ == nullptr ? Floats{} : load_some(bias_ + channel, channels);
     const Floats slope = slopes_ == nullptr ? broadcast(problem_.slope) : load_some(slopes_ + channel, channels);
@@ -97,12 +99,64 @@ class Epilogue {
         const int64_t place = (at.y + i) * problem_.out_width + at.x + j;
         float lanes[kLanes][kLanes];
         for (int64_t c = 0; c < kLanes; ++c) store(lanes[c], values[c]);
+        if (problem_.out_layout == ConvLayout::kShuffled) {
+          shuffle(at.sample, channel, channels, place, count, lanes, scale);
+          continue;
+        }
         for (int64_t c = 0; c < channels; ++c) {
           const Floats bias = bias_ == nullptr ? Floats{} : broadcast(widen(bias_[channel + c]));
           const Floats slope = broadcast(slopes_ == nullptr ? problem_.slope : widen(slopes_[channel + c]));
           finish_vector(load(lanes[c]), bias, slope, scale, (at.sample * problem_.outputs + channel + c) * pixels + place, count);
         }
       }
+  }
+
+  // Channels of `count` pixels from `place` on, of whole rows of planes, to the image r times as high and wide.
+  void shuffle(int64_t sample, int64_t channel, int64_t channels, int64_t place, int64_t count,
+               const float (&lanes)[kLanes][kLanes], Floats scale) const {
+    const int64_t r = problem_.shuffle, width = problem_.out_width, pixels = problem_.out_height * width;
+    float results[kLanes + 1][kLanes];  // one more: rows are read from the middle on
+    for (int64_t c = 0; c < channels; ++c) {
+      const Floats bias = bias_ == nullptr ? Floats{} : broadcast(widen(bias_[channel + c]));
+      const Floats slope = broadcast(slopes_ == nullptr ? problem_.slope : widen(slopes_[channel + c]));
+      store(results[c], activate(problem_.activation, load(lanes[c]) + bias, slope) * scale);
+    }
+    for (int64_t c = 0; c < channels;) {
+      const int64_t phase = (channel + c) % (r * r), column = phase % r, band = (channel + c) / (r * r);
+      const int64_t phases = least(r - column, channels - c);  // of one row of the image
+      const int64_t image = (sample * problem_.outputs + band * r * r) * pixels;
+      for (int64_t p = 0; p < count;) {
+        const int64_t row = (place + p) / width, x = (place + p) % width, length = least(count - p, width - x);
+        const int64_t to = image + ((row * r + phase / r) * width + x) * r + column;
+        if (phases == 2 && r == 2)
+          put_row<2>(results + c, p, length, to);
+        else if (phases == 4 && r == 4)
+          put_row<4>(results + c, p, length, to);
+        else
+          for (int64_t q = 0; q < phases; ++q)
+            for (int64_t j = 0; j < length; ++j) put_one(to + j * r + q, results[c + q][p + j]);
+        p += length;
+      }
+      c += phases;
+    }
+  }
+
+  // `length` pixels from the p-th on, of kPhases channels that take turns.
+  template <int kPhases>
+  LKOPS_INLINE void put_row(const float (*results)[kLanes], int64_t p, int64_t length, int64_t to) const {
+    Floats values[kPhases];
+    for (int q = 0; q < kPhases; ++q) values[q] = load(results[q] + p);
+    interleave<kPhases>(values);
+    for (int q = 0; q < kPhases; ++q) {
+      const int64_t j = q * kLanes, n = most(0, kPhases * length - j);
+      if (residual_ != nullptr) values[q] += load_some(residual_ + to + j, n);
+      store_some(out_ + to + j, values[q], n);
+    }
+  }
+
+  LKOPS_INLINE void put_one(int64_t to, float value) const {
+    if (residual_ != nullptr) value += widen(residual_[to]);
+    store_partial(out_ + to, broadcast(value), 1);
   }
 
   const Conv2dProblem& problem_;

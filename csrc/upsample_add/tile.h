@@ -1,6 +1,7 @@
 // Tiles of a plane: features gathered for a conv, and outputs between their channels and the shuffled image.
 #pragma once
 
+#include "common/interleave.h"
 #include "common/matmul.h"
 #include "common/stream.h"
 #include "upsample_add/cpu.h"
@@ -108,38 +109,7 @@ void gather(const UpsampleProblem& problem, const T* planes, int64_t first, int 
   }
 }
 
-// ---- shuffling ------------------------------------------------------------------------------------------------------
-
-// kScale vectors, one a phase, to the same lanes in the order of the image, and back.
-template <int kScale>
-LKOPS_INLINE void interleave(Floats* z) {
-  if constexpr (kScale > 1) {
-    constexpr int kHalf = kScale / 2;
-    Floats even[kHalf], odd[kHalf];
-    for (int i = 0; i < kHalf; ++i) even[i] = z[2 * i], odd[i] = z[2 * i + 1];
-    interleave<kHalf>(even);
-    interleave<kHalf>(odd);
-    for (int i = 0; i < kHalf; ++i) {
-      z[2 * i] = interleave_low(even[i], odd[i]);
-      z[2 * i + 1] = interleave_high(even[i], odd[i]);
-    }
-  }
-}
-
-template <int kScale>
-LKOPS_INLINE void separate(Floats* z) {
-  if constexpr (kScale > 1) {
-    constexpr int kHalf = kScale / 2;
-    Floats even[kHalf], odd[kHalf];
-    for (int i = 0; i < kHalf; ++i) {
-      even[i] = even_lanes(z[2 * i], z[2 * i + 1]);
-      odd[i] = odd_lanes(z[2 * i], z[2 * i + 1]);
-    }
-    separate<kHalf>(even);
-    separate<kHalf>(odd);
-    for (int i = 0; i < kHalf; ++i) z[2 * i] = even[i], z[2 * i + 1] = odd[i];
-  }
-}
+// ---- runs of pixels --------------------------------------------------------------------------------------------------
 
 // The parts of rows that a run of pixels consists of: body(row, column, length, offset of its first pixel in the run).
 template <class F>

@@ -181,15 +181,20 @@ def upsample(
     lowres: Tensor | None = None,
     size: Any = None,
     scale_factor: Any = None,
+    given: str = "exact",
 ) -> Tensor:
-    """A conv (a module, or `F.conv2d` with `weight` that keeps the size), PixelShuffle, plus the bicubic image."""
+    """A conv (a module, or `F.conv2d` with `weight` that keeps the size), PixelShuffle, plus the bicubic image.
+
+    `given` is the conv's accuracy.
+    """
     plain = conv is None or plain_conv(conv)
     kernel, offset = (weight, bias) if conv is None else (conv.weight, conv.bias) if plain else (None, None)
     fits = plain and _fits_upsample(features, conv, kernel, scale, lowres, size, scale_factor)
 
     def ours() -> Tensor:
         assert kernel is not None
-        return upsample_add(features, kernel, offset, lowres, scale=scale, cubic_a=-0.75, border="replicate")
+        options: Any = {"cubic_a": -0.75, "border": "replicate", "accuracy": accuracy(given)}
+        return upsample_add(features, kernel, offset, lowres, scale=scale, **options)
 
     def eager() -> Tensor:
         if conv is not None:

@@ -19,6 +19,7 @@ _SPELLINGS: dict[str, tuple[tuple[Any, ...], tuple[str, ...], tuple[Any, ...]]] 
     "sigmoid": ((torch.sigmoid, F.sigmoid, torch.sigmoid_), ("sigmoid", "sigmoid_"), (nn.Sigmoid,)),
     "prelu": ((), (), (nn.PReLU,)),
 }
+ACTIVATIONS = tuple(module for _, _, modules in _SPELLINGS.values() for module in modules)
 
 
 def conv(g: Matcher, node: fx.Node, accuracy: str) -> Match | None:

@@ -22,6 +22,11 @@ def _common(paths: list[str]) -> str:
     return ".".join(shared)
 
 
+def is_inlined(graph: fx.Graph) -> bool:
+    """Whether some of a graph is of a child."""
+    return any(_owner(node) for node in graph.nodes)
+
+
 def is_of_a_child(match: Match) -> bool:
     """Whether all of the match is in the forward of one child, which gets it itself."""
     return bool(_common([_owner(node) for node in match.nodes]))

@@ -49,7 +49,7 @@ def _static(size: Any, factor: Any) -> bool:
     return size is None and all(isinstance(f, (int, float)) for f in factors) and any(f != int(f) for f in factors)
 
 
-def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
+def upsampler(g: Matcher, node: Any, accuracy: str = "exact") -> Match | Missed | None:
     """conv -> PixelShuffle, and the sum with a bicubic image if there is one."""
     scale, child = shuffle_factor(g, node), g.called(node)
     if scale is None and type(child) is nn.PixelShuffle:
@@ -69,7 +69,7 @@ def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
     weights = (None, *conv.layer()) if conv.module is None else (conv.layer(), None, None)
     nodes, reads = [conv.node, node], [(conv.input, conv.node)]
     pattern = f"conv {_kernel(conv)} + PixelShuffle({scale})"
-    arguments: tuple[Any, ...] = (conv.input, *weights, scale)
+    arguments: tuple[Any, ...] = (conv.input, *weights, scale, None, None, None, accuracy)
     alone = Match(nodes, calls.upsample, arguments, pattern, "upsample_add", reads, conv.node, weight=conv.weight)
     total = next(iter(node.users), None)
     if total is not None and (both := operands(g, total, "add")) and len(node.users) == 1:
@@ -77,7 +77,7 @@ def upsampler(g: Matcher, node: Any) -> Match | Missed | None:
         image = interpolation(g, other)
         if image is not None and not image[3] and not _static(*image[1:3]):
             order = sorted([*nodes, other], key=g.order.__getitem__)
-            extra, arguments = [(image[0], other)], (*alone.arguments, *image[:3])
+            extra, arguments = [(image[0], other)], (*alone.arguments[:5], *image[:3], accuracy)
             name = pattern + " + bicubic"
             found = settled(
                 g,

@@ -16,7 +16,7 @@ from .hooks import has_own_call, has_own_forward, hooked, no_global_hooks
 from .matching import Attribute, Match, Matcher, Memory, Missed
 from .measuring import Part
 from .norms import Norm
-from .owners import is_of_a_child, owners
+from .owners import is_inlined, is_of_a_child, owners
 from .report import Left, Replaced
 from .running import restored
 from .sharing import Source, imports_of, is_fused
@@ -113,10 +113,14 @@ def _children_first(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
 
 def _has_heart(sequence: nn.Module) -> bool:
     """Whether one of the modules that are called one after the other may be the heart of a match: most are not."""
-    hearts = (nn.PixelShuffle, nn.Upsample, nn.GELU, nn.ReLU, nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.Sigmoid)
+    hearts = (nn.PixelShuffle, nn.Upsample, nn.GELU)
+    before: nn.Module | None = None
     for child in sequence.children():
         if isinstance(child, hearts) or hasattr(child, "parametrizations"):
             return True
+        if isinstance(before, nn.Conv2d) and _is_worth(before) and type(child) in convs.ACTIVATIONS:
+            return True
+        before = child
         if is_transparent(child) and _has_heart(child):
             return True
     return False
@@ -196,7 +200,8 @@ def _rewrite(result: Plan, module: nn.Module, name: str, wide: Trace, found: lis
     """Plan a forward with these matches replaced; says why it can't be."""
     inlined = {id(m) for matches, g in zip(found, _graphs(wide), strict=True) for m in owners(module, matches)}
     try:
-        narrow = result.memory.trace(module, lambda m: id(m) in inlined)
+        children = any(is_inlined(graph) for graph in _graphs(wide))
+        narrow = result.memory.trace(module, lambda m: id(m) in inlined) if children else wide
     except CannotTrace as error:
         return str(error)
     sources, guards, replaced = [], list(narrow.guards), set[int]()
@@ -315,7 +320,10 @@ def _patterns(result: Plan) -> tuple[Callable[[Matcher, fx.Node], Match | Missed
     def conv(g: Matcher, node: fx.Node) -> Match | None:
         return convs.conv(g, node, result.accuracy)
 
-    return patterns.upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise, conv
+    def upsampler(g: Matcher, node: fx.Node) -> Match | Missed | None:
+        return patterns.upsampler(g, node, result.accuracy)
+
+    return upsampler, gates.attention, norm, patterns.bicubic, patterns.depthwise, conv
 
 
 def _place(g: Matcher, node: fx.Node, name: str) -> tuple[Any, str]:

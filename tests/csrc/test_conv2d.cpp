@@ -14,6 +14,7 @@ struct Shape {
 };
 
 constexpr ConvLayout kPlanar = ConvLayout::kPlanar, kLast = ConvLayout::kChannelsLast, kBlocked = ConvLayout::kBlocked;
+constexpr ConvLayout kShuffled = ConvLayout::kShuffled;
 using A = Activation;
 
 const Shape kShapes[] = {
@@ -31,7 +32,19 @@ const Shape kShapes[] = {
     {1, 3, 11, 13, 18, 1, 7, 5, 3, 2, 3, 4, kLast, kPlanar, A::kSilu, true, true, false, false},
     {1, 4, 12, 12, 4, 4, 3, 3, 1, 3, 3, 3, kPlanar, kPlanar, A::kRelu, true, false, false, true},
     {1, 18, 6, 130, 3, 1, 3, 1, 1, 2, 2, 0, kBlocked, kPlanar, A::kNone, true, true, false, false},
-    {1, 2, 1, 3, 2, 1, 2, 2, 2, 1, 1, 0, kPlanar, kPlanar, A::kNone, true, false, false, false}};
+    {1, 2, 1, 3, 2, 1, 2, 2, 2, 1, 1, 0, kPlanar, kPlanar, A::kNone, true, false, false, false},
+    {2, 3, 5, 9, 32, 1, 3, 3, 1, 1, 1, 1, kPlanar, kShuffled, A::kNone, true, true, false, false},
+    {1, 17, 6, 35, 36, 1, 3, 3, 1, 1, 1, 1, kPlanar, kShuffled, A::kPRelu, true, false, false, false},
+    {1, 4, 7, 3, 20, 1, 3, 3, 1, 1, 1, 1, kLast, kShuffled, A::kRelu, false, true, false, true},
+    {2, 6, 9, 21, 16, 2, 3, 3, 1, 1, 1, 1, kPlanar, kShuffled, A::kNone, true, true, false, false},
+    {1, 5, 6, 7, 50, 1, 1, 1, 1, 1, 0, 0, kPlanar, kShuffled, A::kSigmoid, true, false, false, false}};
+
+// The factor that a shape is shuffled by.
+int64_t shuffle_of(int64_t outputs) {
+  for (int64_t r : {5, 4, 3, 2})
+    if (outputs % (r * r) == 0) return r;
+  return 1;
+}
 
 double activate(Activation activation, double x, double slope) {
   switch (activation) {
@@ -51,7 +64,12 @@ size_t place(ConvLayout layout, int64_t block, int64_t channels, int64_t height,
   const int64_t planar = ((n * channels + c) * height + y) * width + x;
   const int64_t last = ((n * height + y) * width + x) * channels + c;
   const int64_t blocked = (((n * blocks + c / block) * height + y) * width + x) * block + c % block;
-  return static_cast<size_t>(layout == kPlanar ? planar : layout == kLast ? last : blocked);
+  const int64_t r = shuffle_of(channels), phase = c % (r * r), band = n * (channels / (r * r)) + c / (r * r);
+  const int64_t shuffled = ((band * height + y) * r + phase / r) * width * r + x * r + phase % r;
+  return static_cast<size_t>(layout == kPlanar     ? planar
+                             : layout == kLast     ? last
+                             : layout == kShuffled ? shuffled
+                                                   : blocked);
 }
 
 // A planar image in another layout; what has no channel is zero.
@@ -79,7 +97,7 @@ void test_dtype(const Shape& s, Conv2dKernelsOf<T> Conv2dKernels::*member) {
   p.out_height = (s.height + 2 * s.top - s.dilation * (s.rows - 1) - 1) / s.stride + 1;
   p.out_width = (s.width + 2 * s.left - s.dilation * (s.columns - 1) - 1) / s.stride + 1;
   p.layout = s.layout, p.out_layout = s.out_layout, p.activation = s.activation, p.slope = 0.25f;
-  p.residual_scale = 0.5f, p.levels = s.bias;
+  p.residual_scale = 0.5f, p.levels = s.bias, p.shuffle = shuffle_of(s.outputs);
   const int64_t inputs = s.inputs / s.groups, outputs = s.outputs / s.groups, taps = s.rows * s.columns;
   const int64_t count = s.n * s.outputs * p.out_height * p.out_width;
   Random random(16);

@@ -15,7 +15,7 @@ from . import reference
 __all__ = ["reference", "upsample_add"]
 
 _TENSORS = "Tensor features, Tensor weight, Tensor? bias, Tensor? lowres"
-_OPTIONS = "int scale, float cubic_a, bool symmetric"
+_OPTIONS = "int scale, float cubic_a, bool symmetric, bool relaxed"
 
 
 def _fake_forward(
@@ -26,6 +26,7 @@ def _fake_forward(
     scale: int,
     cubic_a: float,
     symmetric: bool,
+    relaxed: bool,
 ) -> Tensor:
     n, _, h, w = features.shape
     dtype = features.dtype if lowres is None else torch.promote_types(features.dtype, lowres.dtype)
@@ -41,6 +42,7 @@ def _fake_backward(
     scale: int,
     cubic_a: float,
     symmetric: bool,
+    relaxed: bool,
     needs: Sequence[bool],
 ) -> list[Tensor]:
     return gradients_like(needs, features, weight, bias, lowres)
@@ -70,6 +72,7 @@ def upsample_add(
     scale: int,
     cubic_a: float = -0.5,
     border: str = "symmetric",
+    accuracy: str = "exact",
     backend: str | Sequence[str] | None = None,
 ) -> Tensor:
     """A grouped conv, PixelShuffle, and the bicubic image of `lowres` added.
@@ -84,6 +87,7 @@ def upsample_add(
         lowres: (N, B, H, W) on the same device, or None to add nothing.
         scale: r, whole, 1 or more.
         cubic_a, border: of the bicubic image, see `bicubic_upsample`.
+        accuracy: of the conv, as `conv2d` has it; "relaxed" makes no difference to gradients.
         backend: see `lkops.backends`.
 
     Returns:
@@ -99,8 +103,12 @@ def upsample_add(
     """
 
     def options() -> tuple[Any, ...]:
-        positive = checks.positive("scale", scale)
-        return positive, checks.number("cubic_a", cubic_a), checks.border("border", border)
+        return (
+            checks.positive("scale", scale),
+            checks.number("cubic_a", cubic_a),
+            checks.border("border", border),
+            checks.choice("accuracy", accuracy, ("exact", "relaxed")) == "relaxed",
+        )
 
     return OPERATOR((features, weight, bias, lowres), options, backend, _check)
 

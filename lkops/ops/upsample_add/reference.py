@@ -22,7 +22,9 @@ def upsample_add(
     scale: int,
     cubic_a: float = -0.5,
     symmetric: bool = True,
+    relaxed: bool = False,
 ) -> Tensor:
+    """`relaxed` changes nothing here."""
     padding = [side // 2 for side in weight.shape[2:]]
     groups = features.shape[1] // weight.shape[1]
     up = pixel_shuffle(F.conv2d(features, weight, bias, padding=padding, groups=groups).contiguous(), scale)

@@ -126,6 +126,7 @@ def forward(
     scale: int,
     cubic_a: float,
     symmetric: bool,
+    relaxed: bool,
 ) -> Tensor:
     """y (N, B, r H, r W), of the wider dtype of features and lowres."""
     problem = _Problem(features, weight, scale)
@@ -190,6 +191,7 @@ def backward(
     scale: int,
     cubic_a: float,
     symmetric: bool,
+    relaxed: bool,
     needs: Sequence[bool],
 ) -> list[Tensor]:
     """Gradients of features, weight, bias and lowres."""

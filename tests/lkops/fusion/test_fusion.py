@@ -16,7 +16,8 @@ from tests.lkops.fusion.foreign import NETWORKS
 
 BANDS = {"VDSR": 5, "functional": 4}
 GATE, UP, DEPTH = "channel_attention", "upsample_add", "depthwise_conv2d"
-NORM = "norm_conv1x1_gelu"
+NORM, CONV = "norm_conv1x1_gelu", "conv2d"
+RELU, RESIDUAL = "conv 3x3 + relu", "conv 3x3 + residual"
 # what the report must say was replaced
 EXPECTED = {
     "EDSR": [("tail.0.0", UP), ("tail.0.2", UP)],
@@ -47,6 +48,25 @@ EXPECTED = {
         *[(f"refine.{i}.{part}", op) for i in range(3) for part, op in (("0", DEPTH), ("2.forward: mul", GATE))],
         ("tail.0", UP),
     ],
+}
+# and the dense convs, with their patterns
+RCAN_CONVS = {
+    **{f"body.{i}.{j}.body.0": RELU for i in (0, 1) for j in (0, 1)},
+    **{f"body.{i}.{j}.body.2": "conv 3x3" for i in (0, 1) for j in (0, 1)},
+    **{f"body.{i}.2": "conv 3x3" for i in (0, 1)},
+    "body.2": RESIDUAL,
+}
+CONVS = {
+    "EDSR": {
+        **{f"body.{i}.body.0": RELU for i in (0, 1)},
+        **{f"body.{i}.body.2": "conv 3x3 + scale + residual" for i in (0, 1)},
+        "body.2": RESIDUAL,
+    },
+    "RCAN": RCAN_CONVS,
+    "RCAN, linear": RCAN_CONVS,
+    "VDSR": {f"features.{i}": RELU for i in (2, 4, 6)},
+    "SwinIR": {"conv_after_body": "conv 3x3"},
+    "weight norm": {f"body.{i}.3": "conv 3x3" for i in (0, 1)},
 }
 LEFT = {"SwinIR": "assigns to attributes", "untraceable": "inputs to control flow"}
 
@@ -84,7 +104,9 @@ def gradients(model, image, *, training=False):
 
 def test_report_says_what_was_replaced(case) -> None:
     name, _, _, report, _ = case
-    assert sorted((r.place, r.operator) for r in report.replaced) == sorted(EXPECTED[name])
+    others = [part for part in report.replaced if part.operator != CONV]
+    assert sorted((r.place, r.operator) for r in others) == sorted(EXPECTED[name])
+    assert {r.place: r.pattern for r in report.replaced if r.operator == CONV} == CONVS.get(name, {})
     whole = [left for left in report.left if left.place == ""]
     assert bool(whole) == (name in LEFT)
     assert all(LEFT[name] in left.why for left in whole)
@@ -93,17 +115,19 @@ def test_report_says_what_was_replaced(case) -> None:
     assert report.most == pytest.approx(1 / (1 - report.share))
     for replaced in report.replaced:
         assert replaced.place in str(report)
-    assert f"{report.most:.2f}x at the most" in str(report)
+        assert replaced.before is None or f"{replaced.before:.3f} -> {replaced.after:.3f} ms" in str(report)
+    assert f"{report.most:.2f}x is the most" in str(report)
 
 
 def calls_made(monkeypatch, run) -> int:
     """How many calls reach the operators."""
-    from lkops.fusion import calls
+    from lkops.fusion import calls, conv_calls
 
     count = []
-    for name in ("upsample_add", "depthwise_conv2d", "channel_attention", "norm_conv1x1_gelu", "bicubic_upsample"):
-        original = getattr(calls, name)
-        monkeypatch.setattr(calls, name, lambda *a, _original=original, **k: (count.append(1), _original(*a, **k))[1])
+    for name in (UP, DEPTH, GATE, NORM, "bicubic_upsample", CONV):
+        place = conv_calls if name == CONV else calls
+        original = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *a, _original=original, **k: (count.append(1), _original(*a, **k))[1])
     run()
     return len(count)
 

@@ -92,7 +92,7 @@ def shifted(tensor: Tensor) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_same_bits_for_any_number_of_threads_and_any_alignment(name: str, dtype: torch.dtype) -> None:
-    values, grad, options = tensors(name, dtype), gradient(name, dtype), (PROBLEMS[name][3], -0.5, True)
+    values, grad, options = tensors(name, dtype), gradient(name, dtype), (PROBLEMS[name][3], -0.5, True, False)
     before, results = torch.get_num_threads(), []
     try:
         for threads in (1, 2, 3):
@@ -148,9 +148,9 @@ def test_nan_stays_where_it_belongs(dtype: torch.dtype) -> None:
 
 def test_only_what_is_needed_is_returned() -> None:
     values, grad = tensors("depthwise"), gradient("depthwise", torch.float32)
-    together = backward(grad, *values, 4, -0.5, True, ALL)
+    together = backward(grad, *values, 4, -0.5, True, False, ALL)
     for i, one in enumerate(together):
-        alone = backward(grad, *values, 4, -0.5, True, [i == j for j in range(4)])
+        alone = backward(grad, *values, 4, -0.5, True, False, [i == j for j in range(4)])
         assert torch.equal(alone[i], one)
         assert all(other.shape == (0,) for j, other in enumerate(alone) if j != i)
 
@@ -158,8 +158,8 @@ def test_only_what_is_needed_is_returned() -> None:
 def test_inputs_are_not_written() -> None:
     values, grad = tensors("samples_in_chunks"), gradient("samples_in_chunks", torch.float32)
     copies = [t.clone() for t in (*values, grad)]
-    forward(*values, 2, -0.5, True)
-    backward(grad, *values, 2, -0.5, True, ALL)
+    forward(*values, 2, -0.5, True, False)
+    backward(grad, *values, 2, -0.5, True, False, ALL)
     assert all(torch.equal(a, b) for a, b in zip((*values, grad), copies, strict=True))
 
 
@@ -181,11 +181,11 @@ Z = torch.zeros
 )
 def test_arguments_that_do_not_fit(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
-        forward(*arguments, -0.5, True)
+        forward(*arguments, -0.5, True, False)
 
 
 def test_gradients_that_do_not_fit() -> None:
-    arguments = (Z(1, 4, 5, 5), Z(4, 4, 3, 3), None, None, 2, -0.5, True)
+    arguments = (Z(1, 4, 5, 5), Z(4, 4, 3, 3), None, None, 2, -0.5, True, False)
     with pytest.raises(RuntimeError, match=r"grad must have shape \(1, 1, 10, 10\), got \(1, 1, 5, 5\)"):
         backward(Z(1, 1, 5, 5), *arguments, ALL)
     with pytest.raises(RuntimeError, match="needs must have 4 entries, got 3"):
