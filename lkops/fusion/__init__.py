@@ -53,10 +53,11 @@ def fuse(
         model: any module; of those in it whose forward can't be traced by `torch.fx`, the children are fused alone.
         example_input: a tensor, or the tuple of the model's arguments. With it, the model and what it became are
             compared on it, and the parts are timed, see `keep`: give one of the size that is in use. Buffers, plain
-            attributes, modes and gradients of the model stay what they are, and so do the states of the random generators. Above two seconds,
-            a line on stderr says what takes so long. Where two forwards of the model take different routes on the
-            example (it keeps something outside of itself, has chances of its own, or decides by values that rounding
-            changes), there is nothing to compare: everything is left as it was, and the report has the reason.
+            attributes, modes and gradients of the model stay what they are, and so do the states of the random
+            generators. Above two seconds, a line on stderr says what takes so long. Where two forwards of the model
+            take different routes on the example (it keeps something outside of itself, has chances of its own, or
+            decides by values that rounding changes), there is nothing to compare: everything is left as it was, and
+            the report has the reason.
         check: what is compared, in evaluation and in training mode. Nothing is without an example.
             "full": outputs, of the model and of every module that has another forward; gradients by the example, by
             what goes into these modules and by their parameters (those of all other parameters follow from them); and
@@ -65,9 +66,9 @@ def fuse(
             False: nothing. What is replaced then rests on the match of the code alone.
         inference: fold weight norms (and spectral norms) into their weights. This changes the keys of the state dict,
             and the folded weights are no longer those of the model.
-        accuracy: of convs, as `lkops.conv2d` has it. With "relaxed", which needs fewer multiplications, what is compared
-            is the fused model in its exact form; then its outputs in the relaxed form, which may differ from those by
-            1e-4 of the largest value (each conv's by 1e-5).
+        accuracy: of convs, as `lkops.conv2d` has it. With "relaxed", which needs fewer multiplications, the fused model
+            is compared in its exact form; then its outputs in the relaxed form, which may differ from those by 1e-4
+            of the largest value (each conv's by 1e-5).
         keep: with an example, which parts stay replaced. "faster": those that take less time with the operator, in an
             inference, and none where the whole model does not. "all": all, to use the model at other sizes too.
 

@@ -239,7 +239,8 @@ def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
         fits = fits and _worth_gating(x, first[0], second[0])
 
     def ours() -> Tensor:
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         return channel_attention(x, _deep(first[0]), first[1], _deep(second[0]), second[1])
 
     def eager() -> Tensor:

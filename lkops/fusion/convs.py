@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 
 from . import conv_calls
 from .conv_calls import Tail
-from .matching import Attribute, Conv, Match, Matcher, Missed, argument, operands, settled
+from .matching import Attribute, Conv, Match, Matcher, argument, operands, settled
 
 # (its functions, methods and modules) by name; in place too, since nothing else sees a conv's result
 _SPELLINGS: dict[str, tuple[tuple[Any, ...], tuple[str, ...], tuple[Any, ...]]] = {

@@ -284,8 +284,7 @@ def _find(
         for node in g.nodes:
             if node in taken or (match := pattern(g, node)) is None:
                 continue
-            why = "" if isinstance(match, Missed) else result.without.get(id(match.weight), "")
-            if why:
+            if isinstance(match, Match) and (why := result.without.get(id(match.weight))):
                 match = Missed(match.anchor, match.pattern, why)
             if isinstance(match, Missed):
                 key, place = _place(g, match.node, name)

@@ -12,8 +12,8 @@ class Replaced:
     """A part that runs as one operator now.
 
     Attributes:
-        before, after: with an example input, milliseconds of it in an inference on that, by PyTorch and by the operator;
-            else None.
+        before, after: with an example input, milliseconds that it takes in an inference on that, by PyTorch and by the
+            operator; else None.
     """
 
     place: str

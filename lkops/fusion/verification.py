@@ -67,11 +67,11 @@ def check(
 ) -> str:
     """Compare a model and what became of it, in evaluation and in training mode, with the same random numbers.
 
-    Parts are computed in their exact form. With the outputs, what comes out of each of the modules at `places` is compared: with "full", in gradients by what
-    goes in there and by their parameters too. All others run the same code on both sides, so by the chain rule their
-    gradients are right where these are. Training's gradients are not computed where its graph and values are, to the
-    bit, those of evaluation. Float64 is only run where the difference of the two models alone does not show that it is
-    within the rule of `lkops.fuse`.
+    Parts are computed in their exact form. With the outputs, what comes out of each of the modules at `places` is
+    compared: with "full", in gradients by what goes in there and by their parameters too. All others run the same code
+    on both sides, so by the chain rule their gradients are right where these are. Training's gradients are not computed
+    where its graph and values are, to the bit, those of evaluation. Float64 is only run where the difference of the two
+    models alone does not show that it is within the rule of `lkops.fuse`.
 
     Args:
         places: paths of the modules with another forward, those that no other forward does the work of.

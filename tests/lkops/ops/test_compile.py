@@ -116,3 +116,24 @@ def test_autocast_compiles() -> None:
     assert output.dtype is torch.bfloat16
     output.float().square().sum().backward()
     assert all(p.grad is not None for p in block.parameters())
+
+
+def test_a_tensor_given_twice_compiles() -> None:
+    """As an image that is its own residual; its gradients add up."""
+    torch.compiler.reset()
+    weight = torch.randn(8, 8, 3, 3) / 8
+
+    def of_conv(x):
+        return lkops.conv2d(x, weight, activation="relu", residual=x)
+
+    def of_losses(x):
+        return lkops.spectral_losses(x, x * 1).l1 + lkops.spectral_losses(x, x).sam
+
+    for function in (of_conv, of_losses):
+        results = []
+        for run in (function, torch.compile(function, fullgraph=True, backend="aot_eager")):
+            x = torch.rand(2, 8, 6, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            output = run(x)
+            results.append((output.detach(), *torch.autograd.grad(output.square().sum(), x)))
+        for ours, theirs in zip(*results, strict=True):
+            assert torch.equal(ours, theirs)

@@ -1,0 +1,119 @@
+"""What of a model `lkops.fuse` takes back because it is not faster on the example."""
+
+import pytest
+import torch
+from torch import nn
+
+from lkops.fusion import fuse, measuring
+from tests.lkops.fusion.foreign_convs import Upsampler
+from tests.lkops.fusion.test_fusion_patterns import conv, deep
+
+X = torch.rand(1, 16, 12, 10)
+
+
+def network():
+    return nn.Sequential(conv(16, 16), nn.ReLU(), deep(16), Upsampler(2, 16), conv(16, 16))
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A function that makes the operators of these names seem to take twice, all others half of PyTorch's time; and the
+    fused model `times` the model's."""
+
+    def set_up(*names, times=0.5):
+        monkeypatch.setattr(measuring, "REPEATS", 1)
+        monkeypatch.setattr(measuring, "SECONDS", 0.0)
+
+        def milliseconds(run):
+            run()
+            if not run.__qualname__.endswith("ours"):
+                return 1.0
+            return 2.0 if any(name in run.__code__.co_names for name in names) else 0.5
+
+        monkeypatch.setattr(measuring, "_milliseconds", milliseconds)
+        monkeypatch.setattr(measuring, "times", lambda model, fused, example: (10.0, 10.0 * times))
+
+    return set_up
+
+
+def operators(report):
+    return [part.operator for part in report.replaced]
+
+
+def test_all_that_is_faster_stays(slow) -> None:
+    slow()
+    _, report = fuse(network(), X)
+    assert operators(report) == ["conv2d", "depthwise_conv2d", "upsample_add", "conv2d"]
+    assert not report.left
+    assert [(part.before, part.after) for part in report.replaced] == [(1.0, 0.5)] * 4
+    assert (report.before, report.after, report.share) == (10.0, 5.0, 0.4)
+    assert "1.000 -> 0.500 ms" in str(report)
+    assert "10.00 ms, and takes 5.00 ms: 2.00x; the replaced parts had 40% of it, so that 1.67x" in str(report)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "depthwise_conv2d", "upsample_add"])
+def test_what_is_slower_is_pytorchs_again(slow, name) -> None:
+    slow(name)
+    model = network()
+    fused, report = fuse(model, X)
+    assert operators(report) == [
+        each for each in ("conv2d", "depthwise_conv2d", "upsample_add", "conv2d") if each != name
+    ]
+    left = [
+        part
+        for part in report.left
+        if part.why == "no gain at the example's size: 1.000 ms, and 2.000 ms with the operator"
+    ]
+    assert len(left) == (2 if name == "conv2d" else 1)
+    places = {"conv2d": fused[0], "depthwise_conv2d": fused[2], "upsample_add": fused[3]}
+    for each, module in places.items():
+        assert hasattr(type(module), "_fusion_base") == (each != name)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_all_parts_stay_where_that_is_asked_for(slow) -> None:
+    slow("conv2d", times=3)
+    _, report = fuse(network(), X, keep="all")
+    assert len(report.replaced) == 4
+    assert report.replaced[0].after == 2.0
+    assert report.after == 30.0
+
+
+def test_a_model_that_is_not_faster_is_as_it_was(slow) -> None:
+    slow(times=1.1)
+    model = network()
+    fused, report = fuse(model, X)
+    assert not report.replaced
+    assert len(report.left) == 4
+    assert report.checked == "the fused model takes 11.000 ms on the example, the model 10.000 ms"
+    assert not any(hasattr(type(module), "_fusion_base") for module in fused.modules())
+    with torch.no_grad():
+        assert torch.equal(fused(X), model(X))
+
+
+def test_parts_that_do_not_come_to_the_operator_are_left(slow) -> None:
+    slow()
+    model = nn.Sequential(conv(16, 16), deep(16))
+    _, report = fuse(model, X[:, :, :1])
+    assert operators(report) == ["depthwise_conv2d"]
+    assert [part.why for part in report.left] == ["not worth it, or not possible, at the example's size"]
+
+
+def test_folded_weights_are_taken_back_too(slow) -> None:
+    slow("conv2d")
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(conv(16, 16)), deep(16))
+    fused, report = fuse(model, X, inference=True)
+    assert operators(report) == ["folded", "depthwise_conv2d"]
+    with torch.no_grad():
+        torch.testing.assert_close(fused(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_times_are_measured() -> None:
+    """By the clock, of a model whose parts differ by a factor of several."""
+    model = nn.Sequential(deep(32, 7, dilation=3), conv(32, 32), nn.ReLU())
+    fused, report = fuse(model, torch.rand(1, 32, 64, 64))
+    assert "depthwise_conv2d" in operators(report)
+    assert report.after < report.before
+    assert all(0 < part.after < part.before < 2 * report.before for part in report.replaced)
+    assert 0 < report.share < 1
