@@ -112,7 +112,7 @@ def test_folded_weights_are_taken_back_too(slow) -> None:
 def test_times_are_measured() -> None:
     """By the clock, of a model whose parts differ by a factor of several."""
     model = nn.Sequential(deep(32, 7, dilation=3), conv(32, 32), nn.ReLU())
-    fused, report = fuse(model, torch.rand(1, 32, 64, 64))
+    _, report = fuse(model, torch.rand(1, 32, 64, 64))
     assert "depthwise_conv2d" in operators(report)
     assert report.after < report.before
     assert all(0 < part.after < part.before < 2 * report.before for part in report.replaced)
