@@ -232,7 +232,8 @@ void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Option
   Conv2dProblem p = problem_of(features, weight, bias, std::nullopt, std::nullopt,
                                {1, 1, weight.size(2) / 2, weight.size(3) / 2, 1, 1, groups, kNoActivation, 0.0, 1.0,
                                 relaxed, false});
-  p.out_layout = ConvLayout::kShuffled, p.shuffle = scale;
+  if (scale > 1) p.out_layout = ConvLayout::kShuffled;
+  p.shuffle = scale;
   const Parallel parallel = torch_threads();
   with_kernels(features.scalar_type(), [&](const auto& of, auto zero) {
     using T = decltype(zero);

@@ -4,11 +4,13 @@ Not the references of lkops, which favour plainness: here layer norm is `F.layer
 torch's own, and weights are folded. Each function takes the arguments of the lkops function of the same name.
 """
 
-from typing import Any
+import copy
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import lkops.nn
 from lkops import testing
 
 from ..models import LKCANet
@@ -23,7 +25,10 @@ __all__ = [
     "norm_conv1x1_gelu",
     "spectral_losses",
     "upsample_add",
+    "with_plain_convs",
 ]
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 bicubic_upsample = testing.examples("bicubic_upsample").eager
 channel_attention = testing.examples("channel_attention").eager
@@ -33,6 +38,16 @@ lk_block = testing.examples("lk_block").eager
 norm_conv1x1_gelu = testing.examples("norm_conv1x1_gelu").eager
 spectral_losses = testing.examples("spectral_losses").eager
 upsample_add = testing.examples("upsample_add").eager
+
+
+def with_plain_convs(model: AnyModule) -> AnyModule:
+    """A copy of the modules with the same parameters, whose `lkops.nn.Conv2d` are torch's: convs and nothing else."""
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    twin = copy.deepcopy(model, shared)
+    for module in twin.modules():
+        if type(module) is lkops.nn.Conv2d:
+            object.__setattr__(module, "__class__", nn.Conv2d)
+    return twin
 
 
 class Network(torch.nn.Module):

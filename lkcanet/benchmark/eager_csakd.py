@@ -20,7 +20,7 @@ class Network(nn.Module):
 
     def __init__(self, model: CSAKD) -> None:
         super().__init__()
-        self.model = model
+        self.model = eager.with_plain_convs(model)
         self.up = nn.Upsample(scale_factor=model.scale)
         self.softmax = nn.Softmax(-1)
 

@@ -64,7 +64,7 @@ class Network(nn.Module):
 
     def __init__(self, model: EDLGFS) -> None:
         super().__init__()
-        self.model = model
+        self.model = eager.with_plain_convs(model)
 
     def forward(self, x: Tensor) -> Tensor:
         first = features = self.model.head(x)

@@ -13,7 +13,7 @@ import lkops
 from lkops._core import checks
 
 from .capabilities import Capabilities, WorkingMemory
-from .csakd_blocks import SLOPE, CrossSelfAttention, Stream, convolve
+from .csakd_blocks import CrossSelfAttention, Stream, activated, conv3x3
 from .registry import Network
 
 __all__ = [
@@ -127,8 +127,8 @@ class CSAKD(Network):
         self.h = Stream(bands, features, growth, h_groups, counts[2])
         self.m = Stream(msi_bands, features, growth, 1, counts[3])
         self.attention = CrossSelfAttention(features, heads, head_width, temperature=temperature, legacy_sum=legacy_sum)
-        self.head = nn.Conv2d(features, bands, 3, padding=1)
-        self.last = nn.Conv2d(bands, bands, 3, padding=1, bias=False)
+        self.head = activated(features, bands)
+        self.last = conv3x3(bands, bands, bias=False)
         if residual:
             nn.init.zeros_(self.last.weight)
 
@@ -168,7 +168,7 @@ class CSAKD(Network):
 
     def image(self, z: Tensor, lowres: Tensor) -> Tensor:
         """Y of Z."""
-        y = convolve(self.last, F.leaky_relu(convolve(self.head, z), SLOPE, inplace=True))
+        y = self.last(self.head(z))
         return y + lkops.bicubic_upsample(lowres, scale=self.scale) if self.config["residual"] else y
 
     def forward(self, lowres: Tensor, msi: Tensor) -> Tensor:

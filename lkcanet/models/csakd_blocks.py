@@ -1,12 +1,13 @@
 """The blocks of CSAKD: dense residual convs (CLRB, CLRA) and the cross self-attention that fuses four feature maps."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-import lkops
+import lkops.nn
 
 SLOPE = 0.2  # of every LeakyReLU of these networks
 RESIDUAL = 0.2  # what a block adds of its branch
@@ -25,13 +26,13 @@ def autocasts(x: Tensor) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
-def convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """conv(x), by `lkops.upsample_add` where that has proven quicker: on CPUs, grouped convs always (2 to 3 times) and
-    others where no gradient is wanted (1.1 to 1.4 times; a training step of dense convs takes as long either way)."""
-    assert isinstance(conv, nn.Conv2d)
-    if x.device.type == "cpu" and (conv.groups > 1 or not torch.is_grad_enabled()):
-        return lkops.upsample_add(x, conv.weight, conv.bias, scale=1)
-    return conv(x)
+def conv3x3(inputs: int, outputs: int, **options: Any) -> lkops.nn.Conv2d:
+    return lkops.nn.Conv2d(inputs, outputs, 3, **options)
+
+
+def activated(inputs: int, outputs: int, **options: Any) -> lkops.nn.Conv2d:
+    """LeakyReLU(conv3x3(x))."""
+    return conv3x3(inputs, outputs, activation="leaky_relu", slope=SLOPE, **options)
 
 
 class CLRB(nn.Module):
@@ -50,12 +51,10 @@ class CLRB(nn.Module):
 
     def __init__(self, features: int, growth: int, groups: int = 1) -> None:
         super().__init__()
-        outputs = (growth, growth, growth, growth, features)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(features + i * growth, outputs[i], 3, padding=1, groups=groups) for i in range(5)
-        )
-        for conv in self.convs:
-            assert isinstance(conv, nn.Conv2d)
+        convs = [activated(features + i * growth, growth, groups=groups) for i in range(4)]
+        last = conv3x3(features + 4 * growth, features, groups=groups, residual_scale=RESIDUAL)
+        self.convs = nn.ModuleList([*convs, last])
+        for conv in (*convs, last):
             nn.init.kaiming_normal_(conv.weight)
             assert conv.bias is not None
             nn.init.zeros_(conv.bias)
@@ -65,8 +64,8 @@ class CLRB(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps = [x]
         for conv in self.convs[:-1]:
-            maps.append(F.leaky_relu(convolve(conv, torch.cat(maps, 1)), SLOPE))
-        return torch.add(x, convolve(self.convs[-1], torch.cat(maps, 1)), alpha=RESIDUAL)
+            maps.append(conv(torch.cat(maps, 1)))
+        return self.convs[-1](torch.cat(maps, 1), x)
 
     def run_in(self, maps: Tensor, features: int) -> None:
         """The same bits without concatenations: `maps` (N, features + 4 growth, H, W) starts with x, and with y after.
@@ -74,10 +73,10 @@ class CLRB(nn.Module):
         What eager PyTorch copies is 3.7 times as much: each conv's input anew."""
         filled = features
         for conv in self.convs[:-1]:
-            out = convolve(conv, maps[:, :filled])
-            torch.ops.aten.leaky_relu.out(out, SLOPE, out=maps[:, filled : filled + out.shape[1]])
+            out = conv(maps[:, :filled])
+            maps[:, filled : filled + out.shape[1]] = out
             filled += out.shape[1]
-        maps[:, :features].add_(convolve(self.convs[-1], maps), alpha=RESIDUAL)
+        maps[:, :features] = self.convs[-1](maps, maps[:, :features])
 
 
 class CLRA(nn.Module):
@@ -117,11 +116,11 @@ class Stream(nn.Module):
 
     def __init__(self, inputs: int, features: int, growth: int, groups: int, count: int) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(inputs, features, 3, padding=1)
+        self.stem = activated(inputs, features)
         self.clras = nn.Sequential(*(CLRA(features, growth, groups) for _ in range(count)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.clras(F.leaky_relu(convolve(self.stem, x), SLOPE, inplace=True))
+        return self.clras(self.stem(x))
 
 
 class CrossSelfAttention(nn.Module):

@@ -192,10 +192,10 @@ class EDLGFS(Network):
     def memory(self, shape: Sequence[int], _: int) -> WorkingMemory:
         """Of the image at once: in a layer six maps beside the stages' results, and its input where it is not the
         stage's; then, at high resolution, in the last conv, the features and their sum with the skip, the bicubic and
-        the resulting image, and what torch reorders.
+        the resulting image.
 
             body  = e N C P (6 + stages + (1 if layers > 1)),
-            strip = e N (r^2 P (2 C + 2 B + max(B, C)) + C P (stages + 2))
+            strip = e N (r^2 P (2 C + 2 B) + C P (stages + 2))
 
         Counted by torch's profiler. The attention's own memory does not grow with the square of P where torch has a
         kernel that stores no map, as for float32 and bfloat16 on CPUs.
@@ -206,7 +206,7 @@ class EDLGFS(Network):
         high = low * self.scale**2
         return WorkingMemory(
             body=low * c * (6 + stages + (layers > 1)),
-            strip=high * (2 * c + 2 * bands + max(bands, c)) + low * c * (stages + 2),
+            strip=high * (2 * c + 2 * bands) + low * c * (stages + 2),
         )
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,8 @@ import lkops.nn
 EPS = 1e-6  # of the layer norms
 
 
-def conv(inputs: int, outputs: int, kernel_size: int = 3) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, kernel_size, padding=kernel_size // 2)
+def conv(inputs: int, outputs: int, kernel_size: int = 3, **options: Any) -> lkops.nn.Conv2d:
+    return lkops.nn.Conv2d(inputs, outputs, kernel_size, **options)
 
 
 class LGFS(nn.Module):
@@ -38,7 +39,7 @@ class LGFS(nn.Module):
     def __init__(self, channels: int, kernel_sizes: Sequence[int], scale: float | None) -> None:
         super().__init__()
         self.query, self.key = (conv(channels, channels, size) for size in kernel_sizes)
-        self.value = conv(channels, channels, 1)
+        self.value = nn.Conv2d(channels, channels, 1)
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
@@ -125,12 +126,12 @@ class SpectralBranch(nn.Module):
 
     def __init__(self, channels: int, reduction: int, scale: float) -> None:
         super().__init__()
-        self.conv1, self.conv2 = conv(channels, channels), conv(channels, channels)
+        self.conv1, self.conv2 = conv(channels, channels, activation="relu"), conv(channels, channels)
         self.attention = lkops.nn.ChannelAttention(channels, reduction=reduction)
         self.scale = scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.attention(self.conv2(F.relu(self.conv1(x))))
+        return self.scale * self.attention(self.conv2(self.conv1(x)))
 
 
 class Stage(nn.Module):
@@ -147,7 +148,7 @@ class Stage(nn.Module):
         self.spectral = SpectralBranch(channels, reduction, scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv(self.layers(x)) + self.spectral(x)
+        return self.conv(self.layers(x), x) + self.spectral(x)
 
 
 class Reconstruction(nn.Module):
@@ -198,7 +199,7 @@ class Reconstruction(nn.Module):
         for up in self.up:
             features = up(features)
         large = lkops.bicubic_upsample(lowres, scale=self.scale, cubic_a=self.cubic_a, border=self.border)
-        return self.tail(features + self.skip(large))
+        return self.tail(self.skip(large, features))
 
 
 class EdgeBranch(nn.Module):
