@@ -129,7 +129,7 @@ class WeightGradient {
     if (!by_weight && chunk > 0) return;  // no bias hangs on it
     Conv2dProblem like = problem;  // to fetch the gradient as if it were an input
     like.inputs = problem.outputs, like.height = problem.out_height, like.width = problem.out_width;
-    like.layout = ConvLayout::kPlanar;
+    like.layout = problem.out_layout;
     const Fetch<T> fetch(problem, x), fetch_gradient(like, dbefore);
     const int64_t down = ceil_div(problem.out_height, plan.rows);
     for (int64_t block = part * plan.blocks / plan.parts; block < (part + 1) * plan.blocks / plan.parts; ++block) {

@@ -48,7 +48,7 @@ class Kernel(torch.autograd.Function):
     def _backward(ctx: Any, *grads: Tensor) -> Any:
         operator = OPERATORS[ctx.name]
         given = [_zeros(ctx, i) if grad is None else grad for i, grad in enumerate(grads[: operator.outputs])]
-        tensors = (*[grad.contiguous() for grad in given], *ctx.saved_tensors)
+        tensors = (*[operator.dense(grad) for grad in given], *ctx.saved_tensors)
         options = (*ctx.options, *operator.masking(ctx.needs))
         if op_is_enough(tensors):
             result = operator.op(ctx.backend, "bwd")(*tensors, *options)

@@ -62,6 +62,8 @@ class Operator:
         masked: whether backward is told which tensors need a gradient.
         told: whether forward is told that there will be a backward.
         casts: names of the tensors that are taken in autocast's dtype, as products do.
+        strided: whether kernels get tensors as they lie and an option says the format of the output, which is
+            contiguous for all other operators.
         kernels: backend -> what it has.
         missing: backend -> why these can't run here; "" if they can.
     """
@@ -75,6 +77,7 @@ class Operator:
     masked: bool
     told: bool
     casts: tuple[str, ...]
+    strided: bool
     kernels: Mapping[str, Kernels]
     missing: dict[str, str]
 
@@ -85,7 +88,8 @@ class Operator:
         backend: str | Sequence[str] | None,
         check: Callable[[tuple[Any, ...], tuple[Any, ...]], None] | None = None,
     ) -> Any:
-        """The public function: checks, autocast, the choice of a backend, and its kernel; outputs are contiguous.
+        """The public function: checks, autocast, the choice of a backend, and its kernel. Outputs are contiguous unless
+        `strided`.
 
         Args:
             tensors: in the order of the schema, the image first; None for one that was left out.
@@ -147,8 +151,9 @@ class Operator:
             self._record(chosen, tensors)
         if chosen == "reference":
             with autocast_off(tensors):
-                return _contiguous(self.reference(*tensors, *options))
-        dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+                result = self.reference(*tensors, *options)
+                return result if self.strided else _contiguous(result)
+        dense = [None if tensor is None else self.dense(tensor) for tensor in tensors]
         if autograd.op_is_enough(dense):
             results = self.op(chosen, "fwd")(*dense, *options, *self.telling(False))
         else:
@@ -160,6 +165,10 @@ class Operator:
     def _outputs(self, results: Any) -> Any:
         """Of what forward returns, what the public function does."""
         return autograd.as_tuple(results)[0] if self.outputs == 1 else results[: self.outputs]
+
+    def dense(self, tensor: Tensor) -> Tensor:
+        """As kernels take it."""
+        return tensor if self.strided else tensor.contiguous()
 
     def op(self, backend: str, direction: str) -> Any:
         """The private op of a backend, "fwd" or "bwd"."""

@@ -214,11 +214,13 @@ def test_the_private_ops_refuse_what_does_not_fit() -> None:
     def forward(x=x, weight=weight, bias=bias, prelu=None, residual=y, **changes):
         given = {**options, **changes}
         numbers = (*given["strides"], *given["padding"], *given["dilations"], given["groups"], given["activation"])
-        return torch.ops.lkops.conv2d_cpu_fwd(x, weight, bias, prelu, residual, *numbers, 0.1, 1.0, False, False)
+        numbers = (*numbers, 0.1, 1.0, False, False, False, False)
+        return torch.ops.lkops.conv2d_cpu_fwd(x, weight, bias, prelu, residual, *numbers)
 
     def backward(grad=y, before=y, needs=(True,) * 5, activation=1):
         numbers = (1, 1, 1, 1, 1, 1, 2, activation)
-        return torch.ops.lkops.conv2d_cpu_bwd(grad, x, weight, bias, None, before, *numbers, 0.1, 1.0, False, needs)
+        numbers = (*numbers, 0.1, 1.0, False, False, False)
+        return torch.ops.lkops.conv2d_cpu_bwd(grad, x, weight, bias, None, before, *numbers, needs)
 
     assert forward()[0].shape == backward()[0].shape == x.shape
     for call, arguments, message in (
