@@ -144,12 +144,13 @@ void run(const Conv2dKernelsOf<T>& of, const Conv2dProblem& p, const Parallel& p
   of.forward(p, parallel, x, packed, bias, prelu, residual, before, out, scratch.get());
 }
 
-// The result and, where there will be a backward that needs it, conv + bias.
+// The result and, where there will be a backward that starts from it, conv + bias.
 std::tuple<Tensor, Tensor> forward(const Tensor& input, const Tensor& weight, const Optional& bias,
                                    const Optional& prelu, const Optional& residual, int64_t stride_height,
                                    int64_t stride_width, int64_t top, int64_t left, int64_t dilation_height,
                                    int64_t dilation_width, int64_t groups, int64_t activation, double slope,
-                                   double residual_scale, bool relaxed, bool channels_last, bool, bool saving) {
+                                   double residual_scale, bool relaxed, bool channels_last, bool, bool from_result,
+                                   bool saving) {
   const Image image(input);
   const DenseTensor dense_weight(weight);
   const DenseOptional dense_bias(bias), dense_prelu(prelu);
@@ -164,7 +165,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& input, const Tensor& weight, co
     added.emplace(*residual, channels_last);
   }
   Tensor out = new_image(input, channels_last, {p.n, p.outputs, p.out_height, p.out_width});
-  const bool keeps_before = saving && p.activation != Activation::kNone;
+  const bool keeps_before = saving && p.activation != Activation::kNone && !from_result;
   Tensor before = keeps_before ? image_like(out, channels_last) : new_result(input, {0});
   if (p.n == 0) return {out, before};
   const Parallel parallel = torch_threads();
@@ -198,7 +199,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
     const Tensor& given_grad, const Tensor& input, const Tensor& given_weight, const Optional& bias,
     const Optional& given_prelu, const Tensor& saved, int64_t stride_height, int64_t stride_width, int64_t top,
     int64_t left, int64_t dilation_height, int64_t dilation_width, int64_t groups, int64_t activation, double slope,
-    double residual_scale, bool relaxed, bool channels_last, bool input_channels_last, const std::vector<bool>& needs) {
+    double residual_scale, bool relaxed, bool channels_last, bool input_channels_last, bool from_result,
+    const std::vector<bool>& needs) {
   const Image image(input);
   const DenseTensor dense_weight(given_weight);
   const DenseOptional dense_bias(bias), dense_prelu(given_prelu);
@@ -213,6 +215,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
   };
   check("grad", given_grad);
   if (!is_linear) check("before", saved);
+  if (from_result && ((p.activation != Activation::kRelu && p.activation != Activation::kSigmoid) || residual_scale == 0))
+    fail("from_result needs relu or sigmoid, and a residual_scale that is not 0");
   const Gradients gradients(input, needs, InLayout{input, input_channels_last}, weight, bias, prelu,
                             InLayout{given_grad, channels_last});  // the residual's is like grad
   if (p.n == 0) return gradients.zeros();
@@ -233,10 +237,11 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
     if ((by_conv && !(is_linear && p.residual_scale == 1)) || dprelu != nullptr) {
       if (by_conv) dbefore = image_like(grad.tensor(), grad.channels_last());
       of.activation_gradient(p, parallel, pointer<T>(grad.tensor()), is_linear ? nullptr : pointer<T>(before.tensor()),
-                             false, pointer<T>(prelu), by_conv ? mutable_pointer<T>(dbefore) : nullptr, dprelu);
+                             from_result, pointer<T>(prelu), by_conv ? mutable_pointer<T>(dbefore) : nullptr, dprelu);
     }
     Conv2dProblem with_grad = p;
     with_grad.out_layout = layout_of(grad.channels_last());
+    choose_algorithm(with_grad, sizeof(T) == sizeof(float), relaxed, false);
     if (dweight != nullptr || dbias != nullptr) {
       const Scratch scratch = allocate_scratch(of.weight_gradient_scratch(with_grad, parallel.slots));
       of.weight_gradient(with_grad, parallel, pointer<T>(dbefore), pointer<T>(image.tensor()), dweight, dbias,

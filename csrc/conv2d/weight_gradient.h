@@ -38,34 +38,34 @@ struct GradientPlan {
   int64_t sums;  // of an item: for each tap kLanes inputs by kOutVectors vectors of outputs; then those of the bias
 };
 
-// sums[i][o] += sum over rows and columns of x[.][i] d[.][o], for kRows inputs
-template <int kRows>
+// sums[i][o] += sum over rows and columns of x[.][i] d[.][o], for kRows inputs and kVectors vectors of outputs
+template <int kRows, int kVectors = kOutVectors>
 LKOPS_INLINE void add_products(const float* x, int64_t x_row, const float* d, int64_t rows, int64_t columns,
                                float* sums) {
-  Floats sum[kRows][kOutVectors];
+  Floats sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kOutVectors; ++v) sum[r][v] = Floats{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Floats{};
   for (int64_t i = 0; i < rows; ++i, x += x_row) {
     const float* from = x;
-    for (int64_t j = 0; j < columns; ++j, from += kLanes, d += kOutVectors * kLanes) {
-      Floats gradient[kOutVectors];
+    for (int64_t j = 0; j < columns; ++j, from += kLanes, d += kVectors * kLanes) {
+      Floats gradient[kVectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kOutVectors; ++v) gradient[v] = load(d + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) gradient[v] = load(d + v * kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Floats pixel = broadcast(from[r]);
 #pragma GCC unroll 2
-        for (int v = 0; v < kOutVectors; ++v) sum[r][v] = fma(pixel, gradient[v], sum[r][v]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(pixel, gradient[v], sum[r][v]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kOutVectors; ++v) {
-      float* to = sums + (r * kOutVectors + v) * kLanes;
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = sums + (r * kVectors + v) * kLanes;
       store(to, load(to) + sum[r][v]);
     }
 }

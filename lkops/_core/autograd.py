@@ -38,7 +38,7 @@ class Kernel(torch.autograd.Function):
         if not torch.compiler.is_dynamo_compiling():  # Dynamo can't trace the call, and drops such zeros by itself
             ctx.set_materialize_grads(False)  # each result that only backward sees would cost a tensor of zeros
             ctx.like = [(result.shape, result.dtype, result.device) for result in results[:outputs]]
-        ctx.save_for_backward(*operator.saved(tensors, results))
+        ctx.save_for_backward(*operator.saved(tensors, results, ctx.options))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:

@@ -59,6 +59,7 @@ class Operator:
             backward.
         outputs: how many of them the public function returns.
         saves: names, among tensors and results, of what backward gets.
+        stands_in: given the options, what is saved in the place of what: names among the results.
         masked: whether backward is told which tensors need a gradient.
         told: whether forward is told that there will be a backward.
         casts: names of the tensors that are taken in autocast's dtype, as products do.
@@ -74,6 +75,7 @@ class Operator:
     results: tuple[str, ...]
     outputs: int
     saves: tuple[str, ...]
+    stands_in: Callable[[Sequence[Any]], Mapping[str, str]]
     masked: bool
     told: bool
     casts: tuple[str, ...]
@@ -182,10 +184,11 @@ class Operator:
         """What follows the options of backward: which tensors need a gradient, if it is to know."""
         return (tuple(needs),) if self.masked else ()
 
-    def saved(self, tensors: Sequence[Any], results: Sequence[Any]) -> list[Any]:
-        """Of the tensors and results of a forward, what backward gets, in its order."""
+    def saved(self, tensors: Sequence[Any], results: Sequence[Any], options: Sequence[Any]) -> list[Any]:
+        """Of the tensors and results of a forward with such options, what backward gets, in its order."""
         named = dict(zip((*self.tensors, *self.results), (*tensors, *results), strict=True))
-        return [named[name] for name in self.saves]
+        others = self.stands_in(options)
+        return [named[others.get(name, name)] for name in self.saves]
 
     def why_not(self, backend: str, device: str, dtypes: Iterable[torch.dtype]) -> str:
         """The reason why a backend can't run it on tensors like these, or an empty string."""

@@ -18,6 +18,7 @@ def register(
     kernels: Mapping[str, Kernels],
     casts: Sequence[str] = (),
     strided: bool = False,
+    stands_in: Callable[[Sequence[Any]], Mapping[str, str]] = lambda options: {},
 ) -> Operator:
     """Make an operator known, with the backends that have kernels for it.
 
@@ -41,6 +42,8 @@ def register(
         casts: names of the tensors that are taken in autocast's dtype.
         strided: kernels of its own backends take images in channels_last where they lie, and an option says which
             format results have.
+        stands_in: given the options, the names of results that backward gets in the place of others, which forward then
+            leaves empty.
     """
     given, returned = library.parse(name, forward), library.parse(name, backward)
     grads = [argument for argument in returned.arguments if argument.startswith("grad_")]
@@ -57,6 +60,7 @@ def register(
         given.results,
         len(grads),
         tuple(saves),
+        stands_in,
         masked="needs" in returned.arguments,
         told="saving" in given.arguments,
         casts=tuple(casts),

@@ -17,7 +17,8 @@ __all__ = ["conv2d", "reference"]
 _TENSORS = "Tensor input, Tensor weight, Tensor? bias, Tensor? prelu_weight"
 _OPTIONS = (
     "int stride_height, int stride_width, int top, int left, int dilation_height, int dilation_width, int groups, "
-    "int activation, float slope, float residual_scale, bool relaxed, bool channels_last, bool input_channels_last"
+    "int activation, float slope, float residual_scale, bool relaxed, "
+    "bool channels_last, bool input_channels_last, bool from_result"
 )
 
 
@@ -28,7 +29,7 @@ def _image(like: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
 
 
 def _fake_forward(input: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """The result and, where there will be a backward that needs it, conv + bias."""
+    """The result and, where there will be a backward that starts from it, conv + bias."""
     *options, saving = rest[3:]  # after bias, prelu_weight and residual
     o = values.Options(*options)
     n, _, h, w = input.shape
@@ -36,7 +37,9 @@ def _fake_forward(input: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Te
     w = (w + 2 * o.left - o.dilation_width * (weight.shape[3] - 1) - 1) // o.stride_width + 1
     shape = (n, weight.shape[0], h, w)
     y = _image(input, shape, o.channels_last)
-    return y, _image(input, shape, o.channels_last) if saving and o.activation else input.new_empty(0)
+    return y, _image(
+        input, shape, o.channels_last
+    ) if saving and o.activation and not o.from_result else input.new_empty(0)
 
 
 def _fake_backward(
@@ -66,6 +69,7 @@ OPERATOR = register(
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     casts=("input", "weight", "bias", "prelu_weight", "residual"),
     strided=True,
+    stands_in=lambda options: {"before": "y"} if values.Options(*options).from_result else {},
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
 )
@@ -132,6 +136,7 @@ def conv2d(
         prelu_weight = prelu_weight.expand(weight.shape[0]) if tuple(prelu_weight.shape) == (1,) else prelu_weight
 
     def options() -> tuple[Any, ...]:
+        number, scale = values.activation(activation), checks.number("residual_scale", residual_scale)
         strides, dilations = checks.one_or_two("stride", stride), checks.one_or_two("dilation", dilation)
         checks.conv_weight("weight", weight, odd=False)  # on whose kernel "same" depends
         return (
@@ -139,11 +144,12 @@ def conv2d(
             *values.padding(padding, weight.shape[2:], dilations),
             *dilations,
             checks.positive("groups", groups),
-            values.activation(activation),
+            number,
             checks.number("slope", slope),
-            checks.number("residual_scale", residual_scale),
+            scale,
             values.relaxed(accuracy),
             *values.formats(memory_format, input),
+            values.from_result(number, residual, scale),
         )
 
     return OPERATOR((input, weight, bias, prelu_weight, residual), options, backend, _check)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._core import checks
 
-__all__ = ["ACTIVATIONS", "PLAIN", "Options", "activation", "formats", "padding", "relaxed"]
+__all__ = ["ACTIVATIONS", "PLAIN", "Options", "activation", "formats", "from_result", "padding", "relaxed"]
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
 # those that take nothing but the image
@@ -37,6 +37,7 @@ class Options(NamedTuple):
     relaxed: bool
     channels_last: bool  # the result, and the gradient of `residual`
     input_channels_last: bool  # the gradient of `input`
+    from_result: bool  # backward starts from the result, and conv + bias is not stored
 
 
 def padding(value: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, int]:
@@ -98,3 +99,8 @@ def formats(value: Any, input: Any) -> tuple[bool, bool]:
     if value not in (torch.contiguous_format, torch.channels_last):
         raise ValueError(expected)
     return value == torch.channels_last, is_last
+
+
+def from_result(activation: int, residual: Any, residual_scale: float) -> bool:
+    """Whether the activation's derivative follows from the result, which eager PyTorch keeps for it too."""
+    return ACTIVATIONS[activation] in ("relu", "sigmoid") and residual is None and residual_scale != 0

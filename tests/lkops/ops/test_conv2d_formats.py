@@ -141,7 +141,7 @@ def test_compiled_and_checked_as_an_op(backend) -> None:
             torch.autograd.grad(ours.sum(), x)[0], torch.autograd.grad(expected.sum(), x)[0], rtol=0, atol=1e-5
         )
         if backend == "cpu":
-            given = {"input": x.detach(), "weight": weight.detach(), "activation": "relu", "memory_format": out}
+            given = {"input": x.detach(), "weight": weight.detach(), "activation": "gelu", "memory_format": out}
             raw = lkops.testing.operator("conv2d").raw(**given)
             arguments = (*raw.tensors, *raw.options, True)
             torch.library.opcheck(torch.ops.lkops.conv2d_cpu_fwd.default, arguments)
