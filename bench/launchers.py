@@ -104,7 +104,7 @@ def kernels(call: Call, kind: str, device: str = "meta") -> Kernels:
 
     def forward() -> tuple[Tensor, ...]:
         results = testing.as_tuple(module.forward(*tensors, *options, *operator.telling(True)))
-        saved[:] = operator.saved(tensors, results)
+        saved[:] = operator.saved(tensors, results, options)
         if not grads:
             grads[:] = [torch.randn_like(output) for output in results[: operator.outputs]]
         return results

@@ -32,8 +32,11 @@ enum class Device { kCpu, kCuda };  // on a GPU kernels take float16 too
 
 // ---- images ---------------------------------------------------------------------------------------------------------
 
+// What a kernel reads besides dense tensors: its binding has looked at the strides.
+enum class Strides { kDense, kAny };
+
 // A dense image (N, C, H, W) on this device, of a dtype that its kernels take; maybe without a channel or a pixel.
-inline void check_map(Device device, const char* name, const Tensor& tensor) {
+inline void check_map(Device device, const char* name, const Tensor& tensor, Strides strides = Strides::kDense) {
   const bool on_gpu = device == Device::kCuda;
   if (on_gpu ? !tensor.is_cuda() : !tensor.is_cpu())
     fail(name, on_gpu ? " must be on a CUDA device" : " must be on the CPU");
@@ -42,7 +45,7 @@ inline void check_map(Device device, const char* name, const Tensor& tensor) {
     fail(name, on_gpu ? " must be float32, bfloat16 or float16" : " must be float32 or bfloat16",
          ", got torch dtype number ", static_cast<int>(dtype));
   if (tensor.dim() != 4) fail(name, " must be (N, C, H, W), got ", shape_of(tensor));
-  if (!tensor.is_contiguous()) fail(name, " must be contiguous");
+  if (strides == Strides::kDense && !tensor.is_contiguous()) fail(name, " must be contiguous");
 }
 
 inline void check_not_empty(const char* name, const Tensor& image) {
@@ -51,8 +54,8 @@ inline void check_not_empty(const char* name, const Tensor& image) {
 }
 
 // The same with a channel and a pixel. GPUs count the pixels of a plane in 32 bits.
-inline void check_image(Device device, const char* name, const Tensor& tensor) {
-  check_map(device, name, tensor);
+inline void check_image(Device device, const char* name, const Tensor& tensor, Strides strides = Strides::kDense) {
+  check_map(device, name, tensor, strides);
   check_not_empty(name, tensor);
   if (device == Device::kCuda && multiply(tensor.size(2), tensor.size(3)) > int64_t{1} << 30)
     fail(name, " must have at most 2^30 pixels a plane");
@@ -69,7 +72,8 @@ inline void check_shape(const char* name, const Tensor& tensor, std::initializer
 
 // A dense tensor of this shape on the device of an image, of its dtype or of the one given.
 inline void check_tensor(const char* name, const Tensor& tensor, std::initializer_list<int64_t> shape,
-                         const Tensor& image, std::optional<ScalarType> dtype = std::nullopt) {
+                         const Tensor& image, std::optional<ScalarType> dtype = std::nullopt,
+                         Strides strides = Strides::kDense) {
   if (image.is_cpu() && !tensor.is_cpu()) fail(name, " must be on the CPU");
   if (!image.is_cpu() && (!tensor.is_cuda() || tensor.get_device_index() != image.get_device_index()))
     fail(name, " must be on CUDA device ", image.get_device_index(), " as the image is");
@@ -78,7 +82,7 @@ inline void check_tensor(const char* name, const Tensor& tensor, std::initialize
     fail(name, " must be of torch dtype number ", static_cast<int>(expected), ", got ",
          static_cast<int>(tensor.scalar_type()));
   check_shape(name, tensor, shape);
-  if (!tensor.is_contiguous()) fail(name, " must be contiguous");
+  if (strides == Strides::kDense && !tensor.is_contiguous()) fail(name, " must be contiguous");
 }
 
 inline void check_tensor(const char* name, const Optional& tensor, std::initializer_list<int64_t> shape,

@@ -11,6 +11,7 @@
 #include "bindings/conv2d.h"
 #include "bindings/dense.h"
 #include "bindings/gradients.h"
+#include "bindings/layouts.h"
 #include "bindings/packed_weights.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
@@ -62,9 +63,12 @@ struct Options {
   bool relaxed, saving;
 };
 
-Conv2dProblem problem_of(const Tensor& input, const Tensor& weight, const Optional& bias, const Optional& prelu,
-                         const Optional& residual, const Options& options) {
-  check_image(Device::kCpu, "input", input);
+ConvLayout layout_of(bool channels_last) { return channels_last ? ConvLayout::kChannelsLast : ConvLayout::kPlanar; }
+
+Conv2dProblem problem_of(const Image& image, const Tensor& weight, const Optional& bias, const Optional& prelu,
+                         const Options& options) {
+  const Tensor& input = image.tensor();
+  check_image(Device::kCpu, "input", input, Strides::kAny);
   if (weight.dim() != 4 || weight.numel() == 0) fail("weight must have four sizes, none 0, got ", shape_of(weight));
   if (options.groups < 1 || input.size(1) % options.groups != 0 || weight.size(0) % options.groups != 0)
     fail("groups must divide the channels of input and the outputs, got ", options.groups);
@@ -74,6 +78,7 @@ Conv2dProblem problem_of(const Tensor& input, const Tensor& weight, const Option
   if (options.activation < 0 || options.activation > static_cast<int64_t>(Activation::kSigmoid))
     fail("activation must be one of the known numbers, got ", options.activation);
   Conv2dProblem p{};
+  p.layout = layout_of(image.channels_last());
   p.n = input.size(0), p.inputs = input.size(1), p.height = input.size(2), p.width = input.size(3);
   p.outputs = weight.size(0), p.groups = options.groups;
   p.kernel_height = weight.size(2), p.kernel_width = weight.size(3);
@@ -98,7 +103,6 @@ Conv2dProblem problem_of(const Tensor& input, const Tensor& weight, const Option
   check_tensor("weight", weight, {p.outputs, p.inputs / p.groups, p.kernel_height, p.kernel_width}, input);
   check_tensor("bias", bias, {p.outputs}, input);
   check_tensor("prelu_weight", prelu, {p.outputs}, input);
-  check_tensor("residual", residual, {p.n, p.outputs, p.out_height, p.out_width}, input);
   p.activation = static_cast<Activation>(options.activation);
   if ((p.activation == Activation::kPRelu) != prelu.has_value())
     fail("prelu_weight must be given for prelu and for no other activation");
@@ -141,24 +145,36 @@ void run(const Conv2dKernelsOf<T>& of, const Conv2dProblem& p, const Parallel& p
   of.forward(p, parallel, x, packed, bias, prelu, residual, before, out, scratch.get());
 }
 
-// The result and, where there will be a backward that needs it, conv + bias.
+// The result and, where there will be a backward that starts from it, conv + bias.
 std::tuple<Tensor, Tensor> forward(const Tensor& input, const Tensor& weight, const Optional& bias,
                                    const Optional& prelu, const Optional& residual, int64_t stride_height,
                                    int64_t stride_width, int64_t top, int64_t left, int64_t dilation_height,
                                    int64_t dilation_width, int64_t groups, int64_t activation, double slope,
-                                   double residual_scale, bool relaxed, bool saving) {
-  const Conv2dProblem p = problem_of(input, weight, bias, prelu, residual,
-                                     {stride_height, stride_width, top, left, dilation_height, dilation_width, groups,
-                                      activation, slope, residual_scale, relaxed, saving});
-  Tensor out = new_result(input, {p.n, p.outputs, p.out_height, p.out_width});
-  const bool keeps_before = saving && p.activation != Activation::kNone;
-  Tensor before = keeps_before ? result_like(out) : new_result(input, {0});
+                                   double residual_scale, bool relaxed, bool channels_last, bool, bool from_result,
+                                   bool saving) {
+  const Image image(input);
+  const DenseTensor dense_weight(weight);
+  const DenseOptional dense_bias(bias), dense_prelu(prelu);
+  Conv2dProblem p = problem_of(image, dense_weight, dense_bias, dense_prelu,
+                               {stride_height, stride_width, top, left, dilation_height, dilation_width, groups,
+                                activation, slope, residual_scale, relaxed, saving});
+  p.out_layout = layout_of(channels_last);
+  std::optional<Image> added;
+  if (residual) {
+    check_tensor("residual", *residual, {p.n, p.outputs, p.out_height, p.out_width}, input, std::nullopt,
+                 Strides::kAny);
+    added.emplace(*residual, channels_last);
+  }
+  Tensor out = new_image(input, channels_last, {p.n, p.outputs, p.out_height, p.out_width});
+  const bool keeps_before = saving && p.activation != Activation::kNone && !from_result;
+  Tensor before = keeps_before ? image_like(out, channels_last) : new_result(input, {0});
   if (p.n == 0) return {out, before};
   const Parallel parallel = torch_threads();
   with_kernels(input.scalar_type(), [&](const auto& of, auto zero) {
     using T = decltype(zero);
-    const auto packed = pack<T>(of, p, parallel, weight, false, !saving);
-    run<T>(of, p, parallel, pointer<T>(input), packed.get(), pointer<T>(bias), pointer<T>(prelu), pointer<T>(residual),
+    const auto packed = pack<T>(of, p, parallel, dense_weight, false, !saving);
+    run<T>(of, p, parallel, pointer<T>(image.tensor()), packed.get(), pointer<T>(Optional(dense_bias)),
+           pointer<T>(Optional(dense_prelu)), added ? pointer<T>(added->tensor()) : nullptr,
            keeps_before ? mutable_pointer<T>(before) : nullptr, mutable_pointer<T>(out));
   });
   return {out, before};
@@ -168,6 +184,7 @@ std::tuple<Tensor, Tensor> forward(const Tensor& input, const Tensor& weight, co
 Conv2dProblem gradient_of_input(const Conv2dProblem& p, bool is_f32, bool relaxed) {
   Conv2dProblem back = p;
   back.inputs = p.outputs, back.height = p.out_height, back.width = p.out_width;
+  back.layout = p.out_layout;
   back.outputs = p.inputs, back.out_height = p.height, back.out_width = p.width;
   back.spread_height = p.stride_height, back.spread_width = p.stride_width;
   back.stride_height = back.stride_width = 1;
@@ -178,41 +195,62 @@ Conv2dProblem gradient_of_input(const Conv2dProblem& p, bool is_f32, bool relaxe
   return back;
 }
 
+// `channels_last` is the format of the result and of what was saved of it, `input_channels_last` that of the input.
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
-    const Tensor& grad, const Tensor& input, const Tensor& weight, const Optional& bias, const Optional& prelu,
-    const Tensor& before, int64_t stride_height, int64_t stride_width, int64_t top, int64_t left,
-    int64_t dilation_height, int64_t dilation_width, int64_t groups, int64_t activation, double slope,
-    double residual_scale, bool relaxed, const std::vector<bool>& needs) {
-  const Conv2dProblem p = problem_of(input, weight, bias, prelu, std::nullopt,
+    const Tensor& given_grad, const Tensor& input, const Tensor& given_weight, const Optional& bias,
+    const Optional& given_prelu, const Tensor& saved, int64_t stride_height, int64_t stride_width, int64_t top,
+    int64_t left, int64_t dilation_height, int64_t dilation_width, int64_t groups, int64_t activation, double slope,
+    double residual_scale, bool relaxed, bool channels_last, bool input_channels_last, bool from_result,
+    const std::vector<bool>& needs) {
+  const Image image(input);
+  const DenseTensor dense_weight(given_weight);
+  const DenseOptional dense_bias(bias), dense_prelu(given_prelu);
+  const Tensor& weight = dense_weight;
+  const Optional& prelu = dense_prelu;
+  const Conv2dProblem p = problem_of(image, weight, dense_bias, prelu,
                                      {stride_height, stride_width, top, left, dilation_height, dilation_width, groups,
                                       activation, slope, residual_scale, relaxed, true});
-  check_tensor("grad", grad, {p.n, p.outputs, p.out_height, p.out_width}, input);
   const bool is_linear = p.activation == Activation::kNone;
-  if (!is_linear) check_tensor("before", before, {p.n, p.outputs, p.out_height, p.out_width}, input);
-  const Gradients gradients(input, needs, input, weight, bias, prelu, grad);  // the residual's is like grad
+  const auto check = [&](const char* name, const Tensor& tensor) {
+    check_tensor(name, tensor, {p.n, p.outputs, p.out_height, p.out_width}, input, std::nullopt, Strides::kAny);
+  };
+  check("grad", given_grad);
+  if (!is_linear) check("before", saved);
+  if (from_result && ((p.activation != Activation::kRelu && p.activation != Activation::kSigmoid) || residual_scale == 0))
+    fail("from_result needs relu or sigmoid, and a residual_scale that is not 0");
+  const Gradients gradients(input, needs, InLayout{input, input_channels_last}, weight, bias, prelu,
+                            InLayout{given_grad, channels_last});  // the residual's is like grad
   if (p.n == 0) return gradients.zeros();
   if (needs[4]) {
     Tensor dresidual = gradients[4];
-    torch::stable::copy_(dresidual, grad);
+    torch::stable::copy_(dresidual, given_grad);
   }
+  // the gradients of slopes are sums over planes
+  const Image grad(given_grad, channels_last && !prelu);
+  const Image before(is_linear ? given_grad : saved, grad.channels_last());
   const Parallel parallel = torch_threads();
   with_kernels(input.scalar_type(), [&](const auto& of, auto zero) {
     using T = decltype(zero);
     T *dinput = gradients.pointer<T>(0), *dweight = gradients.pointer<T>(1), *dbias = gradients.pointer<T>(2);
     T* dprelu = gradients.pointer<T>(3);
     const bool by_conv = dinput != nullptr || dweight != nullptr || dbias != nullptr;
-    Tensor dbefore = grad;
+    Tensor dbefore = grad.tensor();
     if ((by_conv && !(is_linear && p.residual_scale == 1)) || dprelu != nullptr) {
-      if (by_conv) dbefore = result_like(grad);
-      of.activation_gradient(p, parallel, pointer<T>(grad), is_linear ? nullptr : pointer<T>(before), false,
-                             pointer<T>(prelu), by_conv ? mutable_pointer<T>(dbefore) : nullptr, dprelu);
+      if (by_conv) dbefore = image_like(grad.tensor(), grad.channels_last());
+      of.activation_gradient(p, parallel, pointer<T>(grad.tensor()), is_linear ? nullptr : pointer<T>(before.tensor()),
+                             from_result, pointer<T>(prelu), by_conv ? mutable_pointer<T>(dbefore) : nullptr, dprelu);
     }
+    Conv2dProblem with_grad = p;
+    with_grad.out_layout = layout_of(grad.channels_last());
+    choose_algorithm(with_grad, sizeof(T) == sizeof(float), relaxed, false);
     if (dweight != nullptr || dbias != nullptr) {
-      const Scratch scratch = allocate_scratch(of.weight_gradient_scratch(p, parallel.slots));
-      of.weight_gradient(p, parallel, pointer<T>(dbefore), pointer<T>(input), dweight, dbias, scratch.get());
+      const Scratch scratch = allocate_scratch(of.weight_gradient_scratch(with_grad, parallel.slots));
+      of.weight_gradient(with_grad, parallel, pointer<T>(dbefore), pointer<T>(image.tensor()), dweight, dbias,
+                         scratch.get());
     }
     if (dinput == nullptr) return;
-    const Conv2dProblem back = gradient_of_input(p, sizeof(T) == sizeof(float), relaxed);
+    Conv2dProblem back = gradient_of_input(with_grad, sizeof(T) == sizeof(float), relaxed);
+    back.out_layout = layout_of(input_channels_last);
     const auto packed = pack<T>(of, back, parallel, weight, true, false);
     run<T>(of, back, parallel, pointer<T>(dbefore), packed.get(), nullptr, nullptr, nullptr, nullptr, dinput);
   });
@@ -247,6 +285,6 @@ void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Option
 }  // namespace lkops
 
 STABLE_TORCH_LIBRARY_IMPL(lkops, CPU, m) {
-  m.impl("conv2d_cpu_fwd", TORCH_BOX(&lkops::Dense<&lkops::forward>::run));
-  m.impl("conv2d_cpu_bwd", TORCH_BOX(&lkops::Dense<&lkops::backward>::run));
+  m.impl("conv2d_cpu_fwd", TORCH_BOX(&lkops::forward));
+  m.impl("conv2d_cpu_bwd", TORCH_BOX(&lkops::backward));
 }

@@ -16,6 +16,12 @@
 
 namespace lkops {
 
+// A tensor whose gradient is in channels_last, or contiguous.
+struct InLayout {
+  const Tensor& like;
+  bool channels_last;
+};
+
 template <size_t kCount>
 class Gradients {
  public:
@@ -59,6 +65,12 @@ class Gradients {
 
   void add(const Tensor& some, bool is_needed, const Optional& like) {
     add(some, is_needed && like, like ? *like : some);
+  }
+
+  void add(const Tensor& some, bool is_needed, const InLayout& of) {
+    tensors_.push_back(is_needed ? new_result_of(of.like, of.like.sizes(), std::nullopt, of.channels_last)
+                                 : new_result(some, {0}));
+    pointers_[tensors_.size() - 1] = is_needed ? tensors_.back().mutable_data_ptr() : nullptr;
   }
 
   template <size_t... kIndex>

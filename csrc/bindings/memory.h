@@ -35,8 +35,12 @@ inline int64_t product_or_none(int64_t a, int64_t b) {
 // An uninitialised tensor of these sizes with the device of `like`, and its dtype or the one given.
 inline torch::stable::Tensor new_result_of(const torch::stable::Tensor& like,
                                            torch::headeronly::IntHeaderOnlyArrayRef sizes,
-                                           std::optional<torch::headeronly::ScalarType> dtype = std::nullopt) {
+                                           std::optional<torch::headeronly::ScalarType> dtype = std::nullopt,
+                                           bool is_channels_last = false) {
   try {
+    if (is_channels_last)
+      return torch::stable::empty(sizes, dtype.value_or(like.scalar_type()), std::nullopt, like.device(), std::nullopt,
+                                  torch::headeronly::MemoryFormat::ChannelsLast);
     return torch::stable::new_empty(like, sizes, dtype);
   } catch (...) {
     using torch::headeronly::ScalarType;

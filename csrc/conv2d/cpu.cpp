@@ -4,6 +4,7 @@
 #include "conv2d/direct.h"
 #include "conv2d/weight_gradient.h"
 #include "conv2d/winograd.h"
+#include "conv2d/winograd_gradient.h"
 
 namespace lkops {
 namespace {
@@ -54,11 +55,29 @@ void forward(const Conv2dProblem& asked, const Parallel& parallel, const T* x, c
       problem, [&](auto algorithm) { algorithm.forward(problem, parallel, x, packed, epilogue, scratch); });
 }
 
+template <class T, class Call>
+auto with_gradient(const Conv2dProblem& problem, const Call& call) {
+  if (problem.algorithm == ConvAlgorithm::kDirect) return call(WeightGradient<T>());
+  return call(WinogradGradient<2, 4, T>());
+}
+
+template <class T>
+int64_t weight_gradient_scratch(const Conv2dProblem& problem, int64_t slots) {
+  return with_gradient<T>(problem, [&](auto gradient) { return gradient.scratch(problem, slots); });
+}
+
+template <class T>
+void weight_gradient(const Conv2dProblem& problem, const Parallel& parallel, const T* dbefore, const T* x, T* dweight,
+                     T* dbias, void* scratch) {
+  with_gradient<T>(problem,
+                   [&](auto gradient) { gradient.run(problem, parallel, dbefore, x, dweight, dbias, scratch); });
+}
+
 template <class T>
 constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>,          pack<T>,
                                     forward_scratch<T>,       forward<T>,
-                                    activation_gradient<T>,   WeightGradient<T>::scratch,
-                                    WeightGradient<T>::run};
+                                    activation_gradient<T>,   weight_gradient_scratch<T>,
+                                    weight_gradient<T>};
 
 }  // namespace
 

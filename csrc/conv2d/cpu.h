@@ -58,13 +58,13 @@ struct Conv2dKernelsOf {
   // may be out.
   void (*forward)(const Conv2dProblem& problem, const Parallel& parallel, const T* x, const void* packed, const T* bias,
                   const T* slopes, const T* residual, T* before, T* out, void* scratch);
-  // grad is that of out, planar. `saved` is `before`, or out where `from_out`, which needs no residual and a derivative
+  // grad is that of out, in its layout, which is planar where there are slopes. `saved` is `before`, or out where `from_out`, which needs no residual and a derivative
   // that follows from the result: relu, leaky_relu with a slope > 0 and sigmoid, with residual_scale not 0. Gradients of
   // `before`, and of the slopes.
   void (*activation_gradient)(const Conv2dProblem& problem, const Parallel& parallel, const T* grad, const T* saved,
                               bool from_out, const T* slopes, T* dbefore, T* dslopes);
   int64_t (*weight_gradient_scratch)(const Conv2dProblem& problem, int64_t slots);
-  // From the gradient of `before`, planar, as x must be. The gradient of x is another conv's forward: the weight flipped,
+  // From the gradient of `before`, in the layout of out. The gradient of x is another conv's forward: the weight flipped,
   // x spread by the strides.
   void (*weight_gradient)(const Conv2dProblem& problem, const Parallel& parallel, const T* dbefore, const T* x,
                           T* dweight, T* dbias, void* scratch);

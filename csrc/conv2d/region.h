@@ -46,10 +46,12 @@ class Fetch {
   }
 
  private:
-  // Pixels of planes with zeros between them: for the gradients of strided convs, which are rare.
+  // Pixels with zeros between them, planar or channels_last: for the gradients of strided convs, which are rare.
   void spread(int64_t sample, int64_t channel, int64_t channels, const Region& region, float* to) const {
     const int64_t plane = problem_.height * problem_.width;
-    const T* image = x_ + (sample * all_ + channel) * plane;
+    const bool is_planar = problem_.layout == ConvLayout::kPlanar;
+    const int64_t pixel = is_planar ? 1 : problem_.inputs, step = is_planar ? plane : 1;
+    const T* image = x_ + sample * problem_.inputs * plane + channel * step;
     for (int64_t i = 0; i < region.rows; ++i, to += region.row())
       for (int64_t j = 0; j < region.columns; ++j) {
         const int64_t y = region.y + i, x = region.x + j;
@@ -57,7 +59,7 @@ class Fetch {
         if (y >= 0 && x >= 0 && y % problem_.spread_height == 0 && x % problem_.spread_width == 0 &&
             y / problem_.spread_height < problem_.height && x / problem_.spread_width < problem_.width) {
           const int64_t place = y / problem_.spread_height * problem_.width + x / problem_.spread_width;
-          for (int64_t c = 0; c < channels; ++c) lanes[c] = widen(image[c * plane + place]);
+          for (int64_t c = 0; c < channels; ++c) lanes[c] = widen(image[c * step + place * pixel]);
         }
         store(to + region.column(j), load(lanes));
       }

@@ -38,34 +38,34 @@ struct GradientPlan {
   int64_t sums;  // of an item: for each tap kLanes inputs by kOutVectors vectors of outputs; then those of the bias
 };
 
-// sums[i][o] += sum over rows and columns of x[.][i] d[.][o], for kRows inputs
-template <int kRows>
+// sums[i][o] += sum over rows and columns of x[.][i] d[.][o], for kRows inputs and kVectors vectors of outputs
+template <int kRows, int kVectors = kOutVectors>
 LKOPS_INLINE void add_products(const float* x, int64_t x_row, const float* d, int64_t rows, int64_t columns,
                                float* sums) {
-  Floats sum[kRows][kOutVectors];
+  Floats sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kOutVectors; ++v) sum[r][v] = Floats{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = Floats{};
   for (int64_t i = 0; i < rows; ++i, x += x_row) {
     const float* from = x;
-    for (int64_t j = 0; j < columns; ++j, from += kLanes, d += kOutVectors * kLanes) {
-      Floats gradient[kOutVectors];
+    for (int64_t j = 0; j < columns; ++j, from += kLanes, d += kVectors * kLanes) {
+      Floats gradient[kVectors];
 #pragma GCC unroll 2
-      for (int v = 0; v < kOutVectors; ++v) gradient[v] = load(d + v * kLanes);
+      for (int v = 0; v < kVectors; ++v) gradient[v] = load(d + v * kLanes);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const Floats pixel = broadcast(from[r]);
 #pragma GCC unroll 2
-        for (int v = 0; v < kOutVectors; ++v) sum[r][v] = fma(pixel, gradient[v], sum[r][v]);
+        for (int v = 0; v < kVectors; ++v) sum[r][v] = fma(pixel, gradient[v], sum[r][v]);
       }
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
-    for (int v = 0; v < kOutVectors; ++v) {
-      float* to = sums + (r * kOutVectors + v) * kLanes;
+    for (int v = 0; v < kVectors; ++v) {
+      float* to = sums + (r * kVectors + v) * kLanes;
       store(to, load(to) + sum[r][v]);
     }
 }
@@ -129,7 +129,7 @@ class WeightGradient {
     if (!by_weight && chunk > 0) return;  // no bias hangs on it
     Conv2dProblem like = problem;  // to fetch the gradient as if it were an input
     like.inputs = problem.outputs, like.height = problem.out_height, like.width = problem.out_width;
-    like.layout = ConvLayout::kPlanar;
+    like.layout = problem.out_layout;
     const Fetch<T> fetch(problem, x), fetch_gradient(like, dbefore);
     const int64_t down = ceil_div(problem.out_height, plan.rows);
     for (int64_t block = part * plan.blocks / plan.parts; block < (part + 1) * plan.blocks / plan.parts; ++block) {

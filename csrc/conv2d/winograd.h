@@ -127,25 +127,28 @@ class Winograd {
 
   static void pack_vector(const Channels<E>& channels, const T* weight, bool flipped, int64_t group, int64_t vector,
                           int64_t chunk, int64_t k, E* to, int64_t step) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      double u[2][Tile::kProducts] = {};
-      const int64_t output = vector * kLanes + lane;
-      for (int h = 0; h < (kPairs ? 2 : 1); ++h) {
-        const int64_t input = channels.input(chunk, k, h);
-        if (output >= channels.outputs || input >= channels.inputs) continue;
+    Floats half[2][Tile::kProducts] = {};
+    for (int h = 0; h < (kPairs ? 2 : 1); ++h) {
+      const int64_t input = channels.input(chunk, k, h);
+      if (input >= channels.inputs) continue;
+      double lanes[9][kLanes] = {};
+      for (int64_t lane = 0; lane < least(kLanes, channels.outputs - vector * kLanes); ++lane) {
+        const int64_t output = vector * kLanes + lane;
         const T* from = weight + 9 * (flipped ? (group * channels.inputs + input) * channels.outputs + output
                                               : (group * channels.outputs + output) * channels.inputs + input);
-        double g[9];
-        for (int i = 0; i < 9; ++i) g[i] = static_cast<double>(widen(from[flipped ? 8 - i : i]));
-        Tile::weights(g, u[h]);
+        for (int i = 0; i < 9; ++i) lanes[i][lane] = static_cast<double>(widen(from[flipped ? 8 - i : i]));
       }
-      for (int f = 0; f < Tile::kProducts; ++f) {
-        if constexpr (kPairs)
-          to[f * step + lane].bits =
-              narrow_bits(static_cast<float>(u[0][f])) | narrow_bits(static_cast<float>(u[1][f])) << 16;
-        else
-          to[f * step + lane] = static_cast<float>(u[0][f]);
-      }
+      Doubles g[9], u[Tile::kProducts];
+      __builtin_memcpy(g, lanes, sizeof g);
+      Tile::weights(g, u);
+      for (int f = 0; f < Tile::kProducts; ++f) half[h][f] = __builtin_convertvector(u[f], Floats);
+    }
+    for (int f = 0; f < Tile::kProducts; ++f) {
+      if constexpr (kPairs)
+        for (int lane = 0; lane < kLanes; ++lane)
+          to[f * step + lane].bits = narrow_bits(half[0][f][lane]) | narrow_bits(half[1][f][lane]) << 16;
+      else
+        store(to + f * step, half[0][f]);
     }
   }
 

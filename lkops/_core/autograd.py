@@ -38,7 +38,7 @@ class Kernel(torch.autograd.Function):
         if not torch.compiler.is_dynamo_compiling():  # Dynamo can't trace the call, and drops such zeros by itself
             ctx.set_materialize_grads(False)  # each result that only backward sees would cost a tensor of zeros
             ctx.like = [(result.shape, result.dtype, result.device) for result in results[:outputs]]
-        ctx.save_for_backward(*operator.saved(tensors, results))
+        ctx.save_for_backward(*operator.saved(tensors, results, ctx.options))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -48,7 +48,7 @@ class Kernel(torch.autograd.Function):
     def _backward(ctx: Any, *grads: Tensor) -> Any:
         operator = OPERATORS[ctx.name]
         given = [_zeros(ctx, i) if grad is None else grad for i, grad in enumerate(grads[: operator.outputs])]
-        tensors = (*[grad.contiguous() for grad in given], *ctx.saved_tensors)
+        tensors = (*[operator.dense(grad) for grad in given], *ctx.saved_tensors)
         options = (*ctx.options, *operator.masking(ctx.needs))
         if op_is_enough(tensors):
             result = operator.op(ctx.backend, "bwd")(*tensors, *options)

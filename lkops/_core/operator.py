@@ -59,9 +59,12 @@ class Operator:
             backward.
         outputs: how many of them the public function returns.
         saves: names, among tensors and results, of what backward gets.
+        stands_in: given the options, what is saved in the place of what: names among the results.
         masked: whether backward is told which tensors need a gradient.
         told: whether forward is told that there will be a backward.
         casts: names of the tensors that are taken in autocast's dtype, as products do.
+        strided: whether kernels get tensors as they lie and an option says the format of the output, which is
+            contiguous for all other operators.
         kernels: backend -> what it has.
         missing: backend -> why these can't run here; "" if they can.
     """
@@ -72,9 +75,11 @@ class Operator:
     results: tuple[str, ...]
     outputs: int
     saves: tuple[str, ...]
+    stands_in: Callable[[Sequence[Any]], Mapping[str, str]]
     masked: bool
     told: bool
     casts: tuple[str, ...]
+    strided: bool
     kernels: Mapping[str, Kernels]
     missing: dict[str, str]
 
@@ -85,7 +90,8 @@ class Operator:
         backend: str | Sequence[str] | None,
         check: Callable[[tuple[Any, ...], tuple[Any, ...]], None] | None = None,
     ) -> Any:
-        """The public function: checks, autocast, the choice of a backend, and its kernel; outputs are contiguous.
+        """The public function: checks, autocast, the choice of a backend, and its kernel. Outputs are contiguous unless
+        `strided`.
 
         Args:
             tensors: in the order of the schema, the image first; None for one that was left out.
@@ -147,8 +153,9 @@ class Operator:
             self._record(chosen, tensors)
         if chosen == "reference":
             with autocast_off(tensors):
-                return _contiguous(self.reference(*tensors, *options))
-        dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
+                result = self.reference(*tensors, *options)
+                return result if self.strided else _contiguous(result)
+        dense = [None if tensor is None else self.dense(tensor) for tensor in tensors]
         if autograd.op_is_enough(dense):
             results = self.op(chosen, "fwd")(*dense, *options, *self.telling(False))
         else:
@@ -163,6 +170,10 @@ class Operator:
         """Of what forward returns, what the public function does."""
         return autograd.as_tuple(results)[0] if self.outputs == 1 else results[: self.outputs]
 
+    def dense(self, tensor: Tensor) -> Tensor:
+        """As kernels take it."""
+        return tensor if self.strided else tensor.contiguous()
+
     def op(self, backend: str, direction: str) -> Any:
         """The private op of a backend, "fwd" or "bwd"."""
         return getattr(torch.ops.lkops, f"{self.name}_{backend}_{direction}")
@@ -175,10 +186,11 @@ class Operator:
         """What follows the options of backward: which tensors need a gradient, if it is to know."""
         return (tuple(needs),) if self.masked else ()
 
-    def saved(self, tensors: Sequence[Any], results: Sequence[Any]) -> list[Any]:
-        """Of the tensors and results of a forward, what backward gets, in its order."""
+    def saved(self, tensors: Sequence[Any], results: Sequence[Any], options: Sequence[Any]) -> list[Any]:
+        """Of the tensors and results of a forward with such options, what backward gets, in its order."""
         named = dict(zip((*self.tensors, *self.results), (*tensors, *results), strict=True))
-        return [named[name] for name in self.saves]
+        others = self.stands_in(options)
+        return [named[others.get(name, name)] for name in self.saves]
 
     def why_not(self, backend: str, device: str, dtypes: Iterable[torch.dtype]) -> str:
         """The reason why a backend can't run it on tensors like these, or an empty string."""

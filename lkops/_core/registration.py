@@ -17,6 +17,8 @@ def register(
     fake_backward: Callable[..., Any],
     kernels: Mapping[str, Kernels],
     casts: Sequence[str] = (),
+    strided: bool = False,
+    stands_in: Callable[[Sequence[Any]], Mapping[str, str]] = lambda options: {},
 ) -> Operator:
     """Make an operator known, with the backends that have kernels for it.
 
@@ -34,10 +36,14 @@ def register(
             know which gradients are wanted, `bool[] needs`. It returns one gradient for every tensor of `forward`; what
             it returns for one that was left out or needs none (an empty tensor, since a schema can't return None) is
             dropped. `gradients_like` makes such tensors.
-        fake_forward, fake_backward: shapes and dtypes of what these return. All of it is dense, whatever the strides of
-            the arguments, which a compiler chooses.
+        fake_forward, fake_backward: shapes and dtypes of what these return. Their formats follow from the
+            options alone, not from the strides of the arguments, which a compiler chooses.
         kernels: backend -> what it has; empty where there is the reference alone.
         casts: names of the tensors that are taken in autocast's dtype.
+        strided: kernels of its own backends take images in channels_last where they lie, and an option says which
+            format results have.
+        stands_in: given the options, the names of results that backward gets in the place of others, which forward then
+            leaves empty.
     """
     given, returned = library.parse(name, forward), library.parse(name, backward)
     grads = [argument for argument in returned.arguments if argument.startswith("grad_")]
@@ -54,9 +60,11 @@ def register(
         given.results,
         len(grads),
         tuple(saves),
+        stands_in,
         masked="needs" in returned.arguments,
         told="saving" in given.arguments,
         casts=tuple(casts),
+        strided=strided,
         kernels=dict(kernels),
         missing={},
     )

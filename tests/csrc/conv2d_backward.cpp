@@ -11,7 +11,7 @@ struct Shape {
   Activation activation;
   double slope, scale;
   bool from_out;
-  ConvAlgorithm algorithm;  // of the gradient of the input
+  ConvAlgorithm algorithm;  // of the gradients of the input and the weight; that of the weight by the direct one too
 };
 
 using A = Activation;
@@ -22,6 +22,8 @@ const Shape kShapes[] = {
     {2, 3, 5, 7, 5, 1, 3, 3, 1, 1, 1, 1, A::kRelu, 0, 0.5, true, kWinograd},
     {1, 17, 6, 21, 35, 1, 3, 3, 1, 1, 1, 1, A::kGelu, 0, 1, false, kWinograd},
     {3, 20, 4, 9, 19, 1, 3, 3, 1, 1, 0, 2, A::kPRelu, 0, 2, false, kWinograd},
+    {2, 70, 5, 6, 69, 1, 3, 3, 1, 1, 1, 1, A::kRelu, 0, 1, true, kWinograd},
+    {1, 10, 4, 170, 6, 2, 3, 3, 1, 1, 1, 1, A::kNone, 0, 1, false, kWinograd},
     {1, 6, 17, 18, 4, 2, 3, 3, 2, 1, 1, 1, A::kLeakyRelu, 0.25, 1, true, kDirect},
     {2, 4, 9, 20, 6, 2, 5, 3, 3, 2, 3, 1, A::kSilu, 0, 1, false, kDirect},
     {1, 5, 3, 300, 3, 1, 1, 1, 1, 1, 0, 0, A::kSigmoid, 0, 0.5, true, kDirect},
@@ -111,7 +113,9 @@ void test_dtype(const Shape& s, Conv2dKernelsOf<T> Conv2dKernels::*member) {
                                          {"dx", dx, tolerance},
                                          {"dweight", dweight, tolerance},
                                          {"dbias", dbias, tolerance}};
-    check_case(name, expected, 4, [&](Run& run) {
+    const auto run_with = [&](ConvAlgorithm algorithm, Run& run) {
+      Conv2dProblem problem = p;
+      problem.algorithm = algorithm;
       const int64_t slots = run.parallel.slots;
       const T *px = run.input<T>(x), *pweight = run.input<T>(weight), *pgrad = run.input<T>(grad);
       const T *psaved = run.input<T>(saved), *pslopes = run.optional<T>(slopes);
@@ -120,14 +124,16 @@ void test_dtype(const Shape& s, Conv2dKernelsOf<T> Conv2dKernels::*member) {
       T *dbias_to = run.gradient<T>(2, "dbias", dbias), *dslopes_to = run.gradient<T>(3, "dslopes", slopes);
       kernels.activation_gradient(p, run.parallel, pgrad, psaved, s.from_out, pslopes, pdbefore, dslopes_to);
       if (dweight_to != nullptr || dbias_to != nullptr)
-        kernels.weight_gradient(p, run.parallel, pgrad, px, dweight_to, dbias_to,
-                                run.scratch(kernels.weight_gradient_scratch(p, slots)));
+        kernels.weight_gradient(problem, run.parallel, pgrad, px, dweight_to, dbias_to,
+                                run.scratch(kernels.weight_gradient_scratch(problem, slots)));
       if (dx_to == nullptr) return;
       void* packed = run.scratch(kernels.packed_bytes(back));
       kernels.pack(back, run.parallel, pweight, true, packed);
       kernels.forward(back, run.parallel, pgrad, packed, nullptr, nullptr, nullptr, nullptr, dx_to,
                       run.scratch(kernels.forward_scratch(back, slots)));
-    });
+    };
+    check_case(name + " direct", expected, 4, [&](Run& run) { run_with(kDirect, run); });
+    if (s.algorithm != kDirect) check_case(name, expected, 4, [&](Run& run) { run_with(s.algorithm, run); });
   });
 }
 

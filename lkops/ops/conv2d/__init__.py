@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..._core import checks
@@ -16,19 +17,29 @@ __all__ = ["conv2d", "reference"]
 _TENSORS = "Tensor input, Tensor weight, Tensor? bias, Tensor? prelu_weight"
 _OPTIONS = (
     "int stride_height, int stride_width, int top, int left, int dilation_height, int dilation_width, int groups, "
-    "int activation, float slope, float residual_scale, bool relaxed"
+    "int activation, float slope, float residual_scale, bool relaxed, "
+    "bool channels_last, bool input_channels_last, bool from_result"
 )
 
 
+def _image(like: Tensor, shape: Sequence[int], channels_last: bool) -> Tensor:
+    """Uninitialised."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
+
+
 def _fake_forward(input: Tensor, weight: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
-    """The result and, where there will be a backward that needs it, conv + bias."""
+    """The result and, where there will be a backward that starts from it, conv + bias."""
     *options, saving = rest[3:]  # after bias, prelu_weight and residual
     o = values.Options(*options)
     n, _, h, w = input.shape
     h = (h + 2 * o.top - o.dilation_height * (weight.shape[2] - 1) - 1) // o.stride_height + 1
     w = (w + 2 * o.left - o.dilation_width * (weight.shape[3] - 1) - 1) // o.stride_width + 1
     shape = (n, weight.shape[0], h, w)
-    return input.new_empty(shape), input.new_empty(shape if saving and o.activation else (0,))
+    y = _image(input, shape, o.channels_last)
+    return y, _image(
+        input, shape, o.channels_last
+    ) if saving and o.activation and not o.from_result else input.new_empty(0)
 
 
 def _fake_backward(
@@ -40,7 +51,13 @@ def _fake_backward(
     before: Tensor,
     *rest: Any,
 ) -> list[Tensor]:
-    return gradients_like(rest[-1], input, weight, bias, prelu_weight, grad)  # the residual's is like grad
+    *options, needs = rest
+    o = values.Options(*options)
+    gradients = gradients_like(needs, input, weight, bias, prelu_weight, grad)  # the residual's is like grad
+    for i, like, channels_last in ((0, input, o.input_channels_last), (4, grad, o.channels_last)):
+        if needs[i]:
+            gradients[i] = _image(like, like.shape, channels_last)
+    return gradients
 
 
 OPERATOR = register(
@@ -51,6 +68,8 @@ OPERATOR = register(
     backward=f"(Tensor grad_y, {_TENSORS}, Tensor before, {_OPTIONS}, bool[] needs)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
     casts=("input", "weight", "bias", "prelu_weight", "residual"),
+    strided=True,
+    stands_in=lambda options: {"before": "y"} if values.Options(*options).from_result else {},
     fake_forward=_fake_forward,
     fake_backward=_fake_backward,
 )
@@ -71,6 +90,7 @@ def conv2d(
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
     accuracy: str = "exact",
+    memory_format: torch.memory_format | None = None,
     backend: str | Sequence[str] | None = None,
 ) -> Tensor:
     """A conv, its activation, a scale and a residual.
@@ -93,10 +113,13 @@ def conv2d(
         accuracy: "exact": at most twice the error of eager PyTorch plus four roundings of the largest value. "relaxed":
             in float32 an error of up to 1e-5 of the conv's largest value, in other dtypes as exact; 3x3 convs need
             fewer multiplications then.
+        memory_format: of the result: torch.contiguous_format or torch.channels_last; None: like the input's.
         backend: see `lkops.backends`.
 
     Returns:
-        (N, O, H', W'), contiguous; under autocast in the autocast dtype.
+        (N, O, H', W'), under autocast in the autocast dtype. An input in channels_last is read where it lies and, as
+        with torch's conv, gives a result in channels_last, unless it is contiguous too, as one of a single channel or
+        pixel is; every other input gives a contiguous result. The gradient of the input has the input's format.
 
     Raises:
         ValueError, TypeError: an argument that is not as above.
@@ -113,6 +136,7 @@ def conv2d(
         prelu_weight = prelu_weight.expand(weight.shape[0]) if tuple(prelu_weight.shape) == (1,) else prelu_weight
 
     def options() -> tuple[Any, ...]:
+        number, scale = values.activation(activation), checks.number("residual_scale", residual_scale)
         strides, dilations = checks.one_or_two("stride", stride), checks.one_or_two("dilation", dilation)
         checks.conv_weight("weight", weight, odd=False)  # on whose kernel "same" depends
         return (
@@ -120,10 +144,12 @@ def conv2d(
             *values.padding(padding, weight.shape[2:], dilations),
             *dilations,
             checks.positive("groups", groups),
-            values.activation(activation),
+            number,
             checks.number("slope", slope),
-            checks.number("residual_scale", residual_scale),
+            scale,
             values.relaxed(accuracy),
+            *values.formats(memory_format, input),
+            values.from_result(number, residual, scale),
         )
 
     return OPERATOR((input, weight, bias, prelu_weight, residual), options, backend, _check)

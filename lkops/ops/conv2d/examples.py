@@ -66,7 +66,7 @@ def eager(
     prelu_weight: Tensor | None = None,
     residual: Tensor | None = None,
     residual_scale: float = 1.0,
-    **accuracy: Any,
+    **others: Any,
 ) -> Tensor:
     dilations = checks.one_or_two("dilation", dilation)
     y = F.conv2d(input, weight, bias, stride, values.padding(padding, weight.shape[2:], dilations), dilations, groups)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,4 +38,5 @@ def conv2d(
         y = PLAIN[name](y)
     if o.residual_scale != 1:
         y = o.residual_scale * y
-    return y if residual is None else residual + y
+    y = y if residual is None else residual + y
+    return y.contiguous(memory_format=torch.channels_last if o.channels_last else torch.contiguous_format)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..._core import checks
 
-__all__ = ["ACTIVATIONS", "PLAIN", "Options", "activation", "padding", "relaxed"]
+__all__ = ["ACTIVATIONS", "PLAIN", "Options", "activation", "formats", "from_result", "padding", "relaxed"]
 
 ACTIVATIONS = ("none", "relu", "leaky_relu", "prelu", "gelu", "silu", "sigmoid")
 # those that take nothing but the image
@@ -35,6 +35,9 @@ class Options(NamedTuple):
     slope: float
     residual_scale: float
     relaxed: bool
+    channels_last: bool  # the result, and the gradient of `residual`
+    input_channels_last: bool  # the gradient of `input`
+    from_result: bool  # backward starts from the result, and conv + bias is not stored
 
 
 def padding(value: Any, kernel: Sequence[int], dilations: Sequence[int]) -> tuple[int, int]:
@@ -77,3 +80,27 @@ def relaxed(accuracy: Any) -> bool:
     if accuracy not in ("exact", "relaxed"):
         raise ValueError(expected)
     return accuracy == "relaxed"
+
+
+def formats(value: Any, input: Any) -> tuple[bool, bool]:
+    """Whether the result is channels_last, for a `memory_format` asked for, and whether the input is and nothing else:
+    where channels or pixels are one, both formats are the same, which counts as contiguous."""
+    is_last = (
+        isinstance(input, Tensor)
+        and input.dim() == 4
+        and not input.is_contiguous()
+        and input.is_contiguous(memory_format=torch.channels_last)
+    )
+    if value is None:
+        return is_last, is_last
+    expected = f"memory_format must be None, torch.contiguous_format or torch.channels_last, got {value!r}"
+    if not isinstance(value, torch.memory_format):
+        raise TypeError(expected)
+    if value not in (torch.contiguous_format, torch.channels_last):
+        raise ValueError(expected)
+    return value == torch.channels_last, is_last
+
+
+def from_result(activation: int, residual: Any, residual_scale: float) -> bool:
+    """Whether the activation's derivative follows from the result, which eager PyTorch keeps for it too."""
+    return ACTIVATIONS[activation] in ("relu", "sigmoid") and residual is None and residual_scale != 0

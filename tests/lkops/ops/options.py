@@ -53,6 +53,10 @@ KINDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
         [("exact", "exact"), (np.str_("relaxed"), "relaxed")],
         ["", "fast", None, 1, True, ["exact"]],
     ),
+    "memory_format": (
+        [(None, None), (torch.contiguous_format, torch.contiguous_format), (torch.channels_last, torch.channels_last)],
+        ["channels_last", 1, True, torch.preserve_format, torch.channels_last_3d, torch.strided],
+    ),
     "border": ([("replicate", "replicate"), (np.str_("symmetric"), "symmetric")], ["wrap", "", None, 1, ["symmetric"]]),
 }
 
@@ -67,7 +71,7 @@ OF = {
     **dict.fromkeys(("decay", "share"), "above zero"),
     **dict.fromkeys(("cubic_a", "slope", "residual_scale"), "number"),
     **{"stride": "one or two", "padding": "padding", "activation": "activation", "accuracy": "accuracy"},
-    "border": "border",
+    **{"border": "border", "memory_format": "memory_format"},
     **dict.fromkeys(("interleave", "bias", "inference", "energy", "permute", "whole_bands", "block_diagonal"), "flag"),
 }
 

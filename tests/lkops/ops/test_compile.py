@@ -37,7 +37,7 @@ def test_private_ops_pass_opcheck(operator, backend, device, dtype, case_name) -
     draw, results = Draw(), as_tuple(op(*forward))
     outputs = results[: found.outputs]
     grads = [draw(*output.shape).to(output.device, output.dtype) for output in outputs]
-    saved = found.saved(forward[: len(found.tensors)], results)
+    saved = found.saved(forward[: len(found.tensors)], results, forward[len(found.tensors) : len(forward) - found.told])
     backward = getattr(torch.ops.lkops, f"{operator}_{backend}_bwd").default
     torch.library.opcheck(backward, (*grads, *saved, *options_of_backward))
 

@@ -214,11 +214,13 @@ def test_the_private_ops_refuse_what_does_not_fit() -> None:
     def forward(x=x, weight=weight, bias=bias, prelu=None, residual=y, **changes):
         given = {**options, **changes}
         numbers = (*given["strides"], *given["padding"], *given["dilations"], given["groups"], given["activation"])
-        return torch.ops.lkops.conv2d_cpu_fwd(x, weight, bias, prelu, residual, *numbers, 0.1, 1.0, False, False)
+        numbers = (*numbers, 0.1, 1.0, False, False, False, False, False)
+        return torch.ops.lkops.conv2d_cpu_fwd(x, weight, bias, prelu, residual, *numbers)
 
-    def backward(grad=y, before=y, needs=(True,) * 5, activation=1):
+    def backward(grad=y, before=y, needs=(True,) * 5, activation=1, from_result=False):
         numbers = (1, 1, 1, 1, 1, 1, 2, activation)
-        return torch.ops.lkops.conv2d_cpu_bwd(grad, x, weight, bias, None, before, *numbers, 0.1, 1.0, False, needs)
+        numbers = (*numbers, 0.1, 1.0, False, False, False, from_result)
+        return torch.ops.lkops.conv2d_cpu_bwd(grad, x, weight, bias, None, before, *numbers, needs)
 
     assert forward()[0].shape == backward()[0].shape == x.shape
     for call, arguments, message in (
@@ -240,6 +242,7 @@ def test_the_private_ops_refuse_what_does_not_fit() -> None:
         (forward, {"dilations": (4, 1)}, "weight's kernel is larger than the padded input"),
         (backward, {"grad": y[..., :5]}, "grad must have shape (1, 4, 5, 6), got (1, 4, 5, 5)"),
         (backward, {"before": y[:0]}, "before must have shape (1, 4, 5, 6), got (0, 4, 5, 6)"),
+        (backward, {"activation": 4, "from_result": True}, "from_result needs relu or sigmoid"),
         (backward, {"needs": (True,) * 4}, "needs must have 5 entries, got 4"),
     ):
         with pytest.raises(RuntimeError, match=re.escape(message)):

@@ -61,7 +61,7 @@ def test_any_strides(operator, backend, device, dtype) -> None:
     results = check(f"{operator}_{backend}_fwd", forward)
     draw = Draw()
     grads = [draw(*o.shape).to(o.device, o.dtype) for o in results[: found.outputs]]
-    saved = found.saved(forward[: len(found.tensors)], results)
+    saved = found.saved(forward[: len(found.tensors)], results, forward[len(found.tensors) : len(forward) - found.told])
     check(f"{operator}_{backend}_bwd", [*grads, *saved, *options_of_backward])
 
 
