@@ -12,7 +12,7 @@ import lkops
 from lkops import testing
 
 from .providers import Problem, Tensors
-from .runtimes import NcnnConvRunner, Runner, Unavailable
+from .runtimes import Runner, Unavailable, ncnn_conv
 
 LOSS_GRADIENTS = (1.0, 0.5, 0.3, 0.1)  # of the four losses, fixed
 
@@ -88,7 +88,7 @@ def _ncnn_conv2d(tensors: Mapping[str, Tensor | None], options: Mapping[str, Any
     plain = activation in (None, "relu") and tensors["residual"] is None and not others
     if image is None or weight is None or bias is None or not plain or image.shape[0] != 1 or weight.shape[-1] % 2 == 0:
         raise Unavailable("only a conv of one image with a bias and at most a ReLU is one layer of ncnn's")
-    return NcnnConvRunner(image, weight, bias, relu=activation == "relu", threads=threads)
+    return ncnn_conv(image, weight, bias, relu=activation == "relu", threads=threads)
 
 
 # operator -> runtimes that convert no modules: name to (tensors, options, threads) -> runner

@@ -15,7 +15,7 @@ import lkops
 from ..models import LKCANet
 from ..objectives.losses import h_loss
 from . import eager
-from .runtimes import OnnxRuntimeRunner, OpenVINORunner, Runner, Unavailable
+from .runtimes import OnnxRuntimeRunner, OpenVINORunner, Runner, Unavailable, ncnn_network
 
 Mode = Literal["forward", "backward", "full", "training"]
 Tensors = tuple[Tensor, ...]
@@ -182,9 +182,9 @@ def _runtime(problem: Problem, name: str, mode: Mode) -> Runner:
     threads = torch.get_num_threads()
     if name in problem.converted:
         return problem.converted[name](threads)
-    if name == "ncnn":
-        raise Unavailable("ncnn can't convert this")
     plain = copy.deepcopy(problem.plain)
+    if name == "ncnn":
+        return ncnn_network(plain, problem.activations, threads)
     if name == "onnxruntime":
         return OnnxRuntimeRunner(plain, problem.activations, threads)
     return OpenVINORunner(plain, problem.activations, "bf16" if name.endswith("bf16") else "f32", threads)

@@ -4,6 +4,7 @@ installed says so. Inputs are shared with them where they allow it, outputs are 
 import importlib.util
 import io
 import struct
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -105,54 +106,42 @@ class OnnxRuntimeRunner(Runner):
         return [torch.from_numpy(output.copy()) for output in self.binding.copy_outputs_to_cpu()]
 
 
-class NcnnConvRunner(Runner):
-    """One "same" 3x3 or other odd conv of one image as a net of ncnn, in float32, with its Winograd convs on.
-
-    ncnn converts no modules itself; a net of one layer is its text and its weights.
+class NcnnRunner(Runner):
+    """A net of ncnn's own files on one image, in float32, with its Winograd convs on.
 
     Args:
-        image: (1, C, H, W).
-        weight, bias: (O, C, k, k) and (O,), float32.
-        relu: whether ncnn's own fused ReLU follows.
+        param, model: the net's text and weights.
+        activations: (1, C, H, W) each, in the order of the net's inputs.
         threads: of ncnn's OpenMP.
 
     Raises:
         Unavailable: ncnn is not installed, or refuses the net.
-        ValueError: there are several images, or a conv that is not such a one.
+        ValueError: there are several images in a batch.
     """
 
-    def __init__(self, image: Tensor, weight: Tensor, bias: Tensor, *, relu: bool, threads: int) -> None:
+    def __init__(self, param: Path, model: Path, activations: Sequence[Tensor], threads: int) -> None:
         _needs("ncnn", "ncnn")
         import ncnn
 
-        outputs, inputs, k, width = weight.shape
-        if image.shape[0] != 1 or image.shape[1] != inputs or k != width or k % 2 == 0:
-            raise ValueError(
-                f"image and weight must be (1, C, H, W) and (O, C, k, k), got {image.shape}, {weight.shape}"
-            )
+        if any(t.dim() != 4 or t.shape[0] != 1 for t in activations):
+            raise ValueError(f"activations must be (1, C, H, W), got {[tuple(t.shape) for t in activations]}")
         self.net = ncnn.Net()
         option = self.net.opt
         option.num_threads, option.use_vulkan_compute = threads, False
         option.use_winograd_convolution = True
         option.use_fp16_packed = option.use_fp16_storage = option.use_fp16_arithmetic = False
         option.use_bf16_storage = False
-        # 0 outputs, 1 kernel, 4 padding, 5 has a bias, 6 number of weights, 9 activation (1: ReLU)
-        layer = f"0={outputs} 1={k} 4={k // 2} 5=1 6={weight.numel()} 9={int(relu)}"
-        text = f"7767517\n2 2\nInput data 0 1 data\nConvolution conv 1 1 data out {layer}\n"
-        values = [t.detach().contiguous().numpy().tobytes() for t in (weight, bias)]
-        with tempfile.TemporaryDirectory() as folder:
-            param, model = Path(folder) / "net.param", Path(folder) / "net.bin"
-            param.write_text(text)
-            model.write_bytes(struct.pack("<I", 0) + b"".join(values))  # 0: what follows is float32
-            if self.net.load_param(str(param)) or self.net.load_model(str(model)):
-                raise Unavailable("ncnn refuses a net of this conv")
-        self.array = image.detach()[0].contiguous().numpy()
-        self.image = ncnn.Mat(self.array)
+        if self.net.load_param(str(param)) or self.net.load_model(str(model)):
+            raise Unavailable("ncnn refuses the net")
+        self.arrays = [t.detach()[0].contiguous().numpy() for t in activations]  # shared with ncnn: they must live
+        self.images = dict(zip(self.net.input_names(), map(ncnn.Mat, self.arrays), strict=True))
+        self.output = self.net.output_names()[0]
 
     def run(self, state: Any) -> Any:
         extractor = self.net.create_extractor()
-        extractor.input("data", self.image)
-        status, output = extractor.extract("out")
+        for name, image in self.images.items():
+            extractor.input(name, image)
+        status, output = extractor.extract(self.output)
         if status:
             raise RuntimeError(f"ncnn ended with {status}")
         return output
@@ -161,3 +150,58 @@ class NcnnConvRunner(Runner):
         import numpy
 
         return [torch.from_numpy(numpy.array(self.run(None)))[None]]
+
+
+def ncnn_conv(image: Tensor, weight: Tensor, bias: Tensor, *, relu: bool, threads: int) -> Runner:
+    """One "same" conv as a net of one layer: (1, C, H, W), (O, C, k, k) with an odd k, (O,), float32; with ncnn's own
+    fused ReLU or without.
+
+    Raises:
+        ValueError: a conv that is not such a one.
+        Unavailable: ncnn is not installed.
+    """
+    outputs, inputs, k, width = weight.shape
+    if image.shape[1] != inputs or k != width or k % 2 == 0:
+        raise ValueError(
+            f"weight must be (O, C, k, k) with an odd k, got {tuple(weight.shape)} for {tuple(image.shape)}"
+        )
+    # 0 outputs, 1 kernel, 4 padding, 5 has a bias, 6 number of weights, 9 activation (1: ReLU)
+    layer = f"0={outputs} 1={k} 4={k // 2} 5=1 6={weight.numel()} 9={int(relu)}"
+    values = [t.detach().contiguous().numpy().tobytes() for t in (weight, bias)]
+    with tempfile.TemporaryDirectory() as folder:
+        param, model = Path(folder) / "net.param", Path(folder) / "net.bin"
+        param.write_text(f"7767517\n2 2\nInput data 0 1 data\nConvolution conv 1 1 data out {layer}\n")
+        model.write_bytes(struct.pack("<I", 0) + b"".join(values))  # 0: what follows is float32
+        return NcnnRunner(param, model, [image], threads)
+
+
+def ncnn_network(module: nn.Module, activations: Sequence[Tensor], threads: int, *, patience: float = 240.0) -> Runner:
+    """A module in evaluation mode as pnnx converts it, from its trace.
+
+    Args:
+        patience: seconds for pnnx.
+
+    Raises:
+        Unavailable: ncnn or pnnx is not installed, or pnnx fails or takes longer.
+        ValueError: there are several images in a batch.
+    """
+    _needs("ncnn", "ncnn")
+    _needs("pnnx", "ncnn")
+    import pnnx
+
+    inputs = tuple(t.detach() for t in activations)
+    shapes = ",".join(f"[{','.join(map(str, t.shape))}]f32" for t in inputs)
+    with tempfile.TemporaryDirectory() as folder:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.trace(module.eval(), inputs, check_trace=False), str(Path(folder) / "net.pt"))
+        program = Path(pnnx.__file__).parent / "pnnx"
+        command = [str(program), "net.pt", f"inputshape={shapes}", "fp16=0"]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience)
+        except subprocess.TimeoutExpired:
+            raise Unavailable(f"pnnx was not done after {patience:g} s") from None
+        param, model = Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"
+        if done.returncode or not param.exists() or not model.exists():
+            raise Unavailable(f"pnnx failed: {' '.join((done.stderr or done.stdout).split())[-200:]}")
+        return NcnnRunner(param, model, inputs, threads)

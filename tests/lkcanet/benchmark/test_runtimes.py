@@ -13,7 +13,7 @@ from lkcanet.benchmark import measure, operators, providers
 from lkcanet.benchmark.checking import WrongOutput, compare
 from lkcanet.benchmark.operators import operator_problem
 from lkcanet.benchmark.providers import RELAXED, Adapter, Problem
-from lkcanet.benchmark.runtimes import NcnnConvRunner
+from lkcanet.benchmark.runtimes import Unavailable, ncnn_conv, ncnn_network
 from lkops import testing
 
 ALL = ("eager", "openvino", "openvino bf16", "onnxruntime", "ncnn", "lkops", RELAXED, "lkops bf16")
@@ -85,9 +85,23 @@ def test_ncnn_refuses_what_is_not_one_layer_of_its_own(wrong) -> None:
 
 
 def test_ncnn_takes_no_even_kernel() -> None:
-    pytest.importorskip("ncnn", reason="ncnn is not installed")
-    with pytest.raises(ValueError, match="image and weight must be"):
-        NcnnConvRunner(torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 2, 2), torch.zeros(2), relu=False, threads=1)
+    with pytest.raises(ValueError, match="weight must be"):
+        ncnn_conv(torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 2, 2), torch.zeros(2), relu=False, threads=1)
+
+
+def test_pnnx_converts_a_network_for_ncnn() -> None:
+    for package in ("ncnn", "pnnx"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(True), nn.Conv2d(16, 12, 3, padding=1))
+    module = Adapter(nn.Sequential(module, nn.PixelShuffle(2)))
+    given = Problem(module, module, (torch.rand(1, 3, 9, 10),), network=True)
+    result = measure(given, "forward", ("eager", "ncnn"), seconds=0.0, least=1)
+    assert result.providers["ncnn"].reason == ""
+    with pytest.raises(Unavailable, match=r"pnnx was not done after 0\.001 s"):
+        ncnn_network(module, given.activations, 1, patience=0.001)
+    with pytest.raises(ValueError, match="activations must be"):
+        ncnn_network(module, (torch.rand(2, 3, 9, 10),), 1)
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "ncnn"])
@@ -103,11 +117,6 @@ def test_runtimes_only_infer() -> None:
     for name in ("onnxruntime", "ncnn", "openvino bf16"):
         reason = measure(conv(), "full", (name,), seconds=0.0, least=1).providers[name].reason
         assert reason == f"{name.split()[0]} has no full"
-    module = Adapter(nn.Conv2d(3, 3, 1))
-    other = Problem(module, module, (torch.rand(1, 3, 4, 4),))
-    assert (
-        measure(other, "forward", ("ncnn",), seconds=0.0, least=1).providers["ncnn"].reason == "ncnn can't convert this"
-    )
 
 
 def test_a_wrong_network_of_a_runtime_gets_no_time() -> None:
