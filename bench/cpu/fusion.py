@@ -1,9 +1,10 @@
-"""`python -m bench.cpu.fusion`: how much faster the example networks of tests/lkops/fusion/foreign.py run after
-`lkops.fuse`.
+"""`python -m bench.cpu.fusion`: how much faster networks run after `lkops.fuse`.
 
-Every network is fused with an example, which compares outputs and gradients first. Then the model as it is, the same
-in channels_last memory and the fused model are called in turn, round by round, on two threads, in an inference and in
-forward and backward; a time is the median. Writes bench/results/fusion.json and .md.
+First those of `bench.networks` at their published sizes, against compilers and runtimes (`bench.cpu.fusion_networks`);
+then the example networks of tests/lkops/fusion/foreign.py. Each of these is fused with an example, which compares
+outputs and gradients first. Then the model as it is, the same in channels_last memory and the fused model are called in
+turn, round by round, on two threads, in an inference and in forward and backward; a time is the median. Writes
+bench/results/fusion.json and .md.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor, nn
 
 import lkops
-from bench.environment import RECYCLED, environment
+from bench.cpu import fusion_networks
+from bench.cpu.peak import fma_peak
+from bench.environment import RECYCLED, environment, said
 from bench.forward import Forward
 from lkcanet.benchmark import time_in_turns
 from lkcanet.benchmark.providers import Runner
@@ -83,15 +86,23 @@ def measure(name: str, seconds: float, *, tiny: bool = False) -> dict[str, Any]:
 
 def markdown(found: dict[str, Any]) -> str:
     """The table, with how it was made."""
-    machine = found["environment"]
     lines = [
-        "# Example networks after `lkops.fuse`",
+        "# Networks after `lkops.fuse`",
         "",
-        f"{machine.get('cpu', 'a CPU')}, {machine.get('threads')} threads, torch {machine.get('torch')}, commit "
-        f"{str(machine.get('commit'))[:12]}; load before the run {found['load']:.1f}. Milliseconds are medians of "
-        "calls in turns; outputs and gradients were compared before (`python -m bench.cpu.fusion`). The ratio is that "
-        'of the model as it is to the fused one; "at most" is what fusing could give if these parts took no time. '
-        "Networks with depthwise convs or a bicubic skip have a target of 1.5x, the others must not be slower.",
+        f"{said(found['environment'])}; load before the run {found['load']:.1f}. Measured FMA peak "
+        f"{found['peak']['float32']:.0f} GFLOP/s in float32, {found['peak']['bfloat16']:.0f} in bfloat16, all threads. "
+        "Milliseconds are medians of calls in turns, recycled memory (`python -m bench.cpu.fusion`).",
+        "",
+        *fusion_networks.tables(found["networks"]),
+    ]
+    if not found["rows"]:
+        return "\n".join(lines)
+    lines += [
+        "## Example networks",
+        "",
+        "Small networks of the tests, in the styles of the field. Outputs and gradients were compared before. The "
+        'ratio is that of the model as it is to the fused one; "at most" is what fusing could give if these parts took '
+        "no time. With depthwise convs or a bicubic skip the target is 1.5x, the others must not be slower.",
         "",
         "| network | image | model (ms) | channels_last (ms) | fused (ms) | ratio | at most | target | forward and "
         "backward: model (ms) | fused (ms) | ratio |",
@@ -111,7 +122,9 @@ def markdown(found: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="names of networks, separated by semicolons")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each network and mode")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each example network and mode")
+    parser.add_argument("--network-seconds", type=float, default=20.0, help="the same for those of published sizes")
+    parser.add_argument("--providers", default="", help="only these, for networks of published sizes; by commas")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="small networks and images: to see that it runs")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of fusion.json and fusion.md")
@@ -120,13 +133,25 @@ def main() -> None:
         command = [sys.executable, "-m", "bench.cpu.fusion", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": RECYCLED})
     torch.set_num_threads(arguments.threads)
-    chosen = [name.strip() for name in arguments.only.split(";") if name.strip()] or list(CASES)
-    if unknown := set(chosen) - set(CASES):
-        parser.error(f"--only names {min(unknown)!r}; expected some of {'; '.join(CASES)}")
-    found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "rows": []}
+    every = [*fusion_networks.NETWORKS, *CASES]
+    chosen = [name.strip() for name in arguments.only.split(";") if name.strip()] or every
+    if unknown := set(chosen) - set(every):
+        parser.error(f"--only names {min(unknown)!r}; expected some of {'; '.join(every)}")
+    providers = [name.strip() for name in arguments.providers.split(",") if name.strip()]
+    if unknown := set(providers) - set(fusion_networks.NAMES):
+        parser.error(f"--providers names {min(unknown)!r}; expected some of {', '.join(fusion_networks.NAMES)}")
+    found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "networks": [], "rows": []}
+    found["peak"] = fma_peak(arguments.threads)
     for name in chosen:
-        found["rows"].append(measure(name, arguments.seconds, tiny=arguments.tiny))
-        print(markdown(found).splitlines()[-1], flush=True)
+        if name in CASES:
+            found["rows"].append(measure(name, arguments.seconds, tiny=arguments.tiny))
+            print(markdown(found).splitlines()[-1], flush=True)
+        else:
+            seconds, least = arguments.network_seconds, 1 if arguments.tiny else 5
+            row = fusion_networks.measure_network(name, seconds, providers=providers, tiny=arguments.tiny, least=least)
+            found["networks"].append(row)
+            print("\n".join(fusion_networks.tables([row])[4:]), flush=True)
+    found["peak"] = {key: max(rate, found["peak"][key]) for key, rate in fma_peak(arguments.threads).items()}
     for file, text in (("fusion.json", json.dumps(found, indent=1)), ("fusion.md", markdown(found))):
         with atomic_path(arguments.out / file) as temporary:
             temporary.write_text(text)

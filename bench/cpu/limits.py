@@ -1,16 +1,15 @@
-"""The machine's own limits, measured: how fast torch multiplies matrices and copies memory, at given sizes."""
+"""The machine's own limits, measured: multiply-adds on registers, and copies of memory at given sizes."""
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
+from bench.cpu.peak import fma_peak
 from bench.without_gpu.work import Rates, Work
 
-Product = tuple[int, int, int]  # outputs, inputs, pixels
-LARGE: Product = (1024, 1024, 1024)
 COPIES = tuple(1 << shift for shift in range(18, 31, 3))  # bytes read and written: 256 KB to 1 GB
 
 
@@ -25,34 +24,26 @@ def _fastest(run: Callable[[], object], seconds: float) -> float:
     return min(taken)
 
 
-def _matrix(product: Product, seconds: float) -> float:
-    m, k, n = product
-    a, b, out = torch.randn(m, k), torch.randn(k, n), torch.empty(m, n)
-    return 2 * m * k * n / _fastest(lambda: torch.mm(a, b, out=out), seconds)
-
-
 def _copy(size: int, seconds: float) -> float:
     source = torch.ones(size // 8)
     target = torch.empty_like(source)
     return size / _fastest(lambda: target.copy_(source), seconds)
 
 
-def measure_limits(products: Iterable[Product], *, seconds: float = 0.15) -> dict[str, Any]:
-    """Operations and bytes a second, the best of many calls: `matrix` by product, `peak` the best of them and of a
-    large one, `copy` by bytes read and written. At most a gigabyte of copies fits in what is measured."""
+def measure_limits(*, seconds: float = 0.15) -> dict[str, Any]:
+    """Operations and bytes a second of all of torch's threads, the best of many calls: `peak` of float32 multiply-adds
+    (two operations) on registers, `copy` by bytes read and written. At most a gigabyte of copies fits in what is
+    measured."""
     with torch.inference_mode():
-        matrix = {"x".join(map(str, p)): _matrix(p, seconds) for p in sorted({*products, LARGE})}
         copies = {str(size): _copy(size, seconds) for size in COPIES}
-    return {"matrix": matrix, "peak": max(matrix.values()), "copy": copies}
+    peak = fma_peak(torch.get_num_threads(), seconds)
+    return {"peak": 1e9 * peak["float32"], "copy": copies}
 
 
 def best(*measured: Mapping[str, Any]) -> dict[str, Any]:
     """The highest of several measurements of each limit: other load only ever lowers one."""
-    matrix, copies = (
-        {key: max(limits[what][key] for limits in measured if key in limits[what]) for key in measured[0][what]}
-        for what in ("matrix", "copy")
-    )
-    return {"matrix": matrix, "peak": max(limits["peak"] for limits in measured), "copy": copies}
+    copies = {size: max(limits["copy"][size] for limits in measured) for size in measured[0]["copy"]}
+    return {"peak": max(limits["peak"] for limits in measured), "copy": copies}
 
 
 def rates(limits: Mapping[str, Any], work: Work) -> Rates:
@@ -61,14 +52,10 @@ def rates(limits: Mapping[str, Any], work: Work) -> Rates:
     return Rates(limits["copy"][nearest], {"float32": limits["peak"]})
 
 
-def limit_seconds(limits: Mapping[str, Any], work: Work, product: Product | None) -> tuple[float, str]:
+def limit_seconds(limits: Mapping[str, Any], work: Work) -> tuple[float, str]:
     """The least time for this work at the measured rates, and which of them sets it: "memory" or "products".
 
-    Matrix products run at the rate of their shape, all others at the best rate: both use the same FMA units, so the
-    times of the two add up. Bytes are moved meanwhile.
+    All products run on the same FMA units, so their times add up; bytes are moved meanwhile.
     """
-    best = rates(limits, work)
-    matrix = limits["matrix"]["x".join(map(str, product))] if product else limits["peak"]
-    products = 2 * work.matrix / matrix + 2 * work.vector / best.operations["float32"]
-    moved = work.bytes / best.bandwidth
+    moved, products = rates(limits, work).seconds(work, "float32")
     return max(moved, products), "memory" if moved > products else "products"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from bench.cpu import never_slower
 from bench.cpu.limits import limit_seconds
 from bench.cpu.rows import EAGER
+from bench.environment import said
 from bench.without_gpu.work import Work
 
 if TYPE_CHECKING:
@@ -17,7 +18,10 @@ NAMES = {
     "compile": "torch.compile",
     "openvino": "OpenVINO f32",
     "openvino bf16": "OpenVINO bf16",
+    "onnxruntime": "onnxruntime",
+    "ncnn": "ncnn",
     "lkops": "lkops",
+    "lkops relaxed": "lkops relaxed",
     "lkops bf16": "lkops bf16",
 }
 BF16_MARK = ("openvino bf16", "lkops bf16")  # compared with each other
@@ -53,7 +57,7 @@ def fraction(limits: Mapping[str, Any], row: Entry) -> tuple[float, str] | None:
     ours = milliseconds(row, "lkops")
     if not ours:
         return None
-    seconds, kind = limit_seconds(limits, Work(**row["work"]), row["product"] and tuple(row["product"]))
+    seconds, kind = limit_seconds(limits, Work(**row["work"]))
     return 1e3 * seconds / ours, kind
 
 
@@ -152,17 +156,11 @@ def _reasons(rows: Iterable[Entry]) -> str:
 
 def _about(run: Entry) -> str:
     facts, limits = run["environment"], run["limits"]
-    commit = facts["commit"][:12] + ("" if facts["clean"] else " with changes")
     copies = ", ".join(f"{int(size) / 2**20:.3g} MiB {rate / 1e9:.0f}" for size, rate in limits["copy"].items())
-    # the classes, in order of their rates
-    matrix = sorted(limits["matrix"].items(), key=lambda item: item[1])
-    products = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in matrix)
     return (
-        f"{facts['cpu']}, {facts['threads']} threads, {facts['isa']}, torch {facts['torch']}, Python {facts['python']}"
-        f", OpenVINO {facts['openvino'] or 'not installed'}, lkops {facts['lkops']}, commit {commit}; "
-        f"load before the run {facts.get('load', 0):.1f}.\n\n"
-        "Measured limits of this machine, best of before and after: torch.mm, GFLOP/s by outputs x inputs x pixels: "
-        f"{products}. Copies, GB/s of bytes read and written, by their size: {copies}.\n"
+        f"{said(facts)}; load before the run {facts.get('load', 0):.1f}.\n\n"
+        f"Measured limits of this machine, best of before and after: {limits['peak'] / 1e9:.0f} GFLOP/s of float32 "
+        f"multiply-adds on registers, all threads. Copies, GB/s of bytes read and written, by their size: {copies}.\n"
     )
 
 
@@ -172,9 +170,10 @@ eager float32); what is wrong has no time. Eager is idiomatic PyTorch in the fas
 memory; torch.compile has freezing=True for inference. "backward" does not time its forward, "full" is both, a training
 step is forward, H loss, backward and fused Adam. Recycled memory keeps glibc from giving memory back (targets hold
 there); default is its default. The limit is the least time for the bytes that must be moved, at the rate of a copy of
-that size, or for the products, at the rate of torch.mm on the row's matrices (all other products at the best rate),
-whichever is longer; padding is not multiplied. Peak memory is what one call adds to the resident memory of a process
-whose allocator gives freed memory back at once: beyond inputs, weights and Adam's moments; gradients count.
+that size, or for the products, at the FMA peak (bench/conv2d_kernels/peak.cpp), whichever is longer; padding is not
+multiplied, and a 3x3 conv by Winograd's algorithm may pass 100 %. Peak memory is what one call adds to the resident
+memory of a process whose allocator gives freed memory back at once: beyond inputs, weights and Adam's moments;
+gradients count.
 """
 
 
@@ -254,7 +253,7 @@ def _roofline(axes: Any, rows: Sequence[Entry], limits: Mapping[str, Any]) -> No
         knee = peak / rate
         label = f"copy in {name} {rate:.0f} GB/s"
         axes.plot([left, knee], [left * rate, peak], color="#666666", linestyle=style, linewidth=1.2, label=label)
-    axes.plot([peak / cache, right], [peak, peak], color="black", linewidth=1.2, label=f"torch.mm {peak:.0f} GFLOP/s")
+    axes.plot([peak / cache, right], [peak, peak], color="black", linewidth=1.2, label=f"FMA peak {peak:.0f} GFLOP/s")
     for i, row in enumerate(rows):
         work = Work(**row["work"])
         operations = 2 * (work.matrix + work.vector)

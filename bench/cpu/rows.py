@@ -12,7 +12,7 @@ import torch
 from bench.without_gpu import work
 from bench.without_gpu.work import Work
 from lkcanet.benchmark.operators import operator_problem
-from lkcanet.benchmark.providers import CHANNELS_LAST, Mode, Problem, network_problem
+from lkcanet.benchmark.providers import CHANNELS_LAST, RELAXED, Mode, Problem, network_problem
 from lkcanet.models import LKCANet
 from lkops import backends, testing
 from lkops.testing import TORCH_BICUBIC
@@ -29,9 +29,8 @@ class Row:
         name: of the problem and the mode, unique; rows of one `problem` share a process.
         title: in tables.
         make: the problem.
-        providers: of `lkcanet.benchmark.PROVIDERS`.
+        providers: of `lkcanet.benchmark.providers.EVERY`.
         work: what must be moved and multiplied.
-        product: outputs, inputs and pixels of the matrix product that most of the work is, if there is one.
         targets: provider to how many times faster than it lkops must be.
         memory: whether peak memory is measured, too; `memory_target`: at most this part of eager's.
         kind: "operator", "network" or "span": one of the rows on which nothing may be slower than eager.
@@ -45,7 +44,6 @@ class Row:
     make: Callable[[], Problem]
     providers: tuple[str, ...]
     work: Work
-    product: tuple[int, int, int] | None = None
     targets: Mapping[str, float] = field(default_factory=dict)
     memory: bool = False
     memory_target: float | None = None
@@ -81,27 +79,27 @@ class Kind:
         said: what follows it in tables.
         suffix: of its examples' names: with torch's own bicubic, which eager has as one op, so that none is slowed by
             emulating MATLAB's.
-        product: outputs and inputs of the matrix product that most of its work is, for so many channels, if there is
-            one.
         half: whether bfloat16 is timed, too.
+        more: further providers of its forward.
     """
 
     name: str
     said: str = ""
     suffix: str = ""
-    product: Callable[[int], tuple[int, int]] | None = None
     half: bool = False
+    more: tuple[str, ...] = ()
 
 
-# by the first part of their rows' names; one that is not here has its own name and no product
+# by the first part of their rows' names; one that is not here has its own name
 OPERATORS: Mapping[str, Kind] = {
-    "attention": Kind("large_kernel_channel_attention", product=lambda c: (c // 4, 3 * c // 4), half=True),
-    "projection": Kind("norm_conv1x1_gelu", product=lambda c: (c, c), half=True),
-    "block": Kind("lk_block", product=lambda c: (c, c), half=True),
+    "attention": Kind("large_kernel_channel_attention", half=True),
+    "projection": Kind("norm_conv1x1_gelu", half=True),
+    "block": Kind("lk_block", half=True),
     "depthwise": Kind("depthwise_conv2d", " 7x7 dilation 7"),
     "gating": Kind("channel_attention"),
     "bicubic": Kind("bicubic_upsample", " x4", "_torch"),
-    "upsample": Kind("upsample_add", " x4 g=8", "_torch", lambda c: (2 * c, 9 * c // 8), half=True),
+    "upsample": Kind("upsample_add", " x4 g=8", "_torch", half=True),
+    "conv2d": Kind("conv2d", " 3x3", half=True, more=("onnxruntime", "ncnn", RELAXED)),
     "losses": Kind("spectral_losses"),
 }
 # of a problem's name -> the example
@@ -123,7 +121,6 @@ def _operators(tiny: bool) -> Iterator[Row]:
         for size, name in (CUBES if key == "losses" else SIZES).items():
             example = examples[name + kind.suffix]
             example = example.tiny() if tiny else example
-            n, c, h, w = example.shape
             problem = f"{key}_{size}"
             for mode in MODES[size]:
                 targets = TARGETS.get(f"{problem} {mode}", {})
@@ -142,10 +139,10 @@ def _operators(tiny: bool) -> Iterator[Row]:
                         *(("openvino bf16",) if half else ()),
                         "lkops",
                         *(("lkops bf16",) if half else ()),
+                        *(kind.more if inference else ()),
                     ),
                     work.least(kind.name, example, mode, FLOAT),
-                    (*kind.product(c), n * h * w) if kind.product else None,
-                    targets,
+                    targets=targets,
                     memory=main and mode == "full",
                     default=main or bool(targets),
                 )
@@ -175,7 +172,7 @@ def _network(
     name = f"LKCA-{'Net' if groups == 1 else 'LR'} x{scale} g={groups}"
     what = "training step" if mode == "training" else mode
     title = f"{name}, {n}x{bands}x{h}x{w}, {what}"
-    return Row(problem, title, make=make, work=least, product=(channels, channels, n * h * w), **facts)
+    return Row(problem, title, make=make, work=least, **facts)
 
 
 def _networks(tiny: bool) -> Iterator[Row]:

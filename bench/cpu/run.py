@@ -20,7 +20,7 @@ from typing import Any
 from bench.cpu.limits import best
 from bench.cpu.rows import EAGER, Row, rows
 from bench.environment import RECYCLED
-from lkcanet.benchmark import PROVIDERS
+from lkcanet.benchmark.providers import EVERY
 from lkcanet.common.files import atomic_path
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,6 @@ def _described(row: Row) -> dict[str, Any]:
         "targets": dict(row.targets),
         "memory_target": row.memory_target,
         "work": {"bytes": row.work.bytes, "matrix": row.work.matrix, "vector": row.work.vector},
-        "product": row.product,
     }
 
 
@@ -87,7 +86,7 @@ def run(
     threads: int,
     tiny: bool = False,
     factor: float = 1.0,
-    providers: Sequence[str] = PROVIDERS,
+    providers: Sequence[str] = EVERY,
     partial: Path | None = None,
 ) -> list[dict[str, Any]]:
     """Both runs, as they go into cpu.json: environment, limits and rows of each allocator. `partial` has what is known
@@ -158,7 +157,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of every provider")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, for tests; writes nothing without --out")
     parser.add_argument("--factor", type=float, default=1.0, help="on the seconds of timing of every row")
-    parser.add_argument("--providers", default="", help=f"only these, separated by commas, of {', '.join(PROVIDERS)}")
+    parser.add_argument("--providers", default="", help=f"only these, separated by commas, of {', '.join(EVERY)}")
     parser.add_argument(
         "--report", action="store_true", help="write cpu.md and the plots again, from cpu.json of --out"
     )
@@ -177,9 +176,9 @@ def main() -> None:
         raise SystemExit(f"no row's name holds {arguments.k!r}; --list prints them")
     if arguments.threads < 1 or not arguments.factor > 0:
         raise SystemExit("--threads must be 1 or more and --factor above 0")
-    providers = arguments.providers.split(",") if arguments.providers else PROVIDERS
-    if unknown := [name for name in providers if name not in PROVIDERS]:
-        raise SystemExit(f"--providers must be of {', '.join(PROVIDERS)}; got {', '.join(unknown)}")
+    providers = arguments.providers.split(",") if arguments.providers else EVERY
+    if unknown := [name for name in providers if name not in EVERY]:
+        raise SystemExit(f"--providers must be of {', '.join(EVERY)}; got {', '.join(unknown)}")
     factor = 0.01 if arguments.quick else arguments.factor
     whole = not (arguments.k or arguments.providers or arguments.quick) and factor >= 0.5
     out: Path | None = arguments.out or (RESULTS if whole else None)

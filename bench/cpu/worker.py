@@ -57,14 +57,12 @@ def main(command: Sequence[str] | None = None) -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(command)
-    every = rows(tiny=arguments.tiny)
     found: Any
     if arguments.what == "limits":
-        products = {row.product for row in every if row.product}
-        limits = measure_limits(products, seconds=0.15 if arguments.factor >= 1 else 0.01)
+        limits = measure_limits(seconds=0.15 if arguments.factor >= 1 else 0.01)
         found = {"environment": environment(), "limits": limits}
     else:
-        chosen = [row for row in every if row.name in arguments.rows.split(",")]
+        chosen = [row for row in rows(tiny=arguments.tiny) if row.name in arguments.rows.split(",")]
         wanted = arguments.providers.split(",") if arguments.providers else None
         found = []
         for row in chosen:

@@ -160,7 +160,7 @@ def ready(
     exact = plain
     if problem.double:
         double = tuple(t.detach().double().requires_grad_(t.requires_grad) for t in problem.activations)
-        wide = Problem(copy.deepcopy(problem.ours).double(), problem.plain, double)
+        wide = Problem(copy.deepcopy(problem.exact or problem.ours).double(), problem.plain, double)
         exact = runner(wide, "lkops", mode, tuple(g.double() for g in gradients), "reference").results()
         compare(problem, "eager", plain, plain, exact)
     runners: dict[str, Runner] = {}
@@ -255,7 +255,7 @@ def facts() -> dict[str, Any]:
         "device": "cpu",
         "lkops": lkops.__version__,
         "torch": torch.__version__,
-        "openvino": _version("openvino"),
+        **{name: _version(name) for name in ("openvino", "onnxruntime", "ncnn")},
         "python": platform.python_version(),
         "cpu": _cpu(),
         "isa": extension.cpu_facts().get("isa", "no extension"),

@@ -1,6 +1,8 @@
 """Operators' examples as problems: an operator of lkops beside the same in eager PyTorch, with the same parameters."""
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ import lkops
 from lkops import testing
 
 from .providers import Problem, Tensors
+from .runtimes import Runner, Unavailable, ncnn_conv
 
 LOSS_GRADIENTS = (1.0, 0.5, 0.3, 0.1)  # of the four losses, fixed
 
@@ -77,14 +80,34 @@ def both_forms(
     return ours, plain
 
 
+def _ncnn_conv2d(tensors: Mapping[str, Tensor | None], options: Mapping[str, Any], threads: int) -> Runner:
+    """A conv as ncnn has it in one layer."""
+    others = {name: value for name, value in options.items() if name not in ("activation", "accuracy")}
+    activation = options.get("activation")
+    image, weight, bias = (tensors[name] for name in ("input", "weight", "bias"))
+    plain = activation in (None, "relu") and tensors["residual"] is None and not others
+    if image is None or weight is None or bias is None or not plain or image.shape[0] != 1 or weight.shape[-1] % 2 == 0:
+        raise Unavailable("only a conv of one image with a bias and at most a ReLU is one layer of ncnn's")
+    return ncnn_conv(image, weight, bias, relu=activation == "relu", threads=threads)
+
+
+# operator -> runtimes that convert no modules: name to (tensors, options, threads) -> runner
+CONVERTED: Mapping[str, Mapping[str, Callable[..., Runner]]] = {"conv2d": {"ncnn": _ncnn_conv2d}}
+
+
 def operator_problem(operator: str, example: testing.Example) -> Problem:
-    """An operator of lkops and its eager form on one example, in float32.
+    """An operator of lkops and its eager form on one example, in float32; in its relaxed form, too, where it has one.
 
     Args:
         operator: name of the public function.
         example: of `lkops.testing.examples(operator)`.
     """
-    known = testing.examples(operator)
+    known, function, options = testing.examples(operator), getattr(lkops, operator), example.options
     tensors = testing.cast(known.arguments(example), torch.float32)
-    ours, plain = both_forms(operator, tensors, example.options)
-    return Problem(ours, plain, activations(operator, tensors), outputs_gradients(operator), kinks=known.kinks)
+    ours, plain = both_forms(operator, tensors, options)
+    problem = Problem(ours, plain, activations(operator, tensors), outputs_gradients(operator), kinks=known.kinks)
+    if "accuracy" in inspect.signature(function).parameters:
+        problem.relaxed = Called(function, tensors, known.images, {**options, "accuracy": "relaxed"})
+    for name, make in CONVERTED.get(operator, {}).items():
+        problem.converted[name] = partial(make, tensors, options)
+    return problem

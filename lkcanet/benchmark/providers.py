@@ -1,11 +1,10 @@
-"""Who runs a benchmark's problem: eager PyTorch, torch.compile, OpenVINO, lkops. Each gives a `Runner`."""
+"""Who runs a benchmark's problem: eager PyTorch, torch.compile, lkops and the runtimes. Each gives a `Runner`."""
 
 import copy
-import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -13,21 +12,22 @@ from torch import Tensor, nn
 
 import lkops
 
-from ..common.signals import kept_signal_stack
 from ..models import LKCANet
 from ..objectives.losses import h_loss
 from . import eager
+from .runtimes import OnnxRuntimeRunner, OpenVINORunner, Runner, Unavailable, ncnn_network
 
 Mode = Literal["forward", "backward", "full", "training"]
 Tensors = tuple[Tensor, ...]
 CHANNELS_LAST = "eager channels_last"
 # the eager ones come first: they are the yardstick
 PROVIDERS = ("eager", CHANNELS_LAST, "compile", "openvino", "openvino bf16", "lkops", "lkops bf16")
+RELAXED = "lkops relaxed"
+# those that only some problems have, or that are asked for by name
+MORE = ("onnxruntime", "ncnn", RELAXED)
+EVERY = (*PROVIDERS, *MORE)
 FORWARD_ONLY = ("openvino", "openvino bf16")  # OpenVINO is a runtime for inference
-
-
-class Unavailable(Exception):
-    """A provider can't run here; says why."""
+RUNTIMES = (*FORWARD_ONLY, "onnxruntime", "ncnn")
 
 
 class Adapter(nn.Module):
@@ -53,6 +53,9 @@ class Problem:
         network: a whole network: errors are compared as norms, since its roundings add up in another order.
         kinks: fraction of values that may be far off, where rounding decides on which side of a kink they lie.
         double: check against float64. A large output is checked against eager float32 instead, for want of memory.
+        relaxed: `ours` with `accuracy="relaxed"`, where there is such a thing.
+        exact: what float64 is computed with; None is `ours`, by the reference operators.
+        converted: a runtime's name to (threads) -> `Runner`, for those that can't convert modules.
     """
 
     ours: nn.Module
@@ -62,6 +65,9 @@ class Problem:
     network: bool = False
     kinks: float = 0.0
     double: bool = True
+    relaxed: nn.Module | None = None
+    exact: nn.Module | None = None
+    converted: dict[str, Callable[[int], Runner]] = field(default_factory=dict)
 
 
 def ours_h_loss(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
@@ -101,21 +107,6 @@ def network_problem(model: LKCANet, shape: Sequence[int], *, training: bool = Fa
         network=True,
         double=double,
     )
-
-
-class Runner:
-    """One provider's problem, ready to be called. `context` is entered around all that it runs."""
-
-    def untimed(self) -> Any:
-        """What is not timed: the forward of a backward. Its result goes to `run`."""
-
-    def run(self, state: Any) -> Any:
-        """What is timed."""
-        raise NotImplementedError
-
-    def results(self) -> list[Tensor]:
-        """Outputs, and in all modes but "forward" the gradients of activations and parameters."""
-        raise NotImplementedError
 
 
 class TorchRunner(Runner):
@@ -179,64 +170,50 @@ class TorchRunner(Runner):
             return [*(o.detach() for o in outputs), *torch.autograd.grad(outputs, self.leaves, gradients)]
 
 
-class OpenVINORunner(Runner):
-    """The eager module, converted. Inputs and outputs share memory with the caller, which is the fastest way."""
-
-    def __init__(self, module: nn.Module, activations: Tensors, precision: str, threads: int) -> None:
-        if importlib.util.find_spec("openvino") is None:
-            raise Unavailable("openvino is not installed: pip install lkops[openvino]")
-        import openvino
-
-        shapes = [list(t.shape) for t in activations]
-        inputs = tuple(t.detach() for t in activations)
-        with torch.no_grad():
-            model = openvino.convert_model(module, example_input=inputs, input=shapes)
-        options = {
-            "INFERENCE_PRECISION_HINT": precision,
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": threads,
-        }
-        with kept_signal_stack():
-            self.request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-        self.inputs = [t.numpy() for t in inputs]
-
-    def run(self, state: Any) -> Any:
-        return self.request.infer(self.inputs, share_inputs=True, share_outputs=True)
-
-    def results(self) -> list[Tensor]:
-        return [torch.from_numpy(output.copy()) for output in self.run(None).values()]
-
-
 def _last(t: Tensor) -> Tensor:
     if t.dim() != 4:
         return t
     return t.detach().contiguous(memory_format=torch.channels_last).requires_grad_(t.requires_grad)
 
 
+def _runtime(problem: Problem, name: str, mode: Mode) -> Runner:
+    if mode != "forward":
+        raise Unavailable(f"{name.split()[0]} has no {mode}")
+    threads = torch.get_num_threads()
+    if name in problem.converted:
+        return problem.converted[name](threads)
+    plain = copy.deepcopy(problem.plain)
+    if name == "ncnn":
+        return ncnn_network(plain, problem.activations, threads)
+    if name == "onnxruntime":
+        return OnnxRuntimeRunner(plain, problem.activations, threads)
+    return OpenVINORunner(plain, problem.activations, "bf16" if name.endswith("bf16") else "f32", threads)
+
+
 def runner(problem: Problem, name: str, mode: Mode, gradients: Tensors, backend: str | None = None) -> Runner:
     """The provider of this name, with copies of everything that it may change.
 
     Args:
-        name: of `PROVIDERS`.
+        name: of `EVERY`.
         gradients: of the outputs.
         backend: of `lkops.backends`, for lkops; None is the automatic choice.
 
     Raises:
         Unavailable: the provider can't run here, or not in this mode.
     """
-    if name in FORWARD_ONLY:
-        if mode != "forward":
-            raise Unavailable(f"openvino has no {mode}")
-        precision = "bf16" if name.endswith("bf16") else "f32"
-        return OpenVINORunner(copy.deepcopy(problem.plain), problem.activations, precision, torch.get_num_threads())
+    if name in RUNTIMES:
+        return _runtime(problem, name, mode)
     if name.startswith("lkops"):
+        if name == RELAXED and problem.relaxed is None:
+            raise Unavailable("nothing here can be relaxed")
+        ours = problem.relaxed if name == RELAXED and problem.relaxed is not None else problem.ours
 
         def context() -> AbstractContextManager[Any]:
             if name == "lkops bf16":
                 return torch.autocast("cpu", dtype=torch.bfloat16)
             return nullcontext() if backend is None else lkops.backend(backend)
 
-        return TorchRunner(copy.deepcopy(problem.ours), problem.activations, gradients, mode, context)
+        return TorchRunner(copy.deepcopy(ours), problem.activations, gradients, mode, context)
     module = copy.deepcopy(problem.plain)
     if name == CHANNELS_LAST:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -245,7 +222,7 @@ def runner(problem: Problem, name: str, mode: Mode, gradients: Tensors, backend:
     if name == "eager":
         return TorchRunner(module, problem.activations, gradients, mode)
     if name != "compile":
-        raise ValueError(f"provider must be one of {', '.join(PROVIDERS)}, got {name!r}")
+        raise ValueError(f"provider must be one of {', '.join(EVERY)}, got {name!r}")
     torch.compiler.reset()
     freezing: Any = {"freezing": True} if mode == "forward" else {}
     compiled: Any = torch.compile(module, fullgraph=True, dynamic=False, options=freezing)
