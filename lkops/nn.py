@@ -314,6 +314,7 @@ class UpsampleAdd(nn.Module):
         rank: None, or the channels of a conv without bias that comes first (`first`, with the kernel): the conv after
             it is 1x1 then. Both together are a conv of that rank.
         cubic_a, border: of the bicubic image.
+        accuracy: of the conv, see the function.
 
     Attributes:
         first: None, or what the features pass before `conv`: that conv of `rank`, or `lkops.lowrank.SelectChannels`.
@@ -333,6 +334,7 @@ class UpsampleAdd(nn.Module):
         bias: bool = True,
         cubic_a: float = -0.5,
         border: str = "symmetric",
+        accuracy: str = "exact",
     ) -> None:
         super().__init__()
         in_channels = checks.positive("in_channels", in_channels)
@@ -345,6 +347,7 @@ class UpsampleAdd(nn.Module):
         _divides("groups", groups, "bands * scale^2", bands * scale**2)
         checks.border("border", border)
         self.scale, self.border, self.cubic_a = scale, border, checks.number("cubic_a", cubic_a)
+        self.accuracy = checks.choice("accuracy", accuracy, ("exact", "relaxed"))
         self.first = None
         if rank is not None:
             self.first = nn.Conv2d(in_channels, rank, kernel_size, padding=kernel_size // 2, bias=False)
@@ -370,6 +373,7 @@ class UpsampleAdd(nn.Module):
             scale=self.scale,
             cubic_a=self.cubic_a,
             border=self.border,
+            accuracy=self.accuracy,
         )
 
     def extra_repr(self) -> str:

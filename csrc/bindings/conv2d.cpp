@@ -267,7 +267,8 @@ bool pays(const ShuffledConv& conv) {
 void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Optional& bias, int64_t groups, int64_t scale,
                       bool relaxed, bool adds, Tensor& out) {
   constexpr int64_t kNoActivation = 0;
-  Conv2dProblem p = problem_of(features, weight, bias, std::nullopt, std::nullopt,
+  const Image image(features);
+  Conv2dProblem p = problem_of(image, weight, bias, std::nullopt,
                                {1, 1, weight.size(2) / 2, weight.size(3) / 2, 1, 1, groups, kNoActivation, 0.0, 1.0,
                                 relaxed, false});
   if (scale > 1) p.out_layout = ConvLayout::kShuffled;
@@ -277,8 +278,8 @@ void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Option
     using T = decltype(zero);
     T* to = mutable_pointer<T>(out);
     const auto packed = pack<T>(of, p, parallel, weight, false, true);
-    run<T>(of, p, parallel, pointer<T>(features), packed.get(), pointer<T>(bias), nullptr, adds ? to : nullptr, nullptr,
-           to);
+    run<T>(of, p, parallel, pointer<T>(image.tensor()), packed.get(), pointer<T>(bias), nullptr, adds ? to : nullptr,
+           nullptr, to);
   });
 }
 

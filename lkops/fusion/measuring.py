@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,20 +102,20 @@ def parts_of(fused: nn.Module, example: tuple[Any, ...], patterns: Mapping[int, 
 
 
 @no_global_hooks()
-def times(model: nn.Module, fused: nn.Module, example: tuple[Any, ...], seconds: float = 1.0) -> tuple[float, float]:
-    """Milliseconds of an inference of both, medians of calls in turns after a first one; at least three of each."""
-    found: tuple[list[float], list[float]] = ([], [])
-    with restored(model, fused), same_chance(example), torch.no_grad():
-        for each in (model, fused):
-            each.eval()
-            _run(each, example)
+def times(models: Sequence[nn.Module], example: tuple[Any, ...], seconds: float = 1.0) -> list[float]:
+    """Milliseconds of an inference of each, medians of calls in turns after a first one; at least three of each."""
+    found: list[list[float]] = [[] for _ in models]
+    with restored(*models), same_chance(example), torch.no_grad():
+        for model in models:
+            model.eval()
+            _run(model, example)
         start = time.perf_counter()
         while len(found[0]) < 3 or (time.perf_counter() - start < seconds and len(found[0]) < 50):
-            for each, taken in zip((model, fused), found, strict=True):
+            for model, taken in zip(models, found, strict=True):
                 before = time.perf_counter()
-                _run(each, example)
+                _run(model, example)
                 taken.append(1e3 * (time.perf_counter() - before))
-    return statistics.median(found[0]), statistics.median(found[1])
+    return [statistics.median(taken) for taken in found]
 
 
 def _run(model: nn.Module, example: tuple[Any, ...]) -> None:

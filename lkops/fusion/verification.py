@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from . import calls
+from . import accuracies, calls
 from .comparison import compare, distance, unlike
 from .hooks import no_global_hooks
 from .progress import Progress
@@ -85,7 +85,8 @@ def check(
         Undecided: the model's forwards take different routes.
         FusionError: something differs by more than rounding does.
     """
-    with calls.with_accuracy("exact"):
+    with restored(model, fused), calls.with_accuracy("exact"):
+        accuracies.put("exact", model, fused)
         return _check(model, fused, example, places, level, say)
 
 
@@ -100,41 +101,40 @@ def _check(
         if parameter is theirs.get(name) and parameter.requires_grad and not within.isdisjoint(_above(name))
     ]
     case = _Example(example, places, leaves, str(level), say)
-    with restored(model, fused):
-        compared, unchecked = 0, list[str]()
-        first: tuple[Run, Run] | None = None
-        for training in (False, True):
-            model.train(training)
-            fused.train(training)
-            mode = "training" if training else "evaluation"
-            eager, why = _eager(case, model, mode, first and first[0])
-            if eager is None:
-                if not training:
-                    raise ValueError(f"model(*example_input) failed: {why}")
-                unchecked.append(f"{mode}, where the model fails: {why}")  # as a batch norm over one value
-                continue
-            gradients = not why and level == "full"
-            if why:
-                unchecked.append(f"gradients in {mode}, where the model fails: {why}")
-            say(f"{mode} mode of the fused model")
-            ours = _fused(case, model, fused, eager, mode, gradients=gradients, like=first and first[1])
-            if eager.repeats and not ours.repeats:
-                eager = case.run(model)
-            elif ours.repeats and not eager.repeats:
-                ours = _fused(case, model, fused, eager, mode, gradients=gradients)
-            if not ours.repeats:
-                _judge(case, model, ours, eager, mode, gradients=gradients)
-            compared += len(eager.results)
+    compared, unchecked = 0, list[str]()
+    first: tuple[Run, Run] | None = None
+    for training in (False, True):
+        model.train(training)
+        fused.train(training)
+        mode = "training" if training else "evaluation"
+        eager, why = _eager(case, model, mode, first and first[0])
+        if eager is None:
             if not training:
-                first = (eager, ours) if gradients else None
-                if gradients:  # operators that are worth it without a backward only
-                    say("inference of the fused model")
-                    plain = _fused(case, model, fused, eager, "inference", gradients=False)
-                    if plain.route != eager.route or unlike(plain.results, eager.values()):
-                        without = case.run(model, gradients=False)  # a forward may ask whether gradients are on
-                        if without.route != eager.route or unlike(without.results, eager.values()):
-                            case.truth = None
-                        _judge(case, model, plain, without, "inference", gradients=False)
+                raise ValueError(f"model(*example_input) failed: {why}")
+            unchecked.append(f"{mode}, where the model fails: {why}")  # as a batch norm over one value
+            continue
+        gradients = not why and level == "full"
+        if why:
+            unchecked.append(f"gradients in {mode}, where the model fails: {why}")
+        say(f"{mode} mode of the fused model")
+        ours = _fused(case, model, fused, eager, mode, gradients=gradients, like=first and first[1])
+        if eager.repeats and not ours.repeats:
+            eager = case.run(model)
+        elif ours.repeats and not eager.repeats:
+            ours = _fused(case, model, fused, eager, mode, gradients=gradients)
+        if not ours.repeats:
+            _judge(case, model, ours, eager, mode, gradients=gradients)
+        compared += len(eager.results)
+        if not training:
+            first = (eager, ours) if gradients else None
+            if gradients:  # operators that are worth it without a backward only
+                say("inference of the fused model")
+                plain = _fused(case, model, fused, eager, "inference", gradients=False)
+                if plain.route != eager.route or unlike(plain.results, eager.values()):
+                    without = case.run(model, gradients=False)  # a forward may ask whether gradients are on
+                    if without.route != eager.route or unlike(without.results, eager.values()):
+                        case.truth = None
+                    _judge(case, model, plain, without, "inference", gradients=False)
     what = "outputs and gradients" if level == "full" else "outputs, no gradients,"
     said = f'checked on the example input (check="{level}"): {compared} {what} in evaluation and training mode'
     return "; ".join([said, *[f"not {what}" for what in unchecked]])
@@ -150,6 +150,7 @@ def relaxed_error(fused: nn.Module, example: tuple[Any, ...]) -> float:
     with restored(fused):
         fused.eval()
         ours = run(fused, example, gradients=False).results
+        accuracies.put("exact", fused)
         with calls.with_accuracy("exact"):
             exact = run(fused, example, gradients=False).results
     worst = 0.0

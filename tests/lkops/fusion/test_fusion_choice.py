@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+import lkops
 from lkops.fusion import fuse, measuring
 from tests.lkops.fusion.foreign_convs import Upsampler
-from tests.lkops.fusion.test_fusion_patterns import conv, deep
+from tests.lkops.fusion.test_fusion_patterns import Net, conv, deep
 
 X = torch.rand(1, 16, 12, 10)
 
@@ -18,9 +19,12 @@ def network():
 @pytest.fixture
 def slow(monkeypatch):
     """A function that makes the operators of these names seem to take twice, all others half of PyTorch's time; and the
-    fused model `times` the model's."""
+    fused model `times` the model's, and `in_channels_last` in that memory."""
 
-    def set_up(*names, times=0.5):
+    def set_up(*names, times=0.5, in_channels_last=2.0):
+        def of_whole(fused):
+            return in_channels_last if fused._forward_pre_hooks else times
+
         monkeypatch.setattr(measuring, "REPEATS", 1)
         monkeypatch.setattr(measuring, "SECONDS", 0.0)
 
@@ -31,7 +35,7 @@ def slow(monkeypatch):
             return 2.0 if any(name in run.__code__.co_names for name in names) else 0.5
 
         monkeypatch.setattr(measuring, "_milliseconds", milliseconds)
-        monkeypatch.setattr(measuring, "times", lambda model, fused, example: (10.0, 10.0 * times))
+        monkeypatch.setattr(measuring, "times", lambda models, example: [10.0, 10.0 * of_whole(models[1])])
 
     return set_up
 
@@ -88,6 +92,48 @@ def test_a_model_that_is_not_faster_is_as_it_was(slow) -> None:
     assert len(report.left) == 4
     assert report.checked == "the fused model takes 11.000 ms on the example, the model 10.000 ms"
     assert not any(hasattr(type(module), "_fusion_base") for module in fused.modules())
+    with torch.no_grad():
+        assert torch.equal(fused(X), model(X))
+
+
+def test_channels_last_memory_where_it_is_faster(slow) -> None:
+    model = network()
+    seen = []
+    model[1].register_forward_hook(lambda module, args, output: seen.append(output.is_contiguous()))
+    for time, chosen in ((0.4, True), (0.49, True), (0.495, False), (0.6, False)):
+        slow(in_channels_last=time)
+        fused, report = fuse(model, X)
+        seen.clear()
+        with torch.no_grad():
+            result = fused(X)
+            torch.testing.assert_close(result, model(X), rtol=1e-4, atol=1e-5)
+        assert seen == [not chosen, True]
+        assert result.is_contiguous()
+        assert report.after == (10 * time if chosen else 5.0)
+        assert report.notes == (["runs in channels_last memory, contiguous it takes 5.00 ms"] if chosen else [])
+        leaf = X.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(fused(leaf).square().sum(), leaf)
+        assert grad.abs().max() > 0
+
+
+def test_models_that_take_views_stay_contiguous(slow) -> None:
+    slow(in_channels_last=0.1)
+    model = Net(lambda s, x: s.c(x).view(1, -1).cumsum(1), c=conv(16, 16))
+    fused, report = fuse(model, X)
+    assert operators(report) == ["conv2d"]
+    assert not report.notes
+    with torch.no_grad():
+        torch.testing.assert_close(fused(X), model(X), rtol=1e-4, atol=1e-5)
+
+
+def test_accuracy_of_modules_that_call_the_operators(slow) -> None:
+    slow()
+    model = nn.Sequential(lkops.nn.Conv2d(16, 16, 3), lkops.nn.UpsampleAdd(16, 16, 2))
+    for accuracy in ("relaxed", "exact"):
+        fused, report = fuse(model, X, accuracy=accuracy)
+        assert [part.accuracy for part in fused] == [accuracy] * 2
+        assert ("relaxed: " in report.checked) == (accuracy == "relaxed")
+    assert [part.accuracy for part in model] == ["exact"] * 2
     with torch.no_grad():
         assert torch.equal(fused(X), model(X))
 
