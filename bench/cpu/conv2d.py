@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from bench.cpu.peak import fma_peak
+from bench.cpu.peak import fma_peak, said_of
 from bench.environment import RECYCLED, environment, said
 from lkcanet.benchmark import Result, measure
 from lkcanet.benchmark.operators import operator_problem
@@ -102,8 +102,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     lines = [
         "# `lkops.conv2d` against others",
         "",
-        f"{said(found['environment'])}; load before the run {found['load']:.1f}. Measured FMA peak "
-        f"{found['peak']['float32']:.0f} GFLOP/s in float32, {found['peak']['bfloat16']:.0f} in bfloat16, all threads.",
+        f"{said(found['environment'])}; load before the run {found['load']:.1f}. {said_of(found['peak'])}",
         "",
         "3x3 convs with a bias and, in an inference, a ReLU, from as many channels to as many; float32 but where bf16 "
         "stands. Medians in "

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 import lkops
 from bench.cpu import fusion_networks
-from bench.cpu.peak import fma_peak
+from bench.cpu.peak import fma_peak, said_of
 from bench.environment import RECYCLED, environment, said
 from bench.forward import Forward
 from lkcanet.benchmark import time_in_turns
@@ -89,9 +89,9 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         "# Networks after `lkops.fuse`",
         "",
-        f"{said(found['environment'])}; load before the run {found['load']:.1f}. Measured FMA peak "
-        f"{found['peak']['float32']:.0f} GFLOP/s in float32, {found['peak']['bfloat16']:.0f} in bfloat16, all threads. "
-        "Milliseconds are medians of calls in turns, recycled memory (`python -m bench.cpu.fusion`).",
+        f"{said(found['environment'])}; load before the run {found['load']:.1f}. "
+        f"{said_of(found['peak'])} Milliseconds are medians of calls in turns, recycled memory "
+        "(`python -m bench.cpu.fusion`).",
         "",
         *fusion_networks.tables(found["networks"]),
     ]

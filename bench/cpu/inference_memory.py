@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from bench.cpu.run import RESULTS
-from bench.environment import environment
+from bench.environment import environment, said
 from lkcanet.common.files import atomic_path
 
 BANDS, SCALE = 128, 4
@@ -80,8 +80,7 @@ def main() -> None:
         f"LKCA-LR x{SCALE}, {BANDS} bands, a low-resolution scene of {arguments.size} x {arguments.size} pixels, "
         "float32, on the CPU. Peak: largest resident size beyond that after a first small image, in a process of its "
         "own; stated: what `lkcanet.inference.memory` says beforehand. Seconds are of one run, perhaps beside other "
-        f"work.\n\nCommit {place['commit'][:8]}{'' if place['clean'] else ' (changed)'}, torch {place['torch']}, "
-        f"{place['cpu']}, {place['threads']} threads. Written by `python -m bench.cpu.inference_memory`.\n\n"
+        f"work.\n\n{said(place)}. Written by `python -m bench.cpu.inference_memory`.\n\n"
         "| | peak (GB) | stated (GB) | seconds |\n|---|---:|---:|---:|\n"
     )
     for name, case in CASES.items():

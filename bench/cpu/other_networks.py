@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from bench.cpu.peak import fma_peak, said_of
 from bench.cpu.run import RESULTS
-from bench.environment import RECYCLED, environment
+from bench.environment import RECYCLED, environment, said
 from lkcanet.benchmark import Result, eager_csakd, eager_edlgfs, measure
 from lkcanet.benchmark.providers import CHANNELS_LAST, LARGE, Adapter, Problem
 from lkcanet.common.files import atomic_path
@@ -56,12 +57,11 @@ def run(name: str, seconds: float, *, small: bool = False) -> tuple[str, Result]
 
 def markdown(found: dict[str, Any]) -> str:
     """The table."""
-    machine = found["environment"]
     lines = [
         "# CSAKD and EDLGFS on lkops",
         "",
-        f"{machine.get('cpu', 'a CPU')}, {machine.get('threads')} threads, torch {machine.get('torch')}, commit "
-        f"{str(machine.get('commit'))[:12]}; load {found['load']:.1f} before it. Forward, float32, folded, medians "
+        f"{said(found['environment'])}; load before the run {found['load']:.1f}. {said_of(found['peak'])} Forward, "
+        "float32, folded, medians "
         "in milliseconds, called in turns, outputs checked before (`python -m bench.cpu.other_networks`). Eager is the "
         "network as an engineer would write it, in the faster of two memory formats.",
         "",
@@ -96,7 +96,7 @@ def main() -> None:
     if unknown := set(chosen) - set(ROWS):
         parser.error(f"--only names {min(unknown)!r}; expected some of {', '.join(ROWS)}")
     found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "rows": []}
-    found["environment"]["threads"] = arguments.threads
+    found["peak"] = fma_peak(arguments.threads)
     for name in chosen:
         title, result = run(name, arguments.seconds, small=arguments.small)
         names = ("lkops", "eager", "compile", "openvino")

@@ -2,6 +2,7 @@
 build at the first call. torch.mm is no limit: other programs may be faster, and it may be slow at a shape."""
 
 import subprocess
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,3 +38,10 @@ def fma_peak(threads: int, seconds: float = 0.5) -> dict[str, float]:
     _build()
     lines = _run(str(PROGRAM), str(threads), str(seconds)).split()
     return {name: float(rate) for name, rate in zip(lines[::2], lines[1::2], strict=True)}
+
+
+def said_of(peak: Mapping[str, float]) -> str:
+    """The peak in a sentence, for the head of a table."""
+    return (
+        f"Measured FMA peak {peak['float32']:.0f} GFLOP/s in float32, {peak['bfloat16']:.0f} in bfloat16, all threads."
+    )

@@ -34,7 +34,7 @@ def test_every_network_is_measured(name) -> None:
         torch.set_num_threads(before)
     for mode in ("inference", *(["training"] if name in fusion_networks.TRAINED else [])):
         assert row[mode]["reasons"] == {}
-        assert set(row[mode]["milliseconds"]) == set(OURS)
+        assert set(row[mode]["milliseconds"]) == set(OURS) - ({"lkops relaxed"} if mode == "training" else set())
         assert all(ms > 0 for ms in row[mode]["milliseconds"].values())
     assert row["images"] == [list(shape) for shape in NETWORKS[name].tiny_shapes]
 
@@ -47,7 +47,7 @@ def test_the_tables() -> None:
     text = "\n".join(fusion_networks.tables([row]))
     assert "| SSPSR x4 | 1x128x16x16 | 8.00 | 6.00 | - | - | 4.00 | - | 2.00 | 1.00 | 1.00 | 3.00x | 6.00x | " in text
     assert "2.00x (onnxruntime) | 4.00x (onnxruntime) |" in text
-    assert "| SSPSR x4 | 4 | 8.00 | 6.00 | 2.00 | 1.00 | 3.00x | 6.00x |" in text
+    assert "| SSPSR x4 | 4 | 8.00 | 6.00 | 2.00 | 3.00x |" in text
     assert "- SSPSR x4, inference, torch.compile: WrongOutput: off" in text
     assert "- SSPSR x4, ncnn: " in text
     assert fusion_networks.tables([]) == []
