@@ -123,7 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="names of networks, separated by semicolons")
     parser.add_argument("--seconds", type=float, default=4.0, help="of timing for each example network and mode")
-    parser.add_argument("--network-seconds", type=float, default=20.0, help="the same for those of published sizes")
+    parser.add_argument("--network-seconds", type=float, default=15.0, help="the same for those of published sizes")
     parser.add_argument("--providers", default="", help="only these, for networks of published sizes; by commas")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="small networks and images: to see that it runs")

@@ -2,7 +2,7 @@
 ncnn: the rows and the tables of `bench.cpu.fusion`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -37,6 +37,9 @@ def measure_network(
 ) -> dict[str, Any]:
     """Check and time one network: an inference, and for some a training step (forward, backward, Adam).
 
+    `lkops.fuse` compares outputs alone, since gradients of the large ones take minutes; those of tiny ones it compares,
+    too, and what is timed is compared with float64 in any case, in a training step with its gradients.
+
     Args:
         name: of `bench.networks.NETWORKS`.
         seconds: of timing in each mode, at least `least` rounds.
@@ -46,8 +49,9 @@ def measure_network(
     network = NETWORKS[name]
     torch.manual_seed(0)
     model, images = network.make(tiny), network.images(tiny=tiny)
-    fused, report = lkops.fuse(model, images)
-    relaxed, _ = lkops.fuse(model, images, accuracy="relaxed")
+    check: Literal["full", "outputs"] = "full" if tiny else "outputs"
+    fused, report = lkops.fuse(model, images, check=check)
+    relaxed, _ = lkops.fuse(model, images, check=check, accuracy="relaxed")
     wanted = [p for p in INFERENCE if (not providers or p in providers) and not (p == "ncnn" and name in WITHOUT_NCNN)]
     forms = [each.eval().requires_grad_(False) for each in (model, fused, relaxed)]
     row: dict[str, Any] = {
