@@ -39,13 +39,13 @@ NAMES = {
 }
 FORWARD = ("eager", CHANNELS_LAST, *PEERS[1:], "openvino bf16", "lkops", RELAXED, "lkops bf16")
 FULL = ("eager", CHANNELS_LAST, "compile", "lkops", RELAXED)
-# mode and form of ours -> at least so many times as fast as the fastest of its peers: 1 is not slower
-TARGETS: Mapping[tuple[Mode, str], float] = {
-    ("forward", "lkops"): 1.0,
-    ("forward", RELAXED): 1.0,
-    ("forward", "lkops bf16"): 1.0,
-    ("full", "lkops"): 1.0,
-    ("full", RELAXED): 1.0,
+# mode and form of ours -> at least so many times as fast as each of its peers; eager in the faster of its two formats
+TARGETS: Mapping[tuple[Mode, str], Mapping[str, float]] = {
+    ("forward", "lkops"): {**dict.fromkeys(PEERS, 1.0), "eager": 1.5},
+    ("forward", RELAXED): {**dict.fromkeys(PEERS, 1.2), "eager": 2.0},
+    ("forward", "lkops bf16"): {"openvino bf16": 1.1},
+    ("full", "lkops"): {"eager": 1.3, "compile": 1.0},
+    ("full", RELAXED): {"eager": 1.3, "compile": 1.0},
 }
 Row = tuple[Mode, int, int, int]  # mode, batch, channels, side
 
@@ -86,14 +86,14 @@ def run(row: Row, seconds: float, providers: Sequence[str] = ()) -> dict[str, An
 
 
 def comparison(result: Result, ours: str) -> dict[str, Any]:
-    """Our form against the fastest of its peers: its name, the ratio of times, the target and whether it holds."""
-    peers = ("openvino bf16",) if ours == "lkops bf16" else PEERS
-    times = {name: ms for name in peers if (ms := result.milliseconds(name))}
-    own, target = result.milliseconds(ours), TARGETS[(result.mode, ours)]
+    """Our form against the peer that it is the least beyond its target for: its name, the ratio of times, the target and
+    whether it holds."""
+    own, targets = result.milliseconds(ours), TARGETS[(result.mode, ours)]
+    times = {name: ms for name in targets if (ms := result.milliseconds(name))}
     if not times or not own:
-        return {"ours": ours, "peer": None, "ratio": None, "target": target, "holds": False}
-    peer = min(times, key=lambda name: times[name])
-    ratio = times[peer] / own
+        return {"ours": ours, "peer": None, "ratio": None, "target": max(targets.values()), "holds": False}
+    peer = min(times, key=lambda name: times[name] / targets[name])
+    ratio, target = times[peer] / own, targets[peer]
     return {"ours": ours, "peer": peer, "ratio": ratio, "target": target, "holds": ratio >= target}
 
 
@@ -108,9 +108,11 @@ def markdown(found: Mapping[str, Any]) -> str:
         "stands. Medians in "
         "milliseconds of calls in turns, recycled memory, outputs and gradients compared with float64 before "
         "(`python -m bench.cpu.conv2d`). Eager is the faster of contiguous and channels_last; torch.compile has frozen "
-        "weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of the "
-        'fastest of these, which is named, to ours; of bf16 that of OpenVINO. "Of the peak" counts the products of a '
-        "direct conv, so that Winograd's algorithm may pass 100 %.",
+        "weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of a peer "
+        "to ours, of all peers the one that is nearest to its target or the farthest below: of the exact form 1.5 times "
+        "eager and no slower than the others, of the relaxed one 2 times eager and 1.2 times the others, of bf16 1.1 "
+        'times OpenVINO, with a backward 1.3 times eager. "Of the peak" counts the products of a direct conv, so that '
+        "Winograd's algorithm may pass 100 %.",
         "",
     ]
     for mode, title, names in (("forward", "Inference", FORWARD), ("full", "Forward and backward", FULL)):
@@ -131,7 +133,7 @@ def _table(found: Sequence[Mapping[str, Any]], names: Sequence[str], peak: Mappi
     forms = [name for name in names if name.startswith("lkops")]
     head = ["input", *(f"{NAMES[name]}" for name in names if name not in forms)]
     for name in forms:
-        head += [f"lkops {NAMES[name]}", "of the peak", "fastest peer / ours", "target"]
+        head += [f"lkops {NAMES[name]}", "of the peak", "peer / ours", "target"]
     lines = ["| " + " | ".join(head) + " |", "|---" + "|---:" * (len(head) - 1) + "|"]
     for row in found:
         times = row["milliseconds"]
