@@ -86,8 +86,7 @@ def run(row: Row, seconds: float, providers: Sequence[str] = ()) -> dict[str, An
 
 
 def comparison(result: Result, ours: str) -> dict[str, Any]:
-    """Our form against the peer that it is the least beyond its target for: its name, the ratio of times, the target and
-    whether it holds."""
+    """Our form against the peer whose target it passes least: its name, the ratio, the target, whether it holds."""
     own, targets = result.milliseconds(ours), TARGETS[(result.mode, ours)]
     times = {name: ms for name in targets if (ms := result.milliseconds(name))}
     if not times or not own:
@@ -109,7 +108,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "milliseconds of calls in turns, recycled memory, outputs and gradients compared with float64 before "
         "(`python -m bench.cpu.conv2d`). Eager is the faster of contiguous and channels_last; torch.compile has frozen "
         "weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of a peer "
-        "to ours, of all peers the one that is nearest to its target or the farthest below: of the exact form 1.5 times "
+        "to ours, of all peers the one that is nearest to its target or farthest below: for the exact form 1.5 times "
         "eager and no slower than the others, of the relaxed one 2 times eager and 1.2 times the others, of bf16 1.1 "
         'times OpenVINO, with a backward 1.3 times eager. "Of the peak" counts the products of a direct conv, so that '
         "Winograd's algorithm may pass 100 %.",

@@ -5,8 +5,6 @@ whether the modules are still as they were (hooks, parametrisations, another mod
 can be slower than it might be, and not wrong. The speeds behind `_worth...` are of bench/cpu/fusion.py on a CPU.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,47 +18,8 @@ from ..ops.channel_attention import channel_attention
 from ..ops.depthwise_conv2d import depthwise_conv2d
 from ..ops.norm_conv1x1_gelu import norm_conv1x1_gelu
 from ..ops.upsample_add import upsample_add
+from . import ways
 from .hooks import hooked
-
-_meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor] | None = None
-
-
-@contextmanager
-def metered(
-    meter: Callable[[Tensor | None, Callable[[], Tensor] | None, Callable[[], Tensor]], Tensor],
-) -> Iterator[None]:
-    """Within the block every part is computed by `meter(weight, ours, eager)`, of which `ours` may be None."""
-    global _meter
-    before, _meter = _meter, meter
-    try:
-        yield
-    finally:
-        _meter = before
-
-
-_accuracy = ""  # of all parts, within `with_accuracy`
-
-
-@contextmanager
-def with_accuracy(value: str) -> Iterator[None]:
-    """Within the block all parts are computed with this accuracy, whatever they were fused with."""
-    global _accuracy
-    before, _accuracy = _accuracy, value
-    try:
-        yield
-    finally:
-        _accuracy = before
-
-
-def accuracy(given: str) -> str:
-    return _accuracy or given
-
-
-def either(weight: Tensor | None, ours: Callable[[], Tensor] | None, eager: Callable[[], Tensor]) -> Tensor:
-    """The part by the operator, or by PyTorch where there is none for it; `weight` says which part it is."""
-    if _meter is not None:
-        return _meter(weight, ours, eager)
-    return eager() if ours is None else ours()
 
 
 def plain_conv(conv: Any) -> bool:
@@ -125,7 +84,7 @@ def depthwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     def ours() -> Tensor:
         return depthwise_conv2d(x, weight, bias, dilation=conv.dilation[0])
 
-    return either(weight, ours if fits else None, lambda: conv._conv_forward(x, weight, bias))
+    return ways.either(weight, ours if fits else None, lambda: conv._conv_forward(x, weight, bias))
 
 
 def depthwise_module(conv: Any, x: Tensor) -> Tensor:
@@ -143,7 +102,7 @@ def depthwise_function(x: Tensor, weight: Tensor, bias: Tensor | None, padding: 
     def ours() -> Tensor:
         return depthwise_conv2d(x, weight, bias, dilation=dilation)
 
-    return either(
+    return ways.either(
         weight, ours if fits else None, lambda: F.conv2d(x, weight, bias, 1, padding, dilation, weight.shape[0])
     )
 
@@ -169,7 +128,7 @@ def bicubic(x: Tensor, size: Any, scale_factor: Any) -> Tensor:
     def eager() -> Tensor:
         return F.interpolate(x, size, scale_factor, mode="bicubic", align_corners=False)
 
-    return either(None, ours if scale else None, eager)
+    return ways.either(None, ours if scale else None, eager)
 
 
 def upsample(
@@ -193,7 +152,7 @@ def upsample(
 
     def ours() -> Tensor:
         assert kernel is not None
-        options: Any = {"cubic_a": -0.75, "border": "replicate", "accuracy": accuracy(given)}
+        options: Any = {"cubic_a": -0.75, "border": "replicate", "accuracy": ways.accuracy(given)}
         return upsample_add(features, kernel, offset, lowres, scale=scale, **options)
 
     def eager() -> Tensor:
@@ -206,7 +165,7 @@ def upsample(
         up = F.pixel_shuffle(z, scale)
         return up if lowres is None else up + bicubic(lowres, size, scale_factor)
 
-    return either(kernel, ours if fits else None, eager)
+    return ways.either(kernel, ours if fits else None, eager)
 
 
 def _fits_upsample(
@@ -247,7 +206,7 @@ def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
         hidden = F.relu(_apply(reduce, first, F.adaptive_avg_pool2d(x, 1)))
         return x * torch.sigmoid(_apply(expand, second, hidden))
 
-    return either(first[0] if first else None, ours if fits else None, eager)
+    return ways.either(first[0] if first else None, ours if fits else None, eager)
 
 
 def _worth_gating(x: Tensor, *weights: Tensor) -> bool:
@@ -306,7 +265,7 @@ def norm_conv_gelu(x: Tensor, norm: Any, eps: float, conv: Any, spelled: bool) -
         normal = F.layer_norm(x.permute(0, 2, 3, 1), scale.shape, scale, shift, eps).permute(0, 3, 1, 2)
         return F.gelu(_apply(conv, pair, normal))
 
-    return either(pair[0] if pair else None, ours if fits else None, eager)
+    return ways.either(pair[0] if pair else None, ours if fits else None, eager)
 
 
 def _worth_norm(spelled: bool, x: Tensor, *parameters: Tensor) -> bool:

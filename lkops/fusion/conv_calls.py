@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.conv2d import conv2d
-from . import calls
+from . import calls, ways
 
 __all__ = ["Tail", "conv", "is_worth", "module"]
 
@@ -140,10 +140,10 @@ def _run(
             prelu_weight=slopes,
             residual=residual,
             residual_scale=1.0 if rest.scale is None else rest.scale,
-            accuracy=calls.accuracy(accuracy),
+            accuracy=ways.accuracy(accuracy),
         )
 
-    return calls.either(weight, ours if fits else None, lambda: _after(run(), rest, slopes, residual))
+    return ways.either(weight, ours if fits else None, lambda: _after(run(), rest, slopes, residual))
 
 
 def _after(y: Tensor, tail: Tail, slopes: Tensor | None, residual: Tensor | None) -> Tensor:

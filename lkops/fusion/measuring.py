@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import calls
+from . import ways
 from .hooks import no_global_hooks
 from .running import restored, same_chance
 
@@ -51,7 +51,7 @@ class _Kind:
 
 
 class _Meter:
-    """Computes parts in both ways and notes how long that takes; see `calls.metered`."""
+    """Computes parts in both ways and notes how long that takes; see `ways.metered`."""
 
     def __init__(self, patterns: Mapping[int, str]) -> None:
         self.patterns = patterns
@@ -59,7 +59,7 @@ class _Meter:
         self.calls: list[tuple[int, Any, bool]] = []  # of which weight, kind, whether the operator computes it
 
     def __call__(self, weight: Tensor | None, ours: Callable[[], Tensor] | None, eager: Callable[[], Tensor]) -> Tensor:
-        with calls.metered(lambda weight, ours, eager: eager()):  # parts of parts
+        with ways.metered(lambda weight, ours, eager: eager()):  # parts of parts
             result = eager() if ours is None else ours()
             of_weight = None if weight is None else tuple(weight.shape)
             key = self.patterns.get(id(weight)), of_weight, tuple(result.shape), result.dtype, ours is None
@@ -95,7 +95,7 @@ def _milliseconds(run: Callable[[], Tensor]) -> float:
 def parts_of(fused: nn.Module, example: tuple[Any, ...], patterns: Mapping[int, str]) -> dict[int, Part]:
     """Times of the replaced parts by the ids of their weights, in an inference; `patterns` are by these ids too."""
     meter = _Meter(patterns)
-    with restored(fused), same_chance(example), torch.no_grad(), calls.metered(meter):
+    with restored(fused), same_chance(example), torch.no_grad(), ways.metered(meter):
         fused.eval()
         _run(fused, example)
     return meter.parts()

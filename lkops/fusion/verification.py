@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from . import accuracies, calls
+from . import accuracies, ways
 from .comparison import compare, distance, unlike
 from .hooks import no_global_hooks
 from .progress import Progress
@@ -85,7 +85,7 @@ def check(
         Undecided: the model's forwards take different routes.
         FusionError: something differs by more than rounding does.
     """
-    with restored(model, fused), calls.with_accuracy("exact"):
+    with restored(model, fused), ways.with_accuracy("exact"):
         accuracies.put("exact", model, fused)
         return _check(model, fused, example, places, level, say)
 
@@ -151,7 +151,7 @@ def relaxed_error(fused: nn.Module, example: tuple[Any, ...]) -> float:
         fused.eval()
         ours = run(fused, example, gradients=False).results
         accuracies.put("exact", fused)
-        with calls.with_accuracy("exact"):
+        with ways.with_accuracy("exact"):
             exact = run(fused, example, gradients=False).results
     worst = 0.0
     for name, value in exact.items():
