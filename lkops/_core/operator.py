@@ -111,33 +111,29 @@ class Operator:
         return memory.guarded(self.name, tensors, inside, self._run, backend, tensors, given)
 
     def _short(self, tensors: tuple[Any, ...], options: Callable[[], tuple[Any, ...]], backend: Any) -> Any:
-        """The C++ kernel's output where nothing stands between the arguments and it, else None.
+        """The C++ kernel's output where there is nothing to choose, else None.
 
         For small images the checks in Python take longer than the kernel, which has checks of its own. Whatever it
-        refuses, and whatever needs a gradient, a cast or a choice, takes the way through the checks, which say it
-        better.
+        refuses, and whatever needs a choice, takes the way through the checks, which say it better.
         """
         if (
             torch.compiler.is_dynamo_compiling()
             or not choice.is_plain_cpu(backend)
             or self.missing.get("cpu", "none")
-            or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
-            or torch._C._functorch.peek_interpreter_stack() is not None
-            or torch.is_autocast_enabled("cpu")
+            or not autograd.is_plain()
             or _direct.wanted
         ):
             return None
-        differentiable = torch.is_grad_enabled()
         try:
             for tensor in tensors:
-                # a meta tensor among them would choose the fake kernel
-                if tensor is not None and (not tensor.is_cpu or (differentiable and tensor.requires_grad)):
+                if tensor is not None and not tensor.is_cpu:  # a meta tensor among them would choose the fake kernel
                     return None
-            results = self.op("cpu", "fwd")(*tensors, *options(), *self.telling(False))
+            taken = autocast(tensors, self.tensors, self.casts) if torch.is_autocast_enabled("cpu") else tensors
+            results = self._kernel("cpu", taken, options())
         except (AttributeError, TypeError, ValueError, RuntimeError):  # no tensor, an option, or what it refuses
             return None
         if recording.recorders:
-            self._record("cpu", tensors)
+            self._record("cpu", taken)
         return self._outputs(results)
 
     def _run(self, backend: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any) -> Any:
@@ -148,14 +144,16 @@ class Operator:
         if chosen == "reference":
             with autocast_off(tensors):
                 return _contiguous(self.reference(*tensors, *options))
+        return self._outputs(self._kernel(chosen, tensors, options))
+
+    def _kernel(self, backend: str, tensors: Sequence[Tensor | None], options: tuple[Any, ...]) -> Any:
+        """What the private op returns, recorded for backward if need be."""
         dense = [None if tensor is None else tensor.contiguous() for tensor in tensors]
         if autograd.op_is_enough(dense):
-            results = self.op(chosen, "fwd")(*dense, *options, *self.telling(False))
-        else:
-            needs = tuple(t is not None and (t.requires_grad or not self.masked) for t in dense)
-            saving = autograd.needs_gradient(dense)
-            results = autograd.Kernel.apply(self.name, chosen, options, needs, saving, *dense)
-        return self._outputs(results)
+            return self.op(backend, "fwd")(*dense, *options, *self.telling(False))
+        needs = tuple(t is not None and (t.requires_grad or not self.masked) for t in dense)
+        saving = autograd.needs_gradient(dense)
+        return autograd.apply(autograd.Kernel, self.name, backend, options, needs, saving, *dense)
 
     def _outputs(self, results: Any) -> Any:
         """Of what forward returns, what the public function does."""

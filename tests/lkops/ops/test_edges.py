@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 
-import lkops
+from lkops import backends
+from lkops._core.operator import Operator
 from lkops.testing import Draw, arguments, as_tuple, assert_as_good_as_eager, cast, check, examples, invoke, run
 from tests.lkops.ops.harness import case_of, cases, runs
 
@@ -151,8 +152,19 @@ def test_functional_gradients_are_right_or_refused(operator, backend, device, dt
     assert (found - right).abs().max() <= 1e-4 * right.abs().max()
 
 
-def test_the_short_way_is_taken() -> None:
-    """Else the tests above would say nothing about it."""
-    x = torch.rand(1, 3, 4, 5)
-    with lkops.backend("cpu"), torch.no_grad():
-        assert lkops.bicubic_upsample(x, scale=2).shape == (1, 3, 8, 10)
+@pytest.mark.parametrize("operator", backends.operators())
+@pytest.mark.parametrize("way", ["plain", "gradient", "autocast"])
+def test_the_short_way_is_taken(operator, way, monkeypatch) -> None:
+    """Else the tests above would say nothing about it, and small calls would take longer than their kernels."""
+
+    def fail(*arguments: object) -> str:
+        raise AssertionError("the backend was chosen, after all checks")
+
+    monkeypatch.setattr(Operator, "choose", fail)
+    tensors, options = plain(operator, torch.float32, "cpu")
+    floating = [t.requires_grad_(way == "gradient") for t in tensors.values() if t is not None]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
+        (output, *_) = invoke(operator, tensors, options, "cpu")
+    if way == "gradient":
+        output.sum().backward()
+        assert all(t.grad is not None for t in floating)
