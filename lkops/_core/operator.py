@@ -31,12 +31,15 @@ class Kernels:
     Attributes:
         dtypes: that its kernels take.
         mixes: whether they also take tensors of several of these at once, as far as the public function does.
+        casts: whether forward also takes float32 parameters beside an image of bfloat16, and casts them itself. Only
+            for autocast: the public function takes no such mixture.
         parts: private ops, by name and schema, that the room's `cuda_kernels.py` is made of and the CUDA extension
             implements; without any, the extension implements the operator's own pair.
     """
 
     dtypes: tuple[torch.dtype, ...]
     mixes: bool = False
+    casts: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -128,13 +131,27 @@ class Operator:
             for tensor in tensors:
                 if tensor is not None and not tensor.is_cpu:  # a meta tensor among them would choose the fake kernel
                     return None
-            taken = autocast(tensors, self.tensors, self.casts) if torch.is_autocast_enabled("cpu") else tensors
+            taken = self._cast_for_cpu(tensors)
+            if taken is None:
+                return None
             results = self._kernel("cpu", taken, options())
         except (AttributeError, TypeError, ValueError, RuntimeError):  # no tensor, an option, or what it refuses
             return None
         if recording.recorders:
             self._record("cpu", taken)
         return self._outputs(results)
+
+    def _cast_for_cpu(self, tensors: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The tensors as autocast gives them to the C++ kernel, which may cast parameters itself; None where their
+        dtypes are for the checks to refuse."""
+        casts = self.kernels["cpu"].casts
+        if torch.is_autocast_enabled("cpu"):
+            image_alone = casts and not autograd.needs_gradient(tensors)
+            return autocast(tensors, self.tensors, self.casts[:1] if image_alone else self.casts)
+        dtype = tensors[0].dtype
+        if casts and dtype is not torch.float32 and any(t is not None and t.dtype is not dtype for t in tensors):
+            return None
+        return tensors
 
     def _run(self, backend: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any) -> Any:
         chosen = self.choose(backend, tensors)
