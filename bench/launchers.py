@@ -112,8 +112,9 @@ def kernels(call: Call, kind: str, device: str = "meta") -> Kernels:
     def backward(needs: Sequence[bool]) -> Sequence[Tensor]:
         return testing.as_tuple(module.backward(*grads, *saved, *options, *operator.masking(needs)))
 
-    given = [tensor is not None for tensor in named.values()]
-    trained = [t is not None and name not in operator.examples.data for name, t in named.items()]
+    # in the order of the schema: an example names no tensor that its options have no use for
+    given = [named.get(name) is not None for name in operator.tensors]
+    trained = [named.get(name) is not None and name not in operator.examples.data for name in operator.tensors]
     return Kernels(forward, backward, given, trained, operator.outputs)
 
 

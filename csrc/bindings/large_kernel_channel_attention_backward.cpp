@@ -22,7 +22,7 @@ auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_w
   check_image(Device::kCpu, "u", u);
   const AttentionTensors tensors{dw1_weight,  dw1_bias,      dw2_weight,  dw2_bias,   reduce_weight,
                                  reduce_bias, expand_weight, expand_bias, mix_weight, mix_bias};
-  const AttentionProblem problem = tensors.problem(u, u.size(1), dilation1, dilation2, interleave);
+  const AttentionProblem problem = tensors.problem(u, u, u.size(1), dilation1, dilation2, interleave);
   check_tensor("grad", grad, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
   check_tensor("a1", a1, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
   check_tensor("a2", a2, {u.size(0), u.size(1), u.size(2), u.size(3)}, u);
@@ -35,11 +35,12 @@ auto attention_backward(const Tensor& grad, const Tensor& u, const Tensor& dw1_w
   const Parallel threads = torch_threads();
   with_type<Device::kCpu>(u.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
+    Taking<T> take(nullptr, nullptr);  // all have one dtype
     const auto bytes = of_type<T>(kernels().backward_bytes_f32, kernels().backward_bytes_bf16);
     const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
     const AttentionBackward<T> arguments{pointer<T>(grad),
                                          pointer<T>(u),
-                                         tensors.pointers<T>(),
+                                         tensors.pointers(take),
                                          pointer<T>(a1),
                                          pointer<T>(a2),
                                          pointer<float>(mean),

@@ -29,7 +29,7 @@ Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& 
       {dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias, mix_weight,
        mix_bias},
       out_weight, out_bias, keep};
-  const BlockProblem problem = tensors.problem(x, dilation1, dilation2, interleave, eps);
+  const BlockProblem problem = tensors.problem(x, like_parameters(norm_weight, x), dilation1, dilation2, interleave, eps);
   const int64_t batch = x.size(0), width = problem.attention.channels;
   const auto map = [&] {
     return saving ? new_result(x, {batch, width, x.size(2), x.size(3)}) : new_result(x, {0});
@@ -46,7 +46,9 @@ Results block_forward(const Tensor& x, const Tensor& norm_weight, const Tensor& 
     const Scratch scratch = allocate_scratch(bytes(problem, saving, threads.slots));
     const auto& [y, t, a1, a2, mean, scale] = results;
     BlockForward<T> arguments{};
-    arguments.x = pointer<T>(x), arguments.parameters = tensors.pointers<T>(), arguments.y = mutable_pointer<T>(y);
+    const auto [memory, parameters] = cast_parameters<T>(
+        LKOPS_CHOOSE(kAttention).narrow, [&](Taking<T>& take) { return tensors.pointers(take); });
+    arguments.x = pointer<T>(x), arguments.parameters = parameters, arguments.y = mutable_pointer<T>(y);
     if (saving) {
       arguments.t = mutable_pointer<T>(t);
       arguments.a1 = mutable_pointer<T>(a1), arguments.a2 = mutable_pointer<T>(a2);

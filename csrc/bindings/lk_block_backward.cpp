@@ -27,7 +27,7 @@ auto block_backward(const Tensor& grad, const Tensor& x, const Tensor& norm_weig
       {dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias, mix_weight,
        mix_bias},
       out_weight, out_bias, keep};
-  const BlockProblem problem = tensors.problem(x, dilation1, dilation2, interleave, eps);
+  const BlockProblem problem = tensors.problem(x, x, dilation1, dilation2, interleave, eps);
   const int64_t batch = x.size(0), width = problem.attention.channels;
   check_tensor("grad", grad, {batch, x.size(1), x.size(2), x.size(3)}, x);
   check_tensor("t", t, {batch, width, x.size(2), x.size(3)}, x);
@@ -43,13 +43,14 @@ auto block_backward(const Tensor& grad, const Tensor& x, const Tensor& norm_weig
   const Parallel threads = torch_threads();
   with_type<Device::kCpu>(x.scalar_type(), [&](auto zero) {
     using T = decltype(zero);
+    Taking<T> take(nullptr, nullptr);  // all have one dtype
     const auto bytes = of_type<T>(kernels().backward_bytes_f32, kernels().backward_bytes_bf16);
     const Scratch scratch = allocate_scratch(bytes(problem, threads.slots));
     const auto at = [&](size_t i) { return gradients.pointer<T>(i); };
     const BlockBackward<T> arguments{
         pointer<T>(grad),
         pointer<T>(x),
-        tensors.pointers<T>(),
+        tensors.pointers(take),
         pointer<T>(t),
         pointer<T>(a1),
         pointer<T>(a2),

@@ -66,6 +66,8 @@ struct AttentionKernels {
                        const Parallel& parallel, void* scratch);
   void (*backward_bf16)(const AttentionProblem& problem, const AttentionBackward<BFloat16>& tensors,
                         const Parallel& parallel, void* scratch);
+
+  void (*narrow)(const float* from, int64_t count, BFloat16* to);  // rounds parameters, as torch does
 };
 
 LKOPS_DECLARE_TABLES(AttentionKernels, kAttention, Avx512Bf16);

@@ -53,7 +53,7 @@ class Kernel(torch.autograd.Function):
         if op_is_enough(tensors):
             result = operator.op(ctx.backend, "bwd")(*tensors, *options)
         else:
-            result = _NoDoubleBackward.apply(ctx.name, ctx.backend, options, *tensors)
+            result = apply(_NoDoubleBackward, ctx.name, ctx.backend, options, *tensors)
         found = zip(as_tuple(result), ctx.needs, strict=True)
         return None, None, None, None, None, *[grad if needed else None for grad, needed in found]
 
@@ -84,14 +84,27 @@ def _zeros(ctx: Any, output: int) -> Tensor:
     return torch.zeros(shape, dtype=dtype, device=device)
 
 
-def op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
-    """Whether Dynamo traces these tensors and none of them needs a gradient, so that a Function has no part to play.
+def apply(function: type[torch.autograd.Function], *arguments: Any) -> Any:
+    """`function.apply(*arguments)`, which reads the signature of `forward` at every call to fill in defaults: that
+    takes longer than small kernels do, and ours have no defaults."""
+    if torch.compiler.is_dynamo_compiling() or not is_plain():
+        return function.apply(*arguments)
+    return super(torch.autograd.Function, function).apply(*arguments)  # type: ignore[misc]
 
-    There Dynamo (torch 2.13) tells from the number of arguments whether `forward` takes a ctx, and so calls one that
-    ends in `*tensors` with a ctx before its arguments unless there is exactly one tensor. In eager mode the Function
-    stays, since it refuses forward-mode derivatives, which the bare op would drop.
+
+def is_plain() -> bool:
+    """Whether neither forward-mode derivatives nor one of torch.func's transforms are under way, in eager mode."""
+    return torch.autograd.forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None
+
+
+def op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether none of these tensors needs a gradient, so that a Function has no part to play.
+
+    Dynamo (torch 2.13) tells from the number of arguments whether `forward` takes a ctx, and so calls one that ends in
+    `*tensors` with a ctx before its arguments unless there is exactly one tensor. In eager mode the Function stays
+    where forward-mode derivatives may be asked for: it refuses them, and the bare op would drop them.
     """
-    return torch.compiler.is_dynamo_compiling() and not needs_gradient(tensors)
+    return not needs_gradient(tensors) and (torch.compiler.is_dynamo_compiling() or is_plain())
 
 
 def needs_gradient(tensors: Sequence[Tensor | None]) -> bool:

@@ -31,12 +31,15 @@ class Kernels:
     Attributes:
         dtypes: that its kernels take.
         mixes: whether they also take tensors of several of these at once, as far as the public function does.
+        casts: whether forward also takes float32 parameters beside an image of bfloat16, and casts them itself. Only
+            for autocast: the public function takes no such mixture.
         parts: private ops, by name and schema, that the room's `cuda_kernels.py` is made of and the CUDA extension
             implements; without any, the extension implements the operator's own pair.
     """
 
     dtypes: tuple[torch.dtype, ...]
     mixes: bool = False
+    casts: bool = False
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -117,34 +120,44 @@ class Operator:
         return memory.guarded(self.name, tensors, inside, self._run, backend, tensors, given)
 
     def _short(self, tensors: tuple[Any, ...], options: Callable[[], tuple[Any, ...]], backend: Any) -> Any:
-        """The C++ kernel's output where nothing stands between the arguments and it, else None.
+        """The C++ kernel's output where there is nothing to choose, else None.
 
         For small images the checks in Python take longer than the kernel, which has checks of its own. Whatever it
-        refuses, and whatever needs a gradient, a cast or a choice, takes the way through the checks, which say it
-        better.
+        refuses, and whatever needs a choice, takes the way through the checks, which say it better.
         """
         if (
             torch.compiler.is_dynamo_compiling()
             or not choice.is_plain_cpu(backend)
             or self.missing.get("cpu", "none")
-            or torch.autograd.forward_ad._current_level >= 0  # the Function refuses forward-mode derivatives
-            or torch._C._functorch.peek_interpreter_stack() is not None
-            or torch.is_autocast_enabled("cpu")
+            or not autograd.is_plain()
             or _direct.wanted
         ):
             return None
-        differentiable = torch.is_grad_enabled()
         try:
             for tensor in tensors:
-                # a meta tensor among them would choose the fake kernel
-                if tensor is not None and (not tensor.is_cpu or (differentiable and tensor.requires_grad)):
+                if tensor is not None and not tensor.is_cpu:  # a meta tensor among them would choose the fake kernel
                     return None
-            results = self.op("cpu", "fwd")(*tensors, *options(), *self.telling(False))
+            taken = self._cast_for_cpu(tensors)
+            if taken is None:
+                return None
+            results = self._kernel("cpu", taken, options())
         except (AttributeError, TypeError, ValueError, RuntimeError):  # no tensor, an option, or what it refuses
             return None
         if recording.recorders:
-            self._record("cpu", tensors)
+            self._record("cpu", taken)
         return self._outputs(results)
+
+    def _cast_for_cpu(self, tensors: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        """The tensors as autocast gives them to the C++ kernel, which may cast parameters itself; None where their
+        dtypes are for the checks to refuse."""
+        casts = self.kernels["cpu"].casts
+        if torch.is_autocast_enabled("cpu"):
+            image_alone = casts and not autograd.needs_gradient(tensors)
+            return autocast(tensors, self.tensors, self.casts[:1] if image_alone else self.casts)
+        dtype = tensors[0].dtype
+        if casts and dtype is not torch.float32 and any(t is not None and t.dtype is not dtype for t in tensors):
+            return None
+        return tensors
 
     def _run(self, backend: str | Sequence[str] | None, tensors: Sequence[Tensor | None], options: Any) -> Any:
         chosen = self.choose(backend, tensors)
@@ -155,16 +168,18 @@ class Operator:
             with autocast_off(tensors):
                 result = self.reference(*tensors, *options)
                 return result if self.strided else _contiguous(result)
+        return self._outputs(self._kernel(chosen, tensors, options))
+
+    def _kernel(self, backend: str, tensors: Sequence[Tensor | None], options: tuple[Any, ...]) -> Any:
+        """What the private op returns, recorded for backward if need be."""
         dense = [None if tensor is None else self.dense(tensor) for tensor in tensors]
         if autograd.op_is_enough(dense):
-            results = self.op(chosen, "fwd")(*dense, *options, *self.telling(False))
-        else:
-            needs = tuple(t is not None and (t.requires_grad or not self.masked) for t in dense)
-            saving = autograd.needs_gradient(dense)
-            if torch.compiler.is_dynamo_compiling():
-                dense = _distinct(dense)
-            results = autograd.Kernel.apply(self.name, chosen, options, needs, saving, *dense)
-        return self._outputs(results)
+            return self.op(backend, "fwd")(*dense, *options, *self.telling(False))
+        needs = tuple(t is not None and (t.requires_grad or not self.masked) for t in dense)
+        saving = autograd.needs_gradient(dense)
+        if torch.compiler.is_dynamo_compiling():
+            dense = _distinct(dense)
+        return autograd.apply(autograd.Kernel, self.name, backend, options, needs, saving, *dense)
 
     def _outputs(self, results: Any) -> Any:
         """Of what forward returns, what the public function does."""

@@ -75,7 +75,21 @@ void test_dtype(const Shape& shape) {
   });
 }
 
+// Rounded to the nearest, ties to even; with a part of a vector at the end.
+void test_narrow(int64_t count) {
+  Random random(count);
+  const Doubles from = random.values<float>(count);
+  Doubles expected;
+  for (double value : from) expected.push_back(to_float(from_double<BFloat16>(value)));
+  for_tables<AttentionKernels>(LKOPS_TABLES(kAttention), [&](const std::string& isa, const AttentionKernels& kernels) {
+    check_case("narrow " + isa + sizes_of(count), {{"to", expected, 1e-9}}, 0, [&](Run& run) {
+      kernels.narrow(run.input<float>(from), count, run.output<BFloat16>("to", from.size()));
+    });
+  });
+}
+
 const Test kTest("attention", [] {
+  for (int64_t count : {1, 3, 16, 33, 100}) test_narrow(count);
   for (const Shape& shape : kShapes) {
     test_dtype<float>(shape);
     test_dtype<BFloat16>(shape);

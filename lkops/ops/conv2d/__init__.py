@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..._core import checks
 from ..._core.library import gradients_like
-from ..._core.operator import FLOAT32_AND_BFLOAT16, Kernels
+from ..._core.operator import FLOAT32_AND_BFLOAT16, FLOATS, Kernels
 from ..._core.registration import register
 from . import reference, values
 
@@ -63,7 +63,7 @@ def _fake_backward(
 OPERATOR = register(
     "conv2d",
     reference.conv2d,
-    kernels={"cpu": Kernels(FLOAT32_AND_BFLOAT16)},
+    kernels={"cpu": Kernels(FLOAT32_AND_BFLOAT16), "triton": Kernels(FLOATS)},
     forward=f"({_TENSORS}, Tensor? residual, {_OPTIONS}, bool saving) -> (Tensor y, Tensor before)",
     backward=f"(Tensor grad_y, {_TENSORS}, Tensor before, {_OPTIONS}, bool[] needs)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor)",

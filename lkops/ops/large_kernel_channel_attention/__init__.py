@@ -35,7 +35,7 @@ OPERATOR = register(
     "large_kernel_channel_attention",
     reference.large_kernel_channel_attention,
     kernels={
-        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16, casts=True),
         "triton": Kernels(FLOATS),
         "cuda": Kernels(
             FLOATS,

@@ -40,7 +40,7 @@ OPERATOR = register(
     "lk_block",
     reference.lk_block,
     kernels={
-        "cpu": Kernels(FLOAT32_AND_BFLOAT16),
+        "cpu": Kernels(FLOAT32_AND_BFLOAT16, casts=True),
         "triton": Kernels(FLOATS),
         "cuda": Kernels(
             FLOATS, parts={"block_inference_cuda": f"({_TENSORS}, {_OPTIONS}, bool cooperative) -> Tensor"}

@@ -5,7 +5,8 @@ import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
 
-import lkops
+from lkops import backends, testing
+from lkops._core.operator import Operator
 from lkops.testing import Draw, arguments, as_tuple, assert_as_good_as_eager, cast, check, examples, invoke, run
 from tests.lkops.ops.harness import case_of, cases, runs
 
@@ -81,8 +82,8 @@ CPU = [each for each in RUNS if each[1] in ("cpu", "reference") and each[2] == "
 every_way = pytest.mark.parametrize(("operator", "backend", "device", "dtype"), CPU)
 
 
-def plain(operator, dtype, device) -> tuple[dict, dict]:
-    tensors, options = arguments(operator, examples(operator)["plain"])
+def plain(operator, dtype, device, name="plain") -> tuple[dict, dict]:
+    tensors, options = arguments(operator, examples(operator)[name])
     return cast(tensors, dtype, device), options
 
 
@@ -151,8 +152,42 @@ def test_functional_gradients_are_right_or_refused(operator, backend, device, dt
     assert (found - right).abs().max() <= 1e-4 * right.abs().max()
 
 
-def test_the_short_way_is_taken() -> None:
-    """Else the tests above would say nothing about it."""
-    x = torch.rand(1, 3, 4, 5)
-    with lkops.backend("cpu"), torch.no_grad():
-        assert lkops.bicubic_upsample(x, scale=2).shape == (1, 3, 8, 10)
+@pytest.mark.parametrize("operator", backends.operators())
+@pytest.mark.parametrize("way", ["plain", "gradient", "autocast"])
+def test_the_short_way_is_taken(operator, way, monkeypatch) -> None:
+    """Else the tests above would say nothing about it, and small calls would take longer than their kernels."""
+
+    def fail(*arguments: object) -> str:
+        raise AssertionError("the backend was chosen, after all checks")
+
+    monkeypatch.setattr(Operator, "choose", fail)
+    tensors, options = plain(operator, torch.float32, "cpu")
+    floating = [t.requires_grad_(way == "gradient") for t in tensors.values() if t is not None]
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=way == "autocast"):
+        (output, *_) = invoke(operator, tensors, options, "cpu")
+    if way == "gradient":
+        output.sum().backward()
+        assert all(t.grad is not None for t in floating)
+
+
+@pytest.mark.parametrize(
+    "operator", [name for name in backends.operators() if testing.operator(name).kernels["cpu"].casts]
+)
+def test_parameters_that_autocast_leaves_to_the_kernel(operator) -> None:
+    """The bits of parameters cast before; one that changes in place is seen; and without autocast they are refused."""
+    for name in ("plain", "prime", "one_pixel"):
+        tensors, options = plain(operator, torch.float32, "cpu", name)
+        cast_before, _ = plain(operator, torch.bfloat16, "cpu", name)
+        given = [key for key, tensor in tensors.items() if tensor is not None]
+        with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+            before = invoke(operator, tensors, options, "cpu")[0]
+            assert before.isfinite().all()
+            assert torch.equal(before, invoke(operator, cast_before, options, "cpu")[0])
+            for key in given[1:]:
+                tensors[key].data.mul_(1.5)
+                after = invoke(operator, tensors, options, "cpu")[0]
+                right = invoke(operator, {k: t if t is None else t.bfloat16() for k, t in tensors.items()}, options)[0]
+                assert torch.equal(after, right), key
+            assert not torch.equal(after, before)
+        with pytest.raises(TypeError, match=f"{given[1]} must be torch.bfloat16"):
+            invoke(operator, {**tensors, given[0]: tensors[given[0]].bfloat16()}, options, "cpu")
