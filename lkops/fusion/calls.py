@@ -195,7 +195,6 @@ def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
     fits = False
     if first and second and compiled("channel_attention", x) and not autocast(x):
         fits = first[0].dtype is x.dtype and second[0].shape[0] == x.shape[1]
-        fits = fits and _worth_gating(x, first[0], second[0])
 
     def ours() -> Tensor:
         assert first is not None
@@ -207,11 +206,6 @@ def attention(x: Tensor, reduce: Any, expand: Any) -> Tensor:
         return x * torch.sigmoid(_apply(expand, second, hidden))
 
     return ways.either(first[0] if first else None, ours if fits else None, eager)
-
-
-def _worth_gating(x: Tensor, *weights: Tensor) -> bool:
-    """With a backward, small maps take longer to reach the kernel than it saves."""
-    return x.device.type != "cpu" or x.numel() >= 1 << 18 or not gradient(x, *weights)
 
 
 def _pointwise(layer: Any) -> tuple[Tensor, Tensor | None] | None:

@@ -156,7 +156,7 @@ def test_gradients_where_the_operators_would_not_be_worth_it(case, monkeypatch) 
     from lkops.fusion import calls
 
     _, model, fused, report, image = case
-    for rule in ("_worth_gating", "_worth_shuffling", "_worth_norm"):
+    for rule in ("_worth_shuffling", "_worth_norm"):
         monkeypatch.setattr(calls, rule, lambda *arguments: True)
     eager = gradients(model, image)
     found = {}
