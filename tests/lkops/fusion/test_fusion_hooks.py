@@ -177,7 +177,7 @@ def called(model):
 @pytest.fixture(autouse=True)
 def _worth_it(monkeypatch):
     """The operators are called wherever they fit, also where they would not be faster."""
-    for rule in ("_worth_gating", "_worth_shuffling", "_worth_norm"):
+    for rule in ("_worth_shuffling", "_worth_norm"):
         monkeypatch.setattr(calls, rule, lambda *arguments: True)
 
 
