@@ -144,7 +144,7 @@ int run(const Conv2dKernelsOf<T>& kernels, const Pairs& channels, const std::vec
                   {"winograd4 blocked", ConvAlgorithm::kWinograd4, ConvLayout::kBlocked, false}};
       for (const auto& way : ways) {
         if (!only.empty() && only != way.name) continue;
-        if (way.algorithm != ConvAlgorithm::kDirect && kernel != 3) continue;
+        if (way.algorithm != ConvAlgorithm::kDirect && kernel < 3) continue;
         if (way.layout == ConvLayout::kBlocked && (inputs % 16 != 0 || outputs % 16 != 0)) continue;
         Conv2dProblem p{};
         p.spread_height = p.spread_width = 1;

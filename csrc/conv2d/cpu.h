@@ -23,7 +23,7 @@ enum class ConvLayout : int32_t {
 
 enum class ConvAlgorithm : int32_t {
   kDirect,
-  kWinograd2,  // 3x3, stride 1, dilation 1: tiles of 2x4 outputs
+  kWinograd2,  // stride 1 without spread: tiles of 2x4 outputs. The gradient of the weight: of 3x3 without dilation only
   kWinograd4,  // of 4x4
 };
 

@@ -98,15 +98,15 @@ struct TileOf {
   using Across = Tile<kColumns>;
   static constexpr int kDown = Down::kSize, kAcross = Across::kSize, kProducts = kDown * kAcross;
 
-  // sink(f, vector) for every product f; pixels are kLanes floats apart in a row.
+  // sink(f, vector) for every product f; pixels are `step` floats apart in a row.
   template <class Sink>
-  LKOPS_INLINE static void input(const float* pixels, int64_t row, const Sink& sink) {
+  LKOPS_INLINE static void input(const float* pixels, int64_t row, int64_t step, const Sink& sink) {
     Floats half[kDown][kAcross];
 #pragma GCC unroll 8
     for (int j = 0; j < kAcross; ++j) {
       Floats d[kDown], v[kDown];
 #pragma GCC unroll 8
-      for (int i = 0; i < kDown; ++i) d[i] = load(pixels + i * row + j * kLanes);
+      for (int i = 0; i < kDown; ++i) d[i] = load(pixels + i * row + j * step);
       Down::input(d, v);
 #pragma GCC unroll 8
       for (int i = 0; i < kDown; ++i) half[i][j] = v[i];

@@ -149,7 +149,7 @@ class WinogradGradient {
         for (int64_t tile = 0; tile < plan.tiles; ++tile) {
           const int64_t from = tile / plan.across * kRows * around.row() + tile % plan.across * kColumns * kLanes;
           float* to = slot.inputs + (v * plan.tiles + tile) * kLanes;
-          Tile::input(slot.region + from, around.row(), [&](int f, Floats s) { store(to + f * plan.in_stride, s); });
+          Tile::input(slot.region + from, around.row(), kLanes, [&](int f, Floats s) { store(to + f * plan.in_stride, s); });
         }
       }
       for (int f = 0; f < Tile::kProducts; ++f)

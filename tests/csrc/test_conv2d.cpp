@@ -27,6 +27,10 @@ const Shape kShapes[] = {
     {1, 6, 10, 5, 4, 2, 3, 3, 1, 1, 0, 2, kPlanar, kLast, A::kLeakyRelu, true, false, false, false},
     {2, 8, 3, 40, 40, 1, 3, 3, 1, 1, 2, 0, kLast, kPlanar, A::kNone, false, true, false, true},
     {1, 5, 6, 19, 7, 1, 1, 1, 1, 1, 0, 0, kPlanar, kPlanar, A::kRelu, true, true, false, false},
+    {2, 18, 9, 13, 33, 1, 5, 5, 1, 1, 2, 2, kPlanar, kLast, A::kRelu, true, true, true, true},
+    {1, 37, 8, 11, 17, 1, 7, 3, 1, 1, 3, 0, kLast, kPlanar, A::kNone, true, false, false, false},
+    {1, 6, 17, 26, 20, 2, 3, 3, 1, 2, 2, 2, kPlanar, kPlanar, A::kGelu, true, true, false, true},
+    {1, 4, 15, 24, 5, 1, 5, 3, 1, 3, 6, 1, kBlocked, kBlocked, A::kNone, true, false, false, false},
     {2, 34, 5, 9, 33, 1, 1, 1, 1, 1, 0, 0, kLast, kLast, A::kGelu, true, false, true, false},
     {1, 6, 9, 20, 6, 3, 5, 3, 2, 1, 2, 1, kPlanar, kPlanar, A::kNone, true, false, false, false},
     {1, 3, 11, 13, 18, 1, 7, 5, 3, 2, 3, 4, kLast, kPlanar, A::kSilu, true, true, false, false},
@@ -126,7 +130,7 @@ void test_dtype(const Shape& s, Conv2dKernelsOf<T> Conv2dKernels::*member) {
           before.push_back(sum);
           out.push_back(added + 0.5 * activate(s.activation, sum, slope));
         }
-  const bool is_winograd = s.rows == 3 && s.columns == 3 && s.stride == 1 && s.dilation == 1;
+  const bool is_winograd = s.rows >= 3 && s.columns >= 3 && s.stride == 1;
   const bool is_f32 = sizeof(T) == sizeof(float);
   const struct {
     ConvAlgorithm algorithm;

@@ -111,8 +111,8 @@ def conv2d(
         residual: like the result, or None to add nothing.
         residual_scale: a number, also without `residual`.
         accuracy: "exact": at most twice the error of eager PyTorch plus four roundings of the largest value. "relaxed":
-            in float32 an error of up to 1e-5 of the conv's largest value, in other dtypes as exact; 3x3 convs need
-            fewer multiplications then.
+            in float32 an error of up to 1e-5 of the conv's largest value, in other dtypes as exact; convs of 3x3 and
+            larger odd kernels need fewer multiplications then.
         memory_format: of the result: torch.contiguous_format or torch.channels_last; None: like the input's.
         backend: see `lkops.backends`.
 
@@ -127,10 +127,12 @@ def conv2d(
         torch.OutOfMemoryError: memory for the output or on the way to it is not there; a RuntimeError too.
 
     For inference the CPU kernels keep weights in the form that they compute with, at most 512 MiB in all. A change of
-    the weight is noticed, however it was made. Their 3x3 convs are made tile by tile: a pixel that is infinite or NaN
-    makes the results around it NaN, up to four pixels away.
+    the weight is noticed, however it was made. Convs of odd kernels from 3 to 9 with stride 1 are made tile by tile: a
+    pixel that is infinite or NaN makes the results around it NaN, up to dilation * (k + 1) pixels away. Backward keeps
+    the result where the activation is relu or sigmoid and there is no residual, as torch's own does: it must not be
+    changed in place then.
 
-    Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016), for the 3x3 convs.
+    Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks (CVPR 2016), for the convs made in tiles.
     """
     if isinstance(prelu_weight, Tensor) and isinstance(weight, Tensor) and weight.dim() == 4:
         prelu_weight = prelu_weight.expand(weight.shape[0]) if tuple(prelu_weight.shape) == (1,) else prelu_weight

@@ -125,6 +125,8 @@ EXAMPLES = common.Examples(
         common.ONE_CHANNEL,
         common.example("winograd", 2, 24, 11, 14, sizes={"outputs": 33}, residual_scale=0.5, activation="relu"),
         common.example("relaxed", 1, 17, 9, 18, sizes={"outputs": 18}, activation="silu", accuracy="relaxed"),
+        common.example("larger", 1, 16, 11, 17, sizes={"outputs": 20, "side": 5}, activation="silu"),
+        common.example("apart", 2, 17, 9, 14, sizes={"outputs": 18}, dilation=2, activation="relu"),
         common.example("many_channels", 1, 160, 6, 9, sizes={"outputs": 40}),
         common.example("kernel_1", 2, 5, 6, 7, sizes={"side": 1}, activation="gelu"),
         common.example("kernel_5_dilated", 1, 3, 11, 17, sizes={"side": 5}, dilation=2, activation="prelu"),

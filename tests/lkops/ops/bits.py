@@ -28,6 +28,8 @@ LARGER = {
     "interleaved",
     "dilated",
     "winograd",
+    "larger",
+    "apart",
     "relaxed",
     "strided",
     "grouped",

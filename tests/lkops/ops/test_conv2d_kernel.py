@@ -1,5 +1,6 @@
 """The C++ kernels of conv2d: what the contract's small problems do not reach."""
 
+import itertools
 import re
 
 import pytest
@@ -26,8 +27,11 @@ def drawn(seed: int, *shape: int, scale: float = 1.0) -> Tensor:
     return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def problem(seed: int, inputs: int, outputs: int, h: int, w: int, kind: str) -> tuple[Tensor, Tensor]:
-    x, weight = drawn(seed, 1, inputs, h, w), drawn(seed + 1, outputs, inputs, 3, 3, scale=(9 * inputs) ** -0.5)
+def problem(
+    seed: int, inputs: int, outputs: int, h: int, w: int, kind: str, kernel: tuple[int, int] = (3, 3)
+) -> tuple[Tensor, Tensor]:
+    scale = (kernel[0] * kernel[1] * inputs) ** -0.5
+    x, weight = drawn(seed, 1, inputs, h, w), drawn(seed + 1, outputs, inputs, *kernel, scale=scale)
     return {"normal": x, "relu": x.relu(), "positive": x.abs()}[kind], weight
 
 
@@ -39,15 +43,18 @@ def results(x: Tensor, weight: Tensor, function) -> dict[str, Tensor]:
     return {"y": y.detach(), "gradient of x": grads[0], "gradient of weight": grads[1]}
 
 
-def check(x: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
+def check(x: Tensor, weight: Tensor, dtype: torch.dtype, dilation: int = 1) -> None:
+    padding = tuple(dilation * (side // 2) for side in weight.shape[2:])
+    options = {"dilation": dilation, **CPU}
+
     def eager(x: Tensor, weight: Tensor) -> Tensor:
-        return F.conv2d(x, weight, padding=1)
+        return F.conv2d(x, weight, padding=padding, dilation=dilation)
 
     x, weight = x.to(dtype), weight.to(dtype)
     right, theirs = results(x.double(), weight.double(), eager), results(x, weight, eager)
-    ours = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, **CPU))
+    ours = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, **options))
     assert_as_good_as_eager(ours, theirs, right, policy_of("cpu"))
-    relaxed = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, accuracy="relaxed", **CPU))
+    relaxed = results(x, weight, lambda x, weight: lkops.conv2d(x, weight, accuracy="relaxed", **options))
     if dtype is not torch.float32:
         assert_as_good_as_eager(relaxed, theirs, right, policy_of("cpu"))
     else:
@@ -60,6 +67,15 @@ def check(x: Tensor, weight: Tensor, dtype: torch.dtype) -> None:
 def test_accuracy(inputs, dtype) -> None:
     for seed, kind in enumerate(KINDS):
         check(*problem(2 * seed, inputs, 24, 12, 21, kind), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("kernel", "dilation"), [((5, 5), 1), ((7, 3), 1), ((9, 9), 1), ((3, 3), 2), ((3, 3), 3), ((5, 7), 2)], ids=str
+)
+def test_accuracy_of_other_kernels(kernel, dilation, dtype) -> None:
+    for inputs, kind in zip((12, 33, 100), KINDS, strict=True):
+        check(*problem(inputs, inputs, 24, 13, 21, kind, kernel), dtype, dilation)
 
 
 @pytest.mark.exhaustive
@@ -108,6 +124,7 @@ def module_of(weight: Tensor) -> lkops.nn.Conv2d:
         ((2, 40, 50, 67), 70, {}),
         ((1, 96, 16, 16), 96, {}),
         ((1, 96, 16, 16), 96, {"accuracy": "relaxed"}),
+        ((1, 40, 43, 37), 70, {"dilation": 2}),
         ((1, 3, 65, 130), 20, {}),
         ((1, 20, 33, 140), 18, {"stride": 2}),
     ],
@@ -251,15 +268,33 @@ def test_the_private_ops_refuse_what_does_not_fit() -> None:
 
 def test_an_infinite_pixel_stays_within_its_tiles() -> None:
     """What the docstring says of how far it reaches; and that it is not lost."""
-    for accuracy in ("exact", "relaxed"):
-        for value in (torch.inf, torch.nan):
-            x, weight = drawn(0, 1, 16, 24, 28).float(), drawn(1, 16, 16, 3, 3).float()
-            clean = lkops.conv2d(x, weight, accuracy=accuracy, **CPU)
-            for row, column in ((0, 0), (7, 9), (11, 14), (23, 27)):
-                spoilt = x.clone()
-                spoilt[0, 3, row, column] = value
-                y = lkops.conv2d(spoilt, weight, accuracy=accuracy, **CPU)
-                rows, columns = torch.arange(24)[:, None], torch.arange(28)[None]
-                distance = torch.maximum((rows - row).abs(), (columns - column).abs())
-                assert not y[..., distance <= 1].isfinite().any()
-                assert torch.equal(y[..., distance > 4], clean[..., distance > 4])
+    for accuracy, side, dilation in itertools.product(("exact", "relaxed"), (3, 5, 7), (1, 2)):
+        options = {"accuracy": accuracy, "dilation": dilation, **CPU}
+        x, weight = drawn(0, 1, 16, 36, 40).float(), drawn(1, 16, 16, side, side).float()
+        clean, rows, columns = lkops.conv2d(x, weight, **options), torch.arange(36)[:, None], torch.arange(40)[None]
+        for value, (row, column) in itertools.product((torch.inf, torch.nan), ((0, 0), (7, 9), (21, 17), (35, 39))):
+            spoilt = x.clone()
+            spoilt[0, 3, row, column] = value
+            y = lkops.conv2d(spoilt, weight, **options)
+            down, across = rows - row, columns - column
+            distance = torch.maximum(down.abs(), across.abs())
+            of_taps = (down % dilation == 0) & (across % dilation == 0) & (distance <= dilation * (side // 2))
+            assert not y[..., of_taps].isfinite().any()
+            assert torch.equal(y[..., distance > dilation * (side + 1)], clean[..., distance > dilation * (side + 1)])
+
+
+@pytest.mark.parametrize(("activation", "scale"), [("relu", 0.5), ("sigmoid", -2.0)])
+def test_backward_starts_from_the_result_where_it_can(activation, scale) -> None:
+    """So that conv + bias is not stored; a result that is changed in between raises, as torch's own does."""
+    x, weight = drawn(1, 2, 24, 9, 11).float().requires_grad_(), drawn(2, 20, 24, 3, 3, scale=0.1).float()
+    y = lkops.conv2d(x, weight, activation=activation, residual_scale=scale, **CPU)
+    expected = scale * ACTIVATIONS[activation](F.conv2d(x, weight, padding=1))
+    (ours,), (right,) = (torch.autograd.grad(result.square().sum(), x) for result in (y, expected))
+    torch.testing.assert_close(ours, right, rtol=0, atol=1e-5 * float(right.abs().max()))
+    y = lkops.conv2d(x, weight, activation=activation, residual_scale=scale, **CPU)
+    saved = [tensor for tensor in y.grad_fn.saved_tensors if tensor is not None]
+    assert sum(tensor.numel() for tensor in saved) == x.numel() + weight.numel() + y.numel()
+    with torch.no_grad():
+        y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
