@@ -270,7 +270,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(
 }  // namespace
 
 bool pays(const ShuffledConv& conv) {
-  return conv.kernel_height == 3 && conv.kernel_width == 3 && conv.inputs >= 16 && conv.outputs >= 16 &&
+  const auto fits = [](int64_t kernel) { return kernel == 3 || kernel == 5 || kernel == 7; };
+  return fits(conv.kernel_height) && fits(conv.kernel_width) && conv.inputs >= 16 && conv.outputs >= 16 &&
          conv.height >= 2 && conv.width >= 4;
 }
 

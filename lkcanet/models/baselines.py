@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lkops
@@ -52,7 +51,7 @@ class _Baseline(Network):
         *body, (weight, bias) = self.kernels()
         features = x
         for inner, inner_bias in body:
-            features = F.relu(F.conv2d(features, inner, inner_bias, padding=inner.shape[-1] // 2))
+            features = lkops.conv2d(features, inner, inner_bias, activation="relu")
         return lkops.upsample_add(features, weight, bias, lowres, scale=self.scale, **self.options)
 
     def _residual_image(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,17 +95,16 @@ class _Baseline(Network):
         return max(halves, BICUBIC_ROWS if self.bicubic else 0)
 
     def memory(self, shape: Sequence[int], rows: int) -> WorkingMemory:
-        """Of a strip of s rows, whose input is apart: what a conv of C to C' reads and writes, and besides what its
-        ReLU writes or, if more, what torch reorders for a kernel larger than 1; or at the end the last features and the
-        strip of the output.
+        """Of a strip of s rows, whose input is apart: what a conv of C to C' reads and writes; or at the end the last
+        features and the strip of the output.
 
-            strip = e N W s max(max over inner convs of (C + C' + max(C, C')), C_last + B r^2)
+            strip = e N W s max(max over inner convs of (C + C'), C_last + B r^2)
         """
         batch, bands, height, columns = shape
         channels, seen = 0, 0  # of the input of the first conv, which is the image
         for weight, _ in self.kernels()[:-1]:
-            outputs, inputs, size, _ = weight.shape
-            channels = max(channels, seen + outputs + max(outputs, inputs if size > 1 else 0))
+            outputs = weight.shape[0]
+            channels = max(channels, seen + outputs)
             seen = outputs
         channels = max(channels, seen + bands * self.scale**2) + (bands if rows < height else 0)
         element = next(self.parameters()).element_size()

@@ -28,7 +28,7 @@ def conv(g: Matcher, node: fx.Node, accuracy: str) -> Match | None:
     if found is None or found.why_not() or is_depthwise(found) or not isinstance(found.input, fx.Node):
         return None
     stride, dilation = found.stride_dilation
-    if not conv_calls.is_worth(found.weight, stride, dilation) or not found.keeps_size():
+    if not conv_calls.is_worth(found.weight, stride, dilation) or not found.keeps_size(dilated=True):
         return None
     steps = [_Step([node], Tail())]
     while (step := _next(g, steps[-1])) is not None:
@@ -120,6 +120,8 @@ def _pattern(found: Conv, step: _Step) -> str:
     words = [f"conv {'x'.join(str(side) for side in found.weight.shape[2:])}"]
     if found.groups != 1:
         words[0] += f" g={found.groups}"
+    if (dilation := found.stride_dilation[1][0]) != 1:
+        words[0] += f" dilation {dilation}"
     words += [step.tail.activation] if step.tail.activation else ["prelu"] if step.prelu else []
     words += ["scale"] if step.tail.scale is not None else []
     words += ["residual"] if step.residual is not None else []

@@ -161,7 +161,7 @@ def _is_worth(conv: nn.Conv2d) -> bool:
     weight = conv._parameters.get("weight")  # a computed one is not to be computed for this
     if not isinstance(weight, nn.Parameter) or isinstance(weight, nn.parameter.UninitializedParameter):
         return False
-    return conv_calls.is_worth(weight, conv.stride, conv.dilation) and calls.keeps_size(conv)
+    return conv_calls.is_worth(weight, conv.stride, conv.dilation) and calls.keeps_size(conv, dilated=True)
 
 
 def _why_not_swapped(conv: nn.Conv2d) -> str:
