@@ -276,7 +276,7 @@ bool pays(const ShuffledConv& conv) {
 }
 
 void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Optional& bias, int64_t groups, int64_t scale,
-                      bool relaxed, bool adds, Tensor& out) {
+                      bool relaxed, bool keeps, bool adds, Tensor& out) {
   constexpr int64_t kNoActivation = 0;
   const Image image(features);
   Conv2dProblem p = problem_of(image, weight, bias, std::nullopt,
@@ -288,7 +288,7 @@ void conv_and_shuffle(const Tensor& features, const Tensor& weight, const Option
   with_kernels(features.scalar_type(), [&](const auto& of, auto zero) {
     using T = decltype(zero);
     T* to = mutable_pointer<T>(out);
-    const auto packed = pack<T>(of, p, parallel, weight, false, true);
+    const auto packed = pack<T>(of, p, parallel, weight, false, keeps);
     run<T>(of, p, parallel, pointer<T>(image.tensor()), packed.get(), pointer<T>(bias), nullptr, adds ? to : nullptr,
            nullptr, to);
   });

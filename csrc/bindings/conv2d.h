@@ -16,9 +16,10 @@ struct ShuffledConv {
 };
 bool pays(const ShuffledConv& conv);
 
-// out = PixelShuffle(conv(features) + bias), or out += that. All have one dtype; shapes were checked.
+// out = PixelShuffle(conv(features) + bias), or, `adds`, out += that; `keeps` the packed weights. All have one dtype;
+// shapes were checked.
 void conv_and_shuffle(const torch::stable::Tensor& features, const torch::stable::Tensor& weight,
                       const std::optional<torch::stable::Tensor>& bias, int64_t groups, int64_t scale, bool relaxed,
-                      bool adds, torch::stable::Tensor& out);
+                      bool keeps, bool adds, torch::stable::Tensor& out);
 
 }  // namespace lkops

@@ -85,7 +85,7 @@ bool by_conv2d(const UpsampleProblem& p, bool is_mixed, bool adds) {
 }
 
 Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bias, const Optional& lowres,
-               int64_t scale, double cubic_a, bool symmetric, bool relaxed) {
+               int64_t scale, double cubic_a, bool symmetric, bool relaxed, bool saving) {
   const UpsampleProblem problem = problem_of(features, weight, bias, lowres, scale, cubic_a, symmetric);
   const ScalarType type = result_type(features, lowres);
   Tensor out = new_result(
@@ -94,7 +94,7 @@ Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bia
   const bool is_mixed = type != features.scalar_type() || (lowres && lowres->scalar_type() != type);
   if (by_conv2d(problem, is_mixed, lowres.has_value())) {
     if (lowres) run_image(problem, *lowres, out);
-    conv_and_shuffle(features, weight, bias, problem.groups, scale, relaxed, lowres.has_value(), out);
+    conv_and_shuffle(features, weight, bias, problem.groups, scale, relaxed, !saving, lowres.has_value(), out);
   } else if (!is_bf16(features))
     run_forward(kernels().f32, problem, features, weight, bias, lowres, out);
   else if (type == ScalarType::BFloat16)

@@ -97,6 +97,18 @@ def is_plain() -> bool:
     return torch.autograd.forward_ad._current_level < 0 and torch._C._functorch.peek_interpreter_stack() is None
 
 
+def distinct(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Where code is compiled, views of those that stand twice, such as an image that is its own residual: a Function that
+    is given one tensor twice can't be traced."""
+    if not torch.compiler.is_dynamo_compiling():
+        return list(tensors)
+    found: list[Tensor | None] = []
+    for tensor in tensors:
+        again = tensor is not None and any(tensor is other for other in found)
+        found.append(tensor.view_as(tensor) if tensor is not None and again else tensor)
+    return found
+
+
 def op_is_enough(tensors: Sequence[Tensor | None]) -> bool:
     """Whether none of these tensors needs a gradient, so that a Function has no part to play.
 

@@ -177,8 +177,7 @@ class Operator:
             return self.op(backend, "fwd")(*dense, *options, *self.telling(False))
         needs = tuple(t is not None and (t.requires_grad or not self.masked) for t in dense)
         saving = autograd.needs_gradient(dense)
-        if torch.compiler.is_dynamo_compiling():
-            dense = _distinct(dense)
+        dense = autograd.distinct(dense)
         return autograd.apply(autograd.Kernel, self.name, backend, options, needs, saving, *dense)
 
     def _outputs(self, results: Any) -> Any:
@@ -295,16 +294,6 @@ class _Wanted(threading.local):
 
 
 _direct = _Wanted()
-
-
-def _distinct(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Views of those that stand twice, such as an image that is its own residual: a Function that is given one tensor
-    twice can't be traced."""
-    found: list[Tensor | None] = []
-    for tensor in tensors:
-        again = tensor is not None and any(tensor is other for other in found)
-        found.append(tensor.view_as(tensor) if tensor is not None and again else tensor)
-    return found
 
 
 def _contiguous(output: Any) -> Any:

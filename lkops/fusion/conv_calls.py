@@ -38,8 +38,8 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def is_worth(weight: Tensor, stride: Any, dilation: Any) -> bool:
     """Whether a dense or grouped conv of this kind is quicker by `conv2d` on CPUs at all: by Winograd's algorithm.
 
-    Measured (Zen 4, 32 to 256 channels, 8x8 to 128x128), against PyTorch in the faster of its memory formats: 3x3 is 1.4
-    to 2.3 times as fast, with a dilation 1.3 to 1.9, 5x5 1.2 to 1.5, 7x7 1.3 (64 channels), 9x9 2.
+    Measured (Zen 4, 32 to 256 channels, 8x8 to 128x128), against PyTorch in the faster of its memory formats: 3x3 is
+    1.4 to 2.3 times as fast, with a dilation 1.3 to 1.9, 5x5 1.2 to 1.5, 7x7 1.3 (64 channels), 9x9 2.
     """
     outputs, inputs, *kernel = weight.shape
     strides, dilations = _two(stride), _two(dilation)

@@ -27,6 +27,7 @@ def _fake_forward(
     cubic_a: float,
     symmetric: bool,
     relaxed: bool,
+    saving: bool,
 ) -> Tensor:
     n, _, h, w = features.shape
     dtype = features.dtype if lowres is None else torch.promote_types(features.dtype, lowres.dtype)
@@ -55,7 +56,7 @@ OPERATOR = register(
         "cpu": Kernels(FLOAT32_AND_BFLOAT16, mixes=True),
         "triton": Kernels(FLOATS, mixes=True),
     },
-    forward=f"({_TENSORS}, {_OPTIONS}) -> Tensor y",
+    forward=f"({_TENSORS}, {_OPTIONS}, bool saving) -> Tensor y",
     backward=f"(Tensor grad_y, {_TENSORS}, {_OPTIONS}, bool[] needs) -> (Tensor, Tensor, Tensor, Tensor)",
     casts=("features", "weight", "bias"),
     fake_forward=_fake_forward,

@@ -127,6 +127,7 @@ def forward(
     cubic_a: float,
     symmetric: bool,
     relaxed: bool,
+    saving: bool,
 ) -> Tensor:
     """y (N, B, r H, r W), of the wider dtype of features and lowres."""
     problem = _Problem(features, weight, scale)

@@ -1,5 +1,8 @@
 """What of a model `lkops.fuse` takes back because it is not faster on the example."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -114,6 +117,19 @@ def test_channels_last_memory_where_it_is_faster(slow) -> None:
         leaf = X.clone().requires_grad_()
         (grad,) = torch.autograd.grad(fused(leaf).square().sum(), leaf)
         assert grad.abs().max() > 0
+
+
+def test_channels_last_memory_compiles_pickles_and_copies(slow) -> None:
+    slow(in_channels_last=0.1)
+    model = network()
+    fused, report = fuse(model, X)
+    assert report.notes
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for each in (compiled, pickle.loads(pickle.dumps(fused)), copy.deepcopy(fused)):
+            result = each(X)
+            assert result.is_contiguous()
+            torch.testing.assert_close(result, model(X), rtol=1e-4, atol=1e-5)
 
 
 def test_models_that_take_views_stay_contiguous(slow) -> None:

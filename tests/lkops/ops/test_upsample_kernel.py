@@ -97,11 +97,11 @@ def test_same_bits_for_any_number_of_threads_and_any_alignment(name: str, dtype:
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
-            results.append([forward(*values, *options), *backward(grad, *values, *options, ALL)])
+            results.append([forward(*values, *options, False), *backward(grad, *values, *options, ALL)])
     finally:
         torch.set_num_threads(before)
     moved = [shifted(t) for t in values]
-    results.append([forward(*moved, *options), *backward(shifted(grad), *moved, *options, ALL)])
+    results.append([forward(*moved, *options, False), *backward(shifted(grad), *moved, *options, ALL)])
     for other in results[1:]:
         assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
 
@@ -158,7 +158,7 @@ def test_only_what_is_needed_is_returned() -> None:
 def test_inputs_are_not_written() -> None:
     values, grad = tensors("samples_in_chunks"), gradient("samples_in_chunks", torch.float32)
     copies = [t.clone() for t in (*values, grad)]
-    forward(*values, 2, -0.5, True, False)
+    forward(*values, 2, -0.5, True, False, False)
     backward(grad, *values, 2, -0.5, True, False, ALL)
     assert all(torch.equal(a, b) for a, b in zip((*values, grad), copies, strict=True))
 
@@ -181,7 +181,7 @@ Z = torch.zeros
 )
 def test_arguments_that_do_not_fit(arguments: tuple[object, ...], message: str) -> None:
     with pytest.raises(RuntimeError, match=message):
-        forward(*arguments, -0.5, True, False)
+        forward(*arguments, -0.5, True, False, False)
 
 
 def test_gradients_that_do_not_fit() -> None:

@@ -1,8 +1,8 @@
-"""`python -m bench.cpu.conv2d`: `lkops.conv2d` against eager PyTorch, torch.compile, OpenVINO, onnxruntime and ncnn.
+"""`python -m bench.cpu.dense_convs`: `lkops.conv2d` against eager, torch.compile, OpenVINO, onnxruntime and ncnn.
 
 3x3 convs with a bias and a ReLU, of one image, as networks have them; and one forward with backward, without the ReLU.
 Outputs and gradients are compared with float64 first, all providers of a row are called in turns, a time is the median.
-Writes bench/results/conv2d.json and conv2d.md; wants an idle machine for about ten minutes.
+Writes bench/results/dense_convs.json and dense_convs.md; wants an idle machine for about ten minutes.
 """
 
 import argparse
@@ -106,8 +106,8 @@ def markdown(found: Mapping[str, Any]) -> str:
         "3x3 convs with a bias and, in an inference, a ReLU, from as many channels to as many; float32 but where bf16 "
         "stands. Medians in "
         "milliseconds of calls in turns, recycled memory, outputs and gradients compared with float64 before "
-        "(`python -m bench.cpu.conv2d`). Eager is the faster of contiguous and channels_last; torch.compile has frozen "
-        "weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of a peer "
+        "(`python -m bench.cpu.dense_convs`). Eager is the faster of contiguous and channels_last; torch.compile has "
+        "frozen weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of a peer "
         "to ours, of all peers the one that is nearest to its target or farthest below: for the exact form 1.5 times "
         "eager and no slower than the others, of the relaxed one 2 times eager and 1.2 times the others, of bf16 1.1 "
         'times OpenVINO, with a backward 1.3 times eager. "Of the peak" counts the products of a direct conv, so that '
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="two small rows: to see that it runs")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of conv2d.json and conv2d.md")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of dense_convs.json and dense_convs.md")
     arguments = parser.parse_args()
     parts = [part.strip() for part in arguments.only.split(",")]
     chosen = {name: row for name, row in rows(tiny=arguments.tiny).items() if any(part in name for part in parts)}
@@ -176,7 +176,7 @@ def main() -> None:
     if unknown := set(providers) - set(FORWARD):
         parser.error(f"--providers names {min(unknown)!r}; expected some of {', '.join(FORWARD)}")
     if os.environ.get("GLIBC_TUNABLES") != RECYCLED:  # the allocator reads it when the process starts
-        command = [sys.executable, "-m", "bench.cpu.conv2d", *sys.argv[1:]]
+        command = [sys.executable, "-m", "bench.cpu.dense_convs", *sys.argv[1:]]
         os.execve(sys.executable, command, {**os.environ, "GLIBC_TUNABLES": RECYCLED})
     torch.set_num_threads(arguments.threads)
     found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "rows": []}
@@ -187,10 +187,10 @@ def main() -> None:
             print(name, each["ours"], f"{each['ratio']:.2f}x of {each['peer']}" if each["ratio"] else "-", flush=True)
     found["peak"] = {key: max(rate, found["peak"][key]) for key, rate in fma_peak(arguments.threads).items()}
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for file, text in (("conv2d.json", json.dumps(found, indent=1) + "\n"), ("conv2d.md", markdown(found))):
+    for file, text in (("dense_convs.json", json.dumps(found, indent=1) + "\n"), ("dense_convs.md", markdown(found))):
         with atomic_path(arguments.out / file) as temporary:
             temporary.write_text(text)
-    print(f"{arguments.out / 'conv2d.md'} is written")
+    print(f"{arguments.out / 'dense_convs.md'} is written")
 
 
 if __name__ == "__main__":
