@@ -98,8 +98,8 @@ def is_plain() -> bool:
 
 
 def distinct(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Where code is compiled, views of those that stand twice, such as an image that is its own residual: a Function that
-    is given one tensor twice can't be traced."""
+    """Where code is compiled, views of those that stand twice, such as an image that is its own residual: a Function
+    that is given one tensor twice can't be traced."""
     if not torch.compiler.is_dynamo_compiling():
         return list(tensors)
     found: list[Tensor | None] = []
