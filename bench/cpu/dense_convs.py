@@ -103,15 +103,15 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"{said(found['environment'])}; load before the run {found['load']:.1f}. {said_of(found['peak'])}",
         "",
-        "3x3 convs with a bias and, in an inference, a ReLU, from as many channels to as many; float32 but where bf16 "
-        "stands. Medians in "
-        "milliseconds of calls in turns, recycled memory, outputs and gradients compared with float64 before "
-        "(`python -m bench.cpu.dense_convs`). Eager is the faster of contiguous and channels_last; torch.compile has "
-        "frozen weights in an inference; ncnn has its Winograd convs on and computes in float32. The ratio is that of a "
-        "peer to ours, of all peers the one that is nearest to its target or farthest below: for the exact form 1.5 times "
-        "eager and no slower than the others, of the relaxed one 2 times eager and 1.2 times the others, of bf16 1.1 "
-        'times OpenVINO, with a backward 1.3 times eager. "Of the peak" counts the products of a direct conv, so that '
-        "Winograd's algorithm may pass 100 %.",
+        "3x3 convs with a bias and, in an inference, a ReLU, from as many channels to as many; float32 but where "
+        "bf16 stands. Medians in milliseconds of calls in turns, recycled memory, outputs and gradients compared "
+        "with float64 before (`python -m bench.cpu.dense_convs`). Eager is the faster of contiguous and "
+        "channels_last; torch.compile has frozen weights in an inference; ncnn has its Winograd convs on and "
+        "computes in float32. The ratio is that of a peer to ours, of all peers the one that is nearest to its "
+        "target or farthest below: for the exact form 1.5 times eager and no slower than the others, of the "
+        "relaxed one 2 times eager and 1.2 times the others, of bf16 1.1 times OpenVINO, with a backward 1.3 "
+        "times eager. Of the peak counts the products of a direct conv, so that Winograd's algorithm may pass 100 "
+        "%.",
         "",
     ]
     for mode, title, names in (("forward", "Inference", FORWARD), ("full", "Forward and backward", FULL)):
