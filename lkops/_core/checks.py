@@ -156,7 +156,7 @@ def choice(name: str, value: Any, known: Sequence[str]) -> str:
         raise TypeError(expected)
     if value not in known:
         raise ValueError(expected)
-    return value
+    return str(value)  # NumPy has strings of its own
 
 
 def border(name: str, value: Any) -> bool:

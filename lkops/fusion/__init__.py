@@ -93,8 +93,8 @@ def fuse(
     if example_input is not None and not isinstance(example_input, (Tensor, tuple)):
         raise TypeError(f"example_input must be a tensor or a tuple of arguments, got {type(example_input).__name__}")
     inference = checks.flag("inference", inference)
-    checks.choice("accuracy", accuracy, get_args(Accuracy))
-    checks.choice("keep", keep, get_args(Keep))
+    asked = checks.choice("accuracy", accuracy, get_args(Accuracy))
+    kept = checks.choice("keep", keep, get_args(Keep))
     if not isinstance(check, str) and check is not False:
         raise TypeError(f'check must be "full", "outputs" or False, got {check!r}')
     if check not in ("full", "outputs", False):
@@ -103,7 +103,7 @@ def fuse(
         raise ValueError(f"model must be fused before it is wrapped, got a {type(model).__name__}")
     example = (example_input,) if isinstance(example_input, Tensor) else example_input
     with Progress("lkops.fuse").running() as say:
-        return Fusion(model, example, check, inference, accuracy, keep, say).run()
+        return Fusion(model, example, check, inference, asked, kept, say).run()
 
 
 def _is_compiled(model: nn.Module) -> bool:

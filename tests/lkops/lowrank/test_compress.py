@@ -128,7 +128,7 @@ def test_calibration_is_better_where_it_counts() -> None:
 def test_fuse_finds_the_new_convs() -> None:
     for options in ({"groups": 4, "permute": True}, {"rank": 4}):
         compressed, _ = lkops.compress(Net(), **options)  # type: ignore[arg-type]
-        fused, report = lkops.fuse(compressed, image())
+        fused, report = lkops.fuse(compressed, image(), keep="all")
         assert [part.operator for part in report.replaced] == ["upsample_add"]
         x = image()
         assert torch.allclose(fused(x), compressed(x), atol=1e-5)
@@ -209,7 +209,7 @@ def test_left_alone_with_the_reason() -> None:
     grouped, _ = lkops.compress(Net(), groups=4)
     assert "it has 4 groups already" in left(grouped, groups=2)
     assert "it has 4 groups already" in left(grouped, rank=2)
-    fused, _ = lkops.fuse(Net(), image())
+    fused, _ = lkops.fuse(Net(), image(), keep="all")
     assert "before it is fused" in left(fused)
     with torch.device("meta"):
         meta = Net()

@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[list[tuple[Any, Any]], list[Any]]] = {
         [("exact", "exact"), (np.str_("relaxed"), "relaxed")],
         ["", "fast", None, 1, True, ["exact"]],
     ),
+    "keep": ([("faster", "faster"), (np.str_("all"), "all")], ["", "some", None, 1, True, ["all"]]),
     "memory_format": (
         [(None, None), (torch.contiguous_format, torch.contiguous_format), (torch.channels_last, torch.channels_last)],
         ["channels_last", 1, True, torch.preserve_format, torch.channels_last_3d, torch.strided],
@@ -71,7 +72,7 @@ OF = {
     **dict.fromkeys(("decay", "share"), "above zero"),
     **dict.fromkeys(("cubic_a", "slope", "residual_scale"), "number"),
     **{"stride": "one or two", "padding": "padding", "activation": "activation", "accuracy": "accuracy"},
-    **{"border": "border", "memory_format": "memory_format"},
+    **{"border": "border", "memory_format": "memory_format", "keep": "keep"},
     **dict.fromkeys(("interleave", "bias", "inference", "energy", "permute", "whole_bands", "block_diagonal"), "flag"),
 }
 
