@@ -43,8 +43,9 @@ class Fusion:
                     fused, found, report = self._replaced(slow)
                     self._checked(fused, found, report, "outputs" if self.check else False)
                 report.replaced = [found.timed(part, parts) for part in report.replaced]
-                before = self._time(fused, report)
-                report.share = min(sum(part.eager for part in parts.values()) / before, 0.999)
+                rest = self._time(fused, report) - sum(part.least for part in parts.values())
+                eager = sum(part.eager for part in parts.values())
+                report.share = eager / (eager + max(rest, 0.01 * eager))
             report.checked = checked + self._relaxed(fused)
         except verification.Undecided as reason:
             return self._as_it_was(report, f"not compared: {reason}")
@@ -57,13 +58,13 @@ class Fusion:
         """Time the model and the fused one; of this also in channels_last memory, which stays where it is faster.
 
         Returns:
-            Milliseconds of the model.
+            Milliseconds of the fused model in contiguous memory.
         """
         assert self.example is not None
         models = (self.model, self._with_accuracy(fused))
         before, contiguous = report.before, report.after = measuring.times(models, self.example)
         if self.keep == "all" or not formats.is_worth_a_try(fused, self.example):
-            return before
+            return contiguous
         handles = formats.run_in_channels_last(fused)
         try:
             if self.check:
@@ -74,10 +75,10 @@ class Fusion:
         if after / again < contiguous / before / measuring.LEAST_GAIN:
             report.notes.append(f"runs in channels_last memory, contiguous it takes {contiguous:.2f} ms")
             report.before, report.after = again, after
-            return again
+            return contiguous
         for handle in handles:
             handle.remove()
-        return before
+        return contiguous
 
     def _with_accuracy(self, fused: nn.Module) -> nn.Module:
         if self.accuracy == "relaxed":

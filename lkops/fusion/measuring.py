@@ -34,6 +34,11 @@ class Part:
     def is_faster(self) -> bool:
         return self.ours is not None and self.eager >= LEAST_GAIN * self.ours
 
+    @property
+    def least(self) -> float:
+        """As it is computed now."""
+        return self.eager if self.ours is None else self.ours
+
     def said(self) -> str:
         """Why it is left."""
         if self.ours is None:

@@ -41,8 +41,8 @@ class FusionReport:
         checked: with an example input, which check was made, and what it compared or why it could not; else "".
         before, after: with an example input, milliseconds of an inference of the model and of the fused one on it,
             medians of calls in turns; None without one.
-        share: with an example input, the share of an inference's time that the replaced parts took before; None without
-            one.
+        share: with an example input, the share of an inference's time that the parts take by PyTorch's operators; None
+            without one.
         notes: what holds for the model as a whole.
     """
 
