@@ -37,7 +37,7 @@ class Part:
     @property
     def least(self) -> float:
         """As it is computed now."""
-        return self.eager if self.ours is None else self.ours
+        return self.eager if self.ours is None else min(self.eager, self.ours)
 
     def said(self) -> str:
         """Why it is left."""
