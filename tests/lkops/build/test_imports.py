@@ -15,7 +15,7 @@ after = set(sys.modules)
 FUSE_AND_COMPRESS = """
 model = torch.nn.Sequential(torch.nn.Conv2d(3, 48, 3, padding=1), torch.nn.PixelShuffle(2))
 image = torch.rand(1, 3, 8, 8)
-fused, fusion = lkops.fuse(model, image)
+fused, fusion = lkops.fuse(model, image, keep="all")
 assert fusion.replaced and fused(image).shape == (1, 12, 16, 16)
 fused(image).sum().backward()
 small, compression = lkops.compress(model, rank=5, calibration=[image], example_input=image)
