@@ -78,8 +78,9 @@ OF = {
 
 
 def options_of(function: Callable[..., Any]) -> list[str]:
-    """The options of `OF` that a function has."""
-    return [name for name in inspect.signature(function).parameters if name in OF]
+    """The options of `OF` that a function has; a tensor may have an option's name (`keep` of lk_block)."""
+    parameters = inspect.signature(function).parameters.values()
+    return [one.name for one in parameters if one.name in OF and "Tensor" not in str(one.annotation)]
 
 
 def outcome(call: Callable[[], Any]) -> tuple[str, Any]:
