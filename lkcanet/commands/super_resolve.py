@@ -1,11 +1,13 @@
 """`lkca super-resolve`."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _several as several
 from . import _shared as shared
 from ._msi import MsiReading
 from ._options import takes_options
@@ -23,8 +25,9 @@ def super_resolve(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SCENE OUT | SCENE...",
-            help="A low-resolution scene and its result (.npy, .npz or .mat); or, with --out-dir, scenes.",
+            metavar="SCENE OUT | SCENE... FOLDER",
+            help="A low-resolution scene and its result (.npy, .npz or .mat); or scenes, a folder of them or a list "
+            "(.txt, a path a line), and a folder for results of their names, which --out-dir may name instead.",
         ),
     ],
     *,
@@ -45,9 +48,7 @@ def super_resolve(
     out_dir: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
     ] = None,
-    suffix: Annotated[
-        str | None, typer.Option(help="Format of the results in --out-dir, such as .tif; default: .npy.")
-    ] = None,
+    suffix: several.Suffix = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out scenes whose results exist: go on after an interruption.")
@@ -73,9 +74,12 @@ def super_resolve(
 
     The whole scene at once, which is exact, unless --tile is given. The memory that it takes is said first; a result
     that ends in .npy goes to the disk as it is made and takes none. Results have the peak and wavelengths of the input.
-    With --out-dir a scene that fails is reported and the others go on; the exit code is 1 then.
+    Of several scenes one that fails is reported and the others go on; the exit code is 1 then. Results that exist are
+    refused before the first is made, with --out-dir one by one.
 
     Example: lkca super-resolve lr.npy sr.npy -c run/best.safetensors
+
+    Example: lkca super-resolve scenes/ results/ -c run/best.safetensors --suffix .mat
 
     Example: lkca super-resolve lr.hdr sr.hdr -c fused/best.safetensors --msi msi.hdr
     """
@@ -87,7 +91,9 @@ def super_resolve(
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
     msi_reading.check(given=bool(msi))
-    jobs = _jobs(paths, out_dir, suffix)
+    jobs, batch = _jobs(paths, out_dir, suffix)
+    if batch and out_dir is None:
+        several.check_new([out for _, out in jobs], overwrite=overwrite or skip_existing)
     shared.set_threads(threads)
     model, record = (None, None) if checkpoint is None else shared.load_checkpoint(checkpoint)
     if model is not None:
@@ -119,24 +125,20 @@ def super_resolve(
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
             facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
         except shared.KNOWN_ERRORS as error:
-            if out_dir is None:
+            if not batch:
                 raise
-            text = " ".join(shared.error_text(error).split())
-            failed.append({"scene": scene, "error": text})
-            shared.note(f"error: {text if str(scene) in text else f'{scene}: {text}'}")
+            failed.append(several.told(scene, error))
             continue
         results.append({**facts, "trained": checkpoint is not None, "checkpoint": checkpoint, "network": fresh})
         if not json:
             bands, *pixels = facts["shape"]
             untrained = "" if checkpoint is not None else " (untrained: this is the bicubic image)"
             print(f"{out}: {bands} bands, {pixels[0]} x {pixels[1]} pixels, {facts['seconds']:.2f} s{untrained}")
-    if json and out_dir is None:
+    if json and not batch:
         shared.print_json(results[0] if results else {"skipped": skipped})
     elif json:
         shared.print_json({"results": results, "failed": failed, "skipped": skipped})
-    if failed:
-        shared.note(f"error: {len(failed)} of {len(jobs)} scenes failed")
-        raise typer.Exit(1)
+    several.end(failed, len(jobs))
 
 
 def _is_there(out: Path, overwrite: bool, skip: bool) -> bool:
@@ -151,7 +153,7 @@ def _is_there(out: Path, overwrite: bool, skip: bool) -> bool:
     return True
 
 
-def _check_msis(model: "Network", msis: list[Path], jobs: list[tuple[Path, Path]]) -> None:
+def _check_msis(model: "Network", msis: list[Path], jobs: Sequence[several.Job]) -> None:
     """Raise where --msi is not what the network takes, or a result would replace it."""
     for _, out in jobs:
         shared.check_spared(msis, out)
@@ -175,29 +177,30 @@ def _cropped(msi: "Scene", region: str | None, scale: int) -> "Scene":
     return msi.cropped(parse_rect(region, [length // scale for length in msi.size]).scaled(scale))
 
 
-def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[tuple[Path, Path]]:
-    """Each scene with its result's path; what can't be written is refused before the work."""
-    if out_dir is None:
-        if len(paths) != 2:
-            raise typer.BadParameter("give SCENE and OUT, or scenes and --out-dir FOLDER")
-        if suffix is not None:
-            raise ValueError("--suffix goes with --out-dir")
-        shared.check_output(paths[1], shared.SCENES)
-        shared.check_spared(paths[:1], paths[1])
-        return [(paths[0], paths[1])]
-    suffix = ".npy" if suffix is None else suffix
-    if suffix.lower() not in shared.SCENES:
-        raise ValueError(f"--suffix must be one of {', '.join(shared.SCENES)}, got {suffix!r}")
-    names = [path.resolve().name if path.is_dir() else path.stem for path in paths]
-    jobs = [(path, out_dir / f"{name}{suffix}") for path, name in zip(paths, names, strict=True)]
-    taken: dict[Path, Path] = {}
-    for path, out in jobs:
-        if out in taken:
-            raise ValueError(f"{taken[out]} and {path} would both become {out}: enlarge them one by one")
-        shared.check_spared(paths, out)
-        taken[out] = path
-    out_dir.mkdir(parents=True, exist_ok=True)
-    return jobs
+def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> tuple[list[several.Job], bool]:
+    """Each scene with its result's path, and whether these lie in a folder; what can't be written is refused before the
+    work."""
+    usage = "give SCENE and OUT, or scenes and --out-dir FOLDER"
+    if out_dir is not None:
+        # a scene that doesn't exist fails alone
+        scenes = [scene for path in paths for scene in several.scenes_of([path])]
+        jobs = several.results_in(out_dir, scenes, suffix)
+    else:
+        *sources, out = paths
+        if not sources:
+            raise typer.BadParameter(usage)
+        if len(sources) > 1 and out.suffix.lower() in shared.SCENES and not out.is_dir():
+            raise typer.BadParameter(f"{usage}; {out} is no folder for the results of several scenes")
+        scenes = several.scenes_of(sources)
+        if not several.goes_into_folder(sources, scenes, out):
+            if suffix is not None:
+                raise ValueError("--suffix goes with --out-dir")
+            shared.check_output(out, shared.SCENES)
+            shared.check_spared(scenes, out)
+            return [several.Job(scenes[0], out)], False
+        jobs = several.results_in(out, scenes, suffix)
+    (out_dir or out).mkdir(parents=True, exist_ok=True)
+    return jobs, True
 
 
 def _run(

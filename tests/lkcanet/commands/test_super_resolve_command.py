@@ -56,7 +56,7 @@ def test_a_batch_goes_on_after_a_failure(folder: Path) -> None:
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 2
     assert "broken.npy" in errors[0]
-    assert errors[1] == "error: 1 of 3 scenes failed"
+    assert errors[1] == f"error: 1 of 3 scenes failed: {folder / 'broken.npy'}"
     assert len(result.stdout.splitlines()) == 2
     # again: nothing is replaced unless that is said
     before = (out / "a.npy").stat().st_mtime_ns
