@@ -17,13 +17,13 @@ ANOTHER = frozenset({"scale", "snr", "seed", "json", "response", "psf_sigma", "f
 
 @cache
 def options_of(command: str) -> dict[str, Any]:
-    """The parameters of a command by name, as its parser has them."""
+    """The parameters of a command by name, as its parser has them; not --config, whose options a line spells out."""
     import typer
 
     from .app import build
 
     group: Any = typer.main.get_command(build())
-    return {parameter.name: parameter for parameter in group.commands[command].params}
+    return {parameter.name: parameter for parameter in group.commands[command].params if parameter.name != "config"}
 
 
 def command_line(command: str, values: Mapping[str, Any]) -> str:

@@ -5,12 +5,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from . import bench, compress, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
+from ._config import configurable, defaults, written
 from ._shared import KNOWN_ERRORS, error_text
 
 _debug = False
@@ -57,8 +59,8 @@ class _Group(TyperGroup):
 
 
 class _Command(TyperCommand):
-    """Takes no empty text for anything: as a path that would be the current folder, where a script's variable is not
-    set."""
+    """Takes options from --config. Takes no empty text for anything: as a path that would be the current folder, where
+    a script's variable is not set."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given, _, _ = self.make_parser(ctx).parse_args(
@@ -68,7 +70,14 @@ class _Command(TyperCommand):
             value = given.get(parameter.name)
             if value == "" or (isinstance(value, (list, tuple)) and "" in value):
                 raise typer.BadParameter("must not be empty", ctx=ctx, param=parameter)  # type: ignore[arg-type]
+        ctx.meta[__package__] = list(args)
+        if given.get("config"):
+            ctx.default_map = defaults(Path(str(given["config"])), ctx)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        with written(ctx):
+            return super().invoke(ctx)
 
 
 def _root(
@@ -104,5 +113,5 @@ def build() -> typer.Typer:
         "bench": bench.bench,
     }
     for name, command in commands.items():
-        app.command(name, cls=_Command)(command)
+        app.command(name, cls=_Command)(configurable(command))
     return app

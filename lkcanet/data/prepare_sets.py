@@ -14,6 +14,7 @@ import torch
 
 import lkops
 from lkcanet.common.files import atomic_folder
+from lkcanet.common.runs import CONFIG
 from lkcanet.data import cave
 from lkcanet.data.formats.png import band_files
 from lkcanet.data.formats.writers import write_scene
@@ -155,7 +156,7 @@ def _write(
     progress: Callable[[str], None] | None,
 ) -> None:
     """Write the folder: scenes, then the manifest."""
-    with atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=FOLDERS) as folder:
+    with atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=(CONFIG, *FOLDERS)) as folder:
         for part in FOLDERS:
             (folder / part).mkdir()
         entries = []

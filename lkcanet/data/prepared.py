@@ -12,6 +12,7 @@ import torch
 
 import lkops
 from lkcanet.common.files import atomic_folder
+from lkcanet.common.runs import CONFIG
 from lkcanet.data import sources, sspsr
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import append_record
@@ -127,7 +128,7 @@ def prepare(
     file, tell = Path(file), progress or (lambda _: None)
     with (
         sources.opened(file, key, axes, rules.key) as source,
-        atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=(SCENE, *sspsr.FOLDERS)) as folder,
+        atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=(SCENE, CONFIG, *sspsr.FOLDERS)) as folder,
     ):
         bands, rows, width = source.shape
         placement = rules.place(bands, rows, width, columns)

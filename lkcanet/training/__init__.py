@@ -10,6 +10,7 @@ import torch
 
 from ..common.optional import require
 from ..common.options import PRECISIONS, TrainOptions
+from ..common.runs import begins
 from ..data.multispectral import simulate_msi
 from ..data.responses import SpectralResponse
 from ..data.scenes import Scene
@@ -209,4 +210,5 @@ def _run(
     _state.remove_strays(out, names)
     for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
         (out / name).unlink()
+    begins(out)
     return lightning.fit(model, objective, material, options, out, facts, state)
