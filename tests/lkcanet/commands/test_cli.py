@@ -331,7 +331,7 @@ def test_ctrl_c_during_training(folder: Path, tmp_path: Path) -> None:
     assert output == ""
     _, extra = load_model_and_extra(last)
     assert 0 < extra["step"] == int(errors.split()[-1])
-    names = {"best.safetensors", "last.safetensors", "metrics.csv", "state.safetensors"}
+    names = {"best.safetensors", "config.yaml", "last.safetensors", "metrics.csv", "state.safetensors"}
     assert {path.name for path in last.parent.iterdir()} == names
 
 
