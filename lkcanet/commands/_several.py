@@ -28,6 +28,10 @@ Suffix = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist in the folder.")]
 
 
+def _name(scene: Path) -> str:
+    return scene.resolve().name if scene.is_dir() else scene.stem
+
+
 class Job(NamedTuple):
     """A scene and the file that its result goes to."""
 
@@ -71,8 +75,7 @@ def results_in(folder: Path, scenes: Sequence[Path], suffix: str | None) -> list
         raise ValueError(f"--suffix must be one of {', '.join(shared.SCENES)}, got {suffix!r}")
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder}: must be a folder, for the results of {len(scenes)} scenes; it is a file")
-    names = [path.resolve().name if path.is_dir() else path.stem for path in scenes]
-    jobs = [Job(path, folder / f"{name}{suffix}") for path, name in zip(scenes, names, strict=True)]
+    jobs = [Job(path, folder / f"{_name(path)}{suffix}") for path in scenes]
     taken: dict[Path, Path] = {}
     for path, out in jobs:
         if out in taken:
@@ -80,6 +83,20 @@ def results_in(folder: Path, scenes: Sequence[Path], suffix: str | None) -> list
         shared.check_spared(scenes, out)
         taken[out] = path
     return jobs
+
+
+def result_of(given: Path, scene: Path, count: int) -> Path:
+    """The result of a scene: the path that was given, of one scene; of more the file of its name in that folder."""
+    if count == 1:
+        return given
+    if not given.is_dir():
+        raise ValueError(f"{given}: the results of {count} scenes must lie in a folder, under their names")
+    name = _name(scene)
+    found = [file for file in sorted(given.iterdir()) if file.stem == name and file.suffix.lower() in shared.SCENES]
+    if len(found) != 1:
+        what = "holds no result" if not found else f"holds {' and '.join(file.name for file in found)}"
+        raise ValueError(f"{given}: {what} of the scene {name}, expected one file of that name")
+    return found[0]
 
 
 def check_new(outs: Sequence[Path], *, overwrite: bool) -> None:
@@ -120,8 +137,8 @@ def told(scene: Path, error: Exception) -> dict[str, Any]:
     return {"scene": scene, "error": text}
 
 
-def end(failed: Sequence[dict[str, Any]], count: int) -> None:
-    """Name the scenes that failed and exit with 1, where there are such."""
+def end(failed: Sequence[dict[str, Any]], count: int, what: str = "scenes") -> None:
+    """Name those that failed and exit with 1, where there are such."""
     if failed:
-        shared.note(f"error: {len(failed)} of {count} scenes failed: {', '.join(str(one['scene']) for one in failed)}")
+        shared.note(f"error: {len(failed)} of {count} {what} failed: {', '.join(str(one['scene']) for one in failed)}")
         raise typer.Exit(1)

@@ -9,6 +9,8 @@ import typer
 
 from ..common.options import FLOOR
 from . import _prepared as prepared
+from . import _scene_scores as scene_scores
+from . import _several as several
 from . import _shared as shared
 from ._msi import MsiOptions, PsfSigma
 from ._options import takes_options
@@ -16,12 +18,11 @@ from ._reading import Reading
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, SpectralResponse, TrainingRecord
-    from lkcanet.evaluation import Scores
 
 
 @takes_options
 def evaluate(
-    scene: shared.ScenePath,
+    scene: several.ScenePaths,
     *,
     checkpoint: Annotated[
         list[Path] | None,
@@ -29,7 +30,11 @@ def evaluate(
     ] = None,
     prediction: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="A scene that was super-resolved already, by any method; may be repeated."),
+        typer.Option(
+            metavar="FILE",
+            help="A scene that was super-resolved already, by any method; may be repeated. Of several scenes a folder "
+            "of results under their names, as lkca super-resolve leaves it.",
+        ),
     ] = None,
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r; the checkpoint's, without one 4.")] = None,
     region: Annotated[
@@ -73,9 +78,12 @@ def evaluate(
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
     A folder of `lkca prepare` is scored on its test images, each degraded on its own; the table shows their mean.
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
-    of the training if left out.
+    of the training if left out. Of several scenes there is a row for each, and their mean; one that fails is reported,
+    the mean is of the others, and the exit code is 1.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
+
+    Example: lkca evaluate scenes/ -c run/best.safetensors
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
@@ -89,57 +97,75 @@ def evaluate(
     snrs = [] if snr is None else parse_snrs(snr)
     if snrs and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
-    if is_prepared(scene):
+    scenes = several.scenes_of(scene)
+    if folders := [path for path in scenes if is_prepared(path)]:
+        path = several.one_of(scenes, f"{folders[0]}, which `lkca prepare` made,")
         fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
-        prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
-        loaded = load_prepared(scene)
+        prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
+        loaded = load_prepared(path)
         peak = loaded.peak if isinstance(loaded, PreparedSet) else loaded.scene.peak
-        prepared.refuse(scene, {"--peak": (reading.peak, peak)})
-        prepared.print_scores(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
+        prepared.refuse(path, {"--peak": (reading.peak, peak)})
+        prepared.print_scores(path, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
-            raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scene} is not")
+            raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scenes[0]} is not")
     _check_together(networks, scale, psf_sigma)
+    if msi_options.msi is not None:
+        several.one_of(scenes, "--msi")
     if networks:
-        path, model, record = networks[0]
-        scale, psf_sigma = model.scale, record.psf_sigma if psf_sigma is None else psf_sigma
-        whole = reading.scene_for(scene, model, record)
-        region = choose_region(region, path, record, whole)
-    else:
-        scale = 4 if scale is None else scale
-        if scale < 1:
-            raise ValueError(f"--scale must be 1 or more, got {scale}")
-        whole = reading.scene(scene)
-    region = shared.scored_part(region, whole.pixels.shape, scale, part_name(region))
-    scores = score(
-        whole,
-        {str(path): model for path, model, _ in networks},
-        predictions={str(path): read_scene(path, peak=whole.peak) for path in prediction or ()},
-        region=region,
-        scale=scale,
-        psf_sigma=psf_sigma,
-        msis=_msis(networks, msi_options, reading.nodata),
-        snrs=snrs,
-        noise_on=noise_on,
-        seed=seed,
-        floor=floor,
-    )
-    if json:
-        facts: dict[str, Any] = {"scene": scene, "region": region, "shape": scores.target.pixels.shape}
+        scale = networks[0].model.scale
+        psf_sigma = networks[0].record.psf_sigma if psf_sigma is None else psf_sigma
+    scale = 4 if scale is None else scale
+    if scale < 1:
+        raise ValueError(f"--scale must be 1 or more, got {scale}")
+
+    def scored(one: Path) -> scene_scores.Scored:
+        inside = region
+        if networks:
+            path, model, record = networks[0]
+            whole = reading.scene_for(one, model, record)
+            inside = choose_region(inside, path, record, whole)
+        else:
+            whole = reading.scene(one)
+        inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
+        results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
+        scores = score(
+            whole,
+            {str(path): model for path, model, _ in networks},
+            predictions={str(path): read_scene(file, peak=whole.peak) for path, file in results.items()},
+            region=inside,
+            scale=scale,
+            psf_sigma=psf_sigma,
+            msis=_msis(networks, msi_options, reading.nodata),
+            snrs=snrs,
+            noise_on=noise_on,
+            seed=seed,
+            floor=floor,
+        )
+        facts: dict[str, Any] = {"scene": one, "region": inside, "shape": scores.target.pixels.shape}
         facts |= {"peak": whole.peak, "floor": floor, "scale": scale}
         facts |= {} if psf_sigma is None else {"psf_sigma": psf_sigma}
         facts |= {} if snr is None else {"noise_on": noise_on, "seed": seed}
-        rows = scores.rows() if snr is not None else [{"method": name, **row} for name, row in scores.clean.items()]
-        shared.print_json({**facts, "scores": rows})
+        return scene_scores.Scored(one, scores, facts)
+
+    found, failed = several.each(scenes, scored, alone=len(scenes) == 1)
+    names = [path for path, _, _ in networks]
+    if len(scenes) > 1:
+        scene_scores.show(found, failed, floor, names, noisy=snr is not None, json=json)
+        several.end(failed, len(scenes))
         return
-    part = "whole scene" if region is None else f"region {region}"
-    title = f"{scene}, {part}, {scores.target.size[0]} x {scores.target.size[1]} pixels"
+    ((path, scores, facts),) = found
+    if json:
+        shared.print_json({**facts, "scores": scene_scores.rows_of(scores.levels, noisy=snr is not None)})
+        return
+    part = "whole scene" if facts["region"] is None else f"region {facts['region']}"
+    title = f"{path}, {part}, {scores.target.size[0]} x {scores.target.size[1]} pixels"
     if snr is not None:
         title += f", noise on {noise_on}"
-    _print(scores, title, floor, [path for path, _, _ in networks])
+    scene_scores.show_levels(scores.levels, scores.scale, title, floor, names)
 
 
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:
@@ -175,21 +201,6 @@ def _msis(
                 raise ValueError(f"{path} fuses an MSI of {model.msi_bands} bands: give --msi FILE or --response NAME")
             msis[str(path)] = source
     return msis
-
-
-def _print(scores: "Scores", title: str, floor: float, networks: list[Path]) -> None:
-    from lkcanet.evaluation import above_table, metrics_table, noise_tables
-
-    bicubic = f"bicubic x{scores.scale}"
-    if len(scores.levels) > 1:
-        names = dict(zip(map(str, networks), prepared.short_names(networks), strict=True)) | {"bicubic": bicubic}
-        for table in noise_tables(scores.levels, names, title=title):
-            shared.print_table(table)
-        return
-    shown = {bicubic if name == "bicubic" else name: row for name, row in scores.clean.items()}
-    shared.print_table(metrics_table(shown, title=title))
-    if floor:
-        shared.print_table(above_table(shown, floor))
 
 
 def parse_snrs(text: str) -> list[float]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from . import _several as several
 from . import _shared as shared
 from ._options import takes_options
 from ._reading import Reading
@@ -13,7 +14,12 @@ from ._reading import Reading
 @takes_options
 def info(
     path: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A scene or a checkpoint; without one: versions, backends.")
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="A scene or a checkpoint, several, a folder of scenes or a list (.txt, a path a line); without one: "
+            "versions, backends.",
+        ),
     ] = None,
     *,
     reading: Reading,
@@ -22,19 +28,54 @@ def info(
 ) -> None:
     """Say what a scene or a checkpoint holds, or which versions and backends are here.
 
+    Of several files one that fails is reported and the others go on; the exit code is 1 then. --json gives a list, in
+    which those that failed have their error.
+
     Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
     """
     from lkcanet.common.installation import describe_installation
+
+    if not path:
+        _show({"kind": "installation", **describe_installation()}, json)
+        return
+    files = path if all(map(_is_checkpoint, path)) else several.scenes_of(path)
+    if len(files) == 1:
+        _show(_facts(files[0], reading, region), json)
+        return
+    first = True
+
+    def tell(file: Path) -> dict[str, Any]:
+        nonlocal first
+        facts = _facts(file, reading, region)
+        if not json:
+            print(end="" if first else "\n")
+            _show(facts, json)
+        first = False
+        return facts
+
+    found, failed = several.each(files, tell, alone=False)
+    if json:
+        shared.print_json(
+            [*found, *({"kind": "failed", "path": one["scene"], "error": one["error"]} for one in failed)]
+        )
+    several.end(failed, len(files), "files")
+
+
+def _is_checkpoint(path: Path) -> bool:
     from lkcanet.models.foreign import SAVED
 
-    if path is None:
-        facts = {"kind": "installation", **describe_installation()}
-    elif path.suffix.lower() in (".safetensors", *SAVED):
-        facts = _checkpoint(path)
-    else:
-        from lkcanet.data import describe_scene
+    return path.suffix.lower() in (".safetensors", *SAVED)
 
-        facts = {"kind": "scene", "path": str(path), **describe_scene(reading.scene(path, region))}
+
+def _facts(path: Path, reading: Reading, region: str | None) -> dict[str, Any]:
+    if _is_checkpoint(path):
+        return _checkpoint(path)
+    from lkcanet.data import describe_scene
+
+    return {"kind": "scene", "path": str(path), **describe_scene(reading.scene(path, region))}
+
+
+def _show(facts: dict[str, Any], json: bool) -> None:
     if json:
         shared.print_json(facts)
         return

@@ -11,7 +11,7 @@ from lkcanet.evaluation.metrics import Metrics
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables"]
+__all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables", "scenes_table"]
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -51,6 +51,21 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
         ValueError: `rows` is empty or a row lacks a score.
     """
     return _rich(_metrics_grid(rows, sizes), title)
+
+
+def scenes_table(rows: Mapping[str, Metrics], *, title: str | None = None) -> "Table":
+    """Scores of one method, a row for each scene; nothing is bold, as scenes are no competitors.
+
+    Args:
+        rows: name of the scene, or "mean", to its scores.
+        title: line above the table.
+
+    Raises:
+        ValueError: `rows` is empty or a row lacks a score.
+    """
+    grid = _metrics_grid(rows)
+    plain = [(name, [(text, False) for text, _ in cells]) for name, cells in grid.rows]
+    return _rich(_Grid(["Scene", *grid.headings[1:]], plain), title)
 
 
 def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
