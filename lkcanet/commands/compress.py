@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _several as several
 from . import _shared as shared
 from ._options import takes_options
 from ._progress import bar
 from ._reading import Reading
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, TrainingRecord
-    from lkcanet.deploy.compression import PatchBatches
+    from lkcanet.data import SuperResolutionPatches, TrainingRecord
     from lkcanet.models import Network
 
 CALIBRATION = 64  # patches
@@ -36,8 +36,12 @@ def compress(
     energy: Annotated[bool, typer.Option("--energy", help="--share is of the squared singular values.")] = False,
     permute: Annotated[bool, typer.Option("--permute", help="Choose which features each group gets.")] = False,
     scene: Annotated[
-        Path | None,
-        typer.Option(metavar="SCENE", help="Calibrate on training patches of this scene: much better, in seconds."),
+        list[Path] | None,
+        typer.Option(
+            metavar="SCENE",
+            help="Calibrate on training patches of this scene: much better, in seconds. May be repeated; or a folder "
+            "of scenes, or a list (.txt): of all of them, and none of them may fail.",
+        ),
     ] = None,
     align: Annotated[int, typer.Option(metavar="STEPS", help="Then train the upsampler for so many steps.")] = 0,
     align_all: Annotated[bool, typer.Option("--align-all", help="Train all of the network in these steps.")] = False,
@@ -68,9 +72,10 @@ def compress(
     Example: lkca compress net/best.safetensors lr.safetensors --groups 8 --scene scene.mat --align 200
     """
     import torch
+    from torch.utils.data import ConcatDataset
 
     import lkops
-    from lkcanet.deploy.compression import compress_lkcanet
+    from lkcanet.deploy.compression import PatchBatches, compress_lkcanet
     from lkcanet.models import save_model
     from lkcanet.models.capabilities import compression_of
 
@@ -79,7 +84,7 @@ def compress(
         raise FileExistsError(f"{out} exists: choose another name, or --overwrite")
     if align < 0:
         raise ValueError(f"--align must be 0 or more steps, got {align}")
-    if scene is None and align:
+    if not scene and align:
         raise ValueError("--align needs --scene")
     if align_all and not align:
         raise ValueError("--align-all goes with --align")
@@ -89,9 +94,13 @@ def compress(
     torch.manual_seed(seed)
     model, record = shared.load_able(checkpoint, compression_of)
     batches = None
-    if scene is not None:
-        loaded = reading.scene_for(scene, model, record)
-        batches = _batches(model, record, loaded, test, patch, batch_size, seed)
+    if scene:
+        for option, value in (("--patch", patch), ("--batch-size", batch_size)):
+            if value is not None and value < 1:
+                raise ValueError(f"{option} must be 1 or more, got {value}")
+        scenes = several.scenes_of(scene)
+        patches = [_patches(path, reading, model, record, test, patch, alone=len(scenes) == 1) for path in scenes]
+        batches = PatchBatches(patches[0] if len(patches) == 1 else ConcatDataset(patches), batch_size, seed)
     calibration = None if batches is None else batches.calibration(CALIBRATION)
     result, report = compress_lkcanet(
         model, share=share, groups=groups, rank=rank, energy=energy, permute=permute, calibration=calibration
@@ -150,21 +159,26 @@ def _course(step: int, steps: int, terms: dict[str, float]) -> str:
     return f"step {step}/{steps}, loss {terms['loss']:.5f}"
 
 
-def _batches(
+def _patches(
+    path: Path,
+    reading: Reading,
     model: "Network",
     record: "TrainingRecord",
-    scene: "Scene",
     test: str | None,
     patch: int | None,
-    batch_size: int,
-    seed: int,
-) -> "PatchBatches":
-    """Training patches of a scene, where the checkpoint's training had them."""
-    from lkcanet.deploy.compression import PatchBatches, training_patches
+    *,
+    alone: bool,
+) -> "SuperResolutionPatches":
+    """Training patches of a scene, where the checkpoint's training had them; errors say of which of several."""
+    from lkcanet.deploy.compression import training_patches
 
-    for option, value in (("--patch", patch), ("--batch-size", batch_size)):
-        if value is not None and value < 1:
-            raise ValueError(f"{option} must be 1 or more, got {value}")
-    if test is None and not (record.is_of(scene) and record.test):
-        raise ValueError(f"give --test: {scene.name!r} is not a scene that the checkpoint names a test region of")
-    return PatchBatches(training_patches(model, scene, record, test=test, lr_size=patch), batch_size, seed)
+    scene = reading.scene_for(path, model, record)
+    try:
+        told = record.regions_among(scene) is not None or (record.is_of(scene) and record.test)
+        if test is None and not told:
+            raise ValueError(f"give --test: {scene.name!r} is not a scene that the checkpoint names a test region of")
+        return training_patches(model, scene, record, test=test, lr_size=patch)
+    except ValueError as error:
+        if alone:
+            raise
+        raise ValueError(f"{path}: {error}") from error

@@ -38,7 +38,7 @@ def info(
     if not path:
         _show({"kind": "installation", **describe_installation()}, json)
         return
-    files = path if all(map(_is_checkpoint, path)) else several.scenes_of(path)
+    files = [file for each in path for file in ([each] if _is_checkpoint(each) else several.scenes_of([each]))]
     if len(files) == 1:
         _show(_facts(files[0], reading, region), json)
         return

@@ -13,6 +13,7 @@ from lkcanet.data.formats import envi, geotiff
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.prepared import SCENE, is_prepared, load_prepared
 from lkcanet.data.scenes import Scene, check_positive
+from lkcanet.data.sets import PreparedSet
 
 __all__ = ["read_scenes", "scene_paths"]
 
@@ -112,7 +113,8 @@ def _attempt(path: Path, reading: dict[str, Any]) -> Scene | ValueError | OSErro
 
 def _read(path: Path, reading: dict[str, Any]) -> Scene:
     if is_prepared(path):
-        load_prepared(path)  # raises where the manifest and the scene don't belong together
+        if isinstance(load_prepared(path), PreparedSet):  # raises where manifest and scene don't belong together
+            raise ValueError(f"{path}: is a set of scenes that `lkca prepare` made, expected one scene")
         path = path / SCENE
     return read_scene(path, **reading)
 

@@ -5,15 +5,16 @@ from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.data import ConcatDataset
 
 import lkops
 from lkops.lowrank import CompressionReport, SelectChannels
 from lkops.lowrank.compression import possible_groups
 
-from ..data.patches import SuperResolutionPatches
+from ..data.patches import PatchPair, SuperResolutionPatches
 from ..data.record import TrainingRecord
 from ..data.scenes import Scene
-from ..data.splits import default_stride, parse_rect, region_split, whole_pixels
+from ..data.splits import default_stride, overlap, parse_rect, region_split, whole_pixels
 from ..models import Lacking, Network
 from ..models.capabilities import compression_of
 
@@ -78,25 +79,25 @@ class PatchBatches:
     """(LR, HR) batches of patches, for `lkops.distill_upsampler`: in a random order, anew at every pass.
 
     Args:
-        patches: kept in memory, with their LR images.
+        patches: of one scene, or of several as a `ConcatDataset`; each is made when its turn comes.
         size: of a batch; fewer only where there are not as many patches.
         seed: of the orders.
     """
 
-    def __init__(self, patches: SuperResolutionPatches, size: int, seed: int = 0) -> None:
-        self.pairs = [patches[index] for index in range(len(patches))]
-        self.size, self.random = min(size, len(self.pairs)), torch.Generator().manual_seed(seed)
+    def __init__(self, patches: SuperResolutionPatches | ConcatDataset[PatchPair], size: int, seed: int = 0) -> None:
+        self.patches = patches
+        self.size, self.random = min(size, len(patches)), torch.Generator().manual_seed(seed)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.pairs), generator=self.random).tolist()
+        order = torch.randperm(len(self.patches), generator=self.random).tolist()
         for first in range(0, len(order) - self.size + 1, self.size):
-            chosen = [self.pairs[index] for index in order[first : first + self.size]]
+            chosen = [self.patches[index] for index in order[first : first + self.size]]
             yield torch.stack([pair.lowres for pair in chosen]), torch.stack([pair.reference for pair in chosen])
 
     def calibration(self, count: int) -> list[Tensor]:
         """LR images (1, B, h, w) of so many patches, spread evenly over all."""
-        chosen = torch.linspace(0, len(self.pairs) - 1, min(count, len(self.pairs))).long().tolist()
-        return [self.pairs[index].lowres[None] for index in chosen]
+        chosen = torch.linspace(0, len(self.patches) - 1, min(count, len(self.patches))).long().tolist()
+        return [self.patches[index].lowres[None] for index in chosen]
 
 
 def training_patches(
@@ -110,7 +111,8 @@ def training_patches(
     """Patches to calibrate or align a network on: those of a scene which its training had, or might have had.
 
     LR images are made as in the training. Of the scene that the network was trained on, its test region and validation
-    block aren't read, and nothing beyond its training region; of another, `test` is not.
+    block aren't read, and nothing beyond its training region; of another, `test` is not. So it is of each scene that a
+    training on several had; those that validated as a whole are refused.
 
     Args:
         model: for its bands and scale.
@@ -129,17 +131,29 @@ def training_patches(
     if lr_size < 1:
         raise ValueError(f"lr_size must be 1 or more, got {lr_size}")
     own = test is None and record.is_of(scene)
-    held_out = record.test if own else test
-    if held_out is None:
+    among = record.regions_among(scene) if test is None else None
+    train: str | None
+    if among is not None:
+        if among["train"] is None:
+            raise ValueError(f"{record.where} was not trained on {scene.name!r}, which chose its checkpoint")
+        held_out, validation, train = among["test"], among["validation"] or 0.0, among["train"]
+        if held_out is not None and overlap(*(parse_rect(text, scene.pixels.shape) for text in (held_out, train))):
+            train = None  # patches on several sides of the test region
+    else:
+        held_out, validation = (record.test, record.validation or 0.0) if own else (test, 0.0)
+        around = record.train_region(scene.pixels.shape) if own else None
+        train = None if around is None else str(around)
+    if among is None and held_out is None:
         raise ValueError(f"test is None, and {scene.name!r} is not a scene that {record.where} names a test region of")
-    whole_pixels(parse_rect(held_out, scene.pixels.shape), scale, "the test region")
+    if held_out is not None:
+        whole_pixels(parse_rect(held_out, scene.pixels.shape), scale, "the test region")
     found = region_split(
         scene.pixels.shape,
         held_out,
         patch=lr_size * scale,
         stride=default_stride(lr_size * scale, scale),
-        validation=(record.validation or 0.0) if own else 0.0,
-        train=record.train_region(scene.pixels.shape) if own else None,
+        validation=validation,
+        train=train,
         valid=scene.valid,
         scale=scale,
     )
