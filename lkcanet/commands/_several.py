@@ -14,14 +14,6 @@ from . import _shared as shared
 
 Result = TypeVar("Result")
 
-ScenePaths = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="SCENE...",
-        help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images; several of them, a "
-        "folder of them, or a list, .txt with a path a line.",
-    ),
-]
 Suffix = Annotated[
     str | None, typer.Option(help="Format of the results in a folder, such as .tif or .hdr; default: .npy.")
 ]

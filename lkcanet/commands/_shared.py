@@ -24,7 +24,8 @@ ScenePaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="SCENE...",
-        help="As SCENE of the other commands; several, a folder of them, or a list (.txt, a path a line).",
+        help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images; several of them, a "
+        "folder of them, or a list (.txt, a path a line).",
     ),
 ]
 Checkpoint = Annotated[

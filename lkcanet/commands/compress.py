@@ -13,7 +13,7 @@ from ._progress import bar
 from ._reading import Reading
 
 if TYPE_CHECKING:
-    from lkcanet.data import SuperResolutionPatches, TrainingRecord
+    from lkcanet.data import Scene, SuperResolutionPatches, TrainingRecord
     from lkcanet.models import Network
 
 CALIBRATION = 64  # patches
@@ -98,8 +98,9 @@ def compress(
         for option, value in (("--patch", patch), ("--batch-size", batch_size)):
             if value is not None and value < 1:
                 raise ValueError(f"{option} must be 1 or more, got {value}")
-        scenes = several.scenes_of(scene)
-        patches = [_patches(path, reading, model, record, test, patch, alone=len(scenes) == 1) for path in scenes]
+        scenes = _scenes(several.scenes_of(scene), reading, model, record)
+        alone = len(scenes) == 1
+        patches = [_patches(name, each, model, record, test, patch, alone=alone) for name, each in scenes]
         batches = PatchBatches(patches[0] if len(patches) == 1 else ConcatDataset(patches), batch_size, seed)
     calibration = None if batches is None else batches.calibration(CALIBRATION)
     result, report = compress_lkcanet(
@@ -159,9 +160,20 @@ def _course(step: int, steps: int, terms: dict[str, float]) -> str:
     return f"step {step}/{steps}, loss {terms['loss']:.5f}"
 
 
+def _scenes(
+    paths: list[Path], reading: Reading, model: "Network", record: "TrainingRecord"
+) -> "list[tuple[str, Scene]]":
+    """What they are called in errors, and the scenes; of a prepared set those that it trains on."""
+    from lkcanet.data.sets import is_set, load_set
+
+    if len(paths) == 1 and is_set(paths[0]):
+        return [(f"{paths[0]}, {scene.name}", scene) for scene in load_set(paths[0]).train]
+    return [(str(path), reading.scene_for(path, model, record)) for path in paths]
+
+
 def _patches(
-    path: Path,
-    reading: Reading,
+    name: str,
+    scene: "Scene",
     model: "Network",
     record: "TrainingRecord",
     test: str | None,
@@ -172,7 +184,6 @@ def _patches(
     """Training patches of a scene, where the checkpoint's training had them; errors say of which of several."""
     from lkcanet.deploy.compression import training_patches
 
-    scene = reading.scene_for(path, model, record)
     try:
         told = record.regions_among(scene) is not None or (record.is_of(scene) and record.test)
         if test is None and not told:
@@ -181,4 +192,4 @@ def _patches(
     except ValueError as error:
         if alone:
             raise
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(f"{name}: {error}") from error

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @takes_options
 def degrade(
-    scene: several.ScenePaths,
+    scene: shared.ScenePaths,
     out: Annotated[
         Path,
         typer.Argument(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @takes_options
 def evaluate(
-    scene: several.ScenePaths,
+    scene: shared.ScenePaths,
     *,
     checkpoint: Annotated[
         list[Path] | None,

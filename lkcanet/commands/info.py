@@ -55,9 +55,9 @@ def info(
 
     found, failed = several.each(files, tell, alone=False)
     if json:
-        shared.print_json(
-            [*found, *({"kind": "failed", "path": one["scene"], "error": one["error"]} for one in failed)]
-        )
+        told = {str(one["scene"]): {"kind": "failed", "path": one["scene"], "error": one["error"]} for one in failed}
+        told |= {facts["path"]: facts for facts in found}
+        shared.print_json([told[str(file)] for file in files])
     several.end(failed, len(files), "files")
 
 

@@ -156,7 +156,7 @@ def test_a_training_is_repeated_by_its_file(folder: Path, monkeypatch: pytest.Mo
     assert f"# {shlex.join(['lkca', *map(str, words)])}" in comments
     assert f"in {folder}" in comments[-1]
     kept = yaml.safe_load(text)
-    assert (kept["scene"], kept["learning_rate"], kept["augment"], kept["seed"]) == ("scene.npy", 0.01, False, 3)
+    assert (kept["scene"], kept["learning_rate"], kept["augment"], kept["seed"]) == (["scene.npy"], 0.01, False, 3)
     assert not {"config", "overwrite", "resume", "json", "max_minutes"} & kept.keys()
     result = lkca("train", "--config", "run/config.yaml", "--out", "again")
     assert result.exit_code == 0, result.stderr

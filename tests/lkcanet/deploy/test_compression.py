@@ -241,6 +241,23 @@ def test_patches_to_calibrate_on_are_those_of_the_training() -> None:
     assert training_patches(trained(), scene, test="0:16,:").patch == 32
 
 
+def test_patches_to_calibrate_on_of_a_training_on_several_scenes() -> None:
+    scene = demo_scene((48, 64), 6, seed=1)
+    one: dict[str, Any] = {"name": scene.name, "shape": [6, 48, 64], "test": None, "train": "0:48,0:64"}
+    told = {"scenes": [{"name": "x", "shape": [6, 9, 9]}, {**one, "validation": "32:48,0:64"}], "split": {"patch": 16}}
+    patches = training_patches(trained(), scene, TrainingRecord(told))
+    assert patches.patch == 16
+    assert 0 < max(row for row, _ in patches.origins.tolist()) <= 16
+    assert 24 < max(column for _, column in patches.origins.tolist()) <= 48
+    held = {**told, "scenes": [{**one, "test": "0:48,20:40", "validation": None}]}
+    origins = training_patches(trained(), scene, TrainingRecord(held), lr_size=4).origins.tolist()
+    assert all(column + 8 <= 20 or column >= 40 for _, column in origins)
+    assert {column < 20 for _, column in origins} == {True, False}
+    other = {**told, "scenes": [{**one, "train": None, "validation": "0:48,0:64"}]}
+    with pytest.raises(ValueError, match="net was not trained on 'demo', which chose its checkpoint"):
+        training_patches(trained(), scene, TrainingRecord(other, "net"))
+
+
 def test_patches_to_calibrate_on_need_a_test_region() -> None:
     scene = demo_scene((48, 64), 6, seed=1)
     other = TrainingRecord({"scene": {"name": "other", "shape": [6, 48, 64]}, "split": {"test": "0:8,:"}}, "net")
