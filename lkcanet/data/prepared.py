@@ -12,6 +12,7 @@ import torch
 
 import lkops
 from lkcanet.common.files import atomic_folder
+from lkcanet.common.ssim import SSIM
 from lkcanet.data import sources, sspsr
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import append_record
@@ -56,6 +57,30 @@ class Prepared:
     split: Split
     tests: tuple[Rect, ...]
     manifest: dict[str, Any]
+
+    @property
+    def bands(self) -> int:
+        """B."""
+        return self.scene.bands
+
+    @property
+    def peak(self) -> float:
+        """What the scene was divided by, in the units of its file."""
+        return self.scene.peak
+
+    @property
+    def ssim(self) -> SSIM:
+        """Of which SSIM the protocol's scores are, see `lkcanet.evaluation.evaluate`."""
+        return "uniform"  # as SSPSR's metrics.py, by which the papers' tables of these images seem to be made
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """What the test images are called: their places in the scene."""
+        return tuple(str(rect) for rect in self.tests)
+
+    def test_scene(self, number: int) -> Scene:
+        """The test image of this number, counted from 0; a copy of its pixels."""
+        return self.scene.cropped(self.tests[number])
 
 
 def is_prepared(path: str | os.PathLike[str]) -> bool:

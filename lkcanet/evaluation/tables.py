@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lkcanet.common.optional import require
+from lkcanet.common.ssim import SHORT, SSIM, check_ssim
 from lkcanet.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables"]
 # key: heading, decimals, higher is better
 COLUMNS = {
     "mpsnr": ("MPSNR (dB) ↑", 3, True),
-    "mssim": ("MSSIM ↑", 4, True),
+    "mssim": ("MSSIM ({ssim}) ↑", 4, True),
     "sam": ("SAM (°) ↓", 3, False),
     "cc": ("CC ↑", 4, True),
     "rmse": ("RMSE ↓", 4, False),
@@ -37,7 +38,9 @@ class _Grid:
     rows: list[tuple[str, list[_Cell]]]
 
 
-def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None) -> "Table":
+def metrics_table(
+    rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None, ssim: SSIM = "uniform"
+) -> "Table":
     """Scores of several methods, a row each; in every column the best is bold.
 
     Args:
@@ -46,11 +49,12 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
         title: line above the table.
         sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
             methods that are left out show a dash.
+        ssim: of which SSIM the MSSIM of all rows is; the heading says it.
 
     Raises:
         ValueError: `rows` is empty or a row lacks a score.
     """
-    return _rich(_metrics_grid(rows, sizes), title)
+    return _rich(_metrics_grid(rows, sizes, ssim), title)
 
 
 def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
@@ -96,12 +100,13 @@ def noise_tables(
     return tables
 
 
-def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
+def metrics_markdown(rows: Mapping[str, Metrics], *, ssim: SSIM = "uniform") -> str:
     """The table of `metrics_table` as GitHub Markdown, ending in a newline."""
-    return _markdown(_metrics_grid(rows))
+    return _markdown(_metrics_grid(rows, None, ssim))
 
 
-def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _Grid:
+def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None, ssim: SSIM) -> _Grid:
+    check_ssim(ssim)
     if not rows:
         raise ValueError("rows is empty, expected at least one method's scores")
     for name, scores in rows.items():
@@ -121,7 +126,7 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _G
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
         columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
-    headings += [heading for heading, _, _ in COLUMNS.values()]
+    headings += [heading.format(ssim=SHORT[ssim]) for heading, _, _ in COLUMNS.values()]
     return _Grid(headings, list(zip(rows, cells, strict=True)))
 
 
