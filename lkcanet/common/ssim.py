@@ -3,7 +3,11 @@
 from typing import Literal, get_args
 
 SSIM = Literal["uniform", "matlab"]
-SHORT = {"uniform": "7x7", "matlab": "MATLAB"}  # in headings
+SHORT: dict[SSIM, str] = {"uniform": "7x7", "matlab": "MATLAB"}  # in headings
+WINDOWS: dict[SSIM, str] = {
+    "uniform": "7 x 7 windows of equal weights",
+    "matlab": "MATLAB's Gaussian windows of 11 x 11",
+}
 
 
 def check_ssim(ssim: str) -> None:

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lkcanet.common.optional import require
-from lkcanet.common.ssim import SHORT, SSIM, check_ssim
+from lkcanet.common.ssim import SHORT, SSIM, WINDOWS, check_ssim
 from lkcanet.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ __all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables"]
 # key: heading, decimals, higher is better
 COLUMNS = {
     "mpsnr": ("MPSNR (dB) ↑", 3, True),
-    "mssim": ("MSSIM ({ssim}) ↑", 4, True),
+    "mssim": ("MSSIM ↑", 4, True),
     "sam": ("SAM (°) ↓", 3, False),
     "cc": ("CC ↑", 4, True),
     "rmse": ("RMSE ↓", 4, False),
@@ -49,12 +49,13 @@ def metrics_table(
         title: line above the table.
         sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
             methods that are left out show a dash.
-        ssim: of which SSIM the MSSIM of all rows is; the heading says it.
+        ssim: of which SSIM the MSSIM of all rows is; a line under the table says it.
 
     Raises:
         ValueError: `rows` is empty or a row lacks a score.
     """
-    return _rich(_metrics_grid(rows, sizes, ssim), title)
+    check_ssim(ssim)
+    return _rich(_metrics_grid(rows, sizes), title, f"MSSIM of {WINDOWS[ssim]}")
 
 
 def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
@@ -101,12 +102,14 @@ def noise_tables(
 
 
 def metrics_markdown(rows: Mapping[str, Metrics], *, ssim: SSIM = "uniform") -> str:
-    """The table of `metrics_table` as GitHub Markdown, ending in a newline."""
-    return _markdown(_metrics_grid(rows, None, ssim))
-
-
-def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None, ssim: SSIM) -> _Grid:
+    """The table of `metrics_table` as GitHub Markdown, ending in a newline; the heading says which SSIM it is."""
     check_ssim(ssim)
+    grid = _metrics_grid(rows)
+    headings = [f"MSSIM ({SHORT[ssim]}) ↑" if heading == COLUMNS["mssim"][0] else heading for heading in grid.headings]
+    return _markdown(replace(grid, headings=headings))
+
+
+def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _Grid:
     if not rows:
         raise ValueError("rows is empty, expected at least one method's scores")
     for name, scores in rows.items():
@@ -126,7 +129,7 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None, ssim: SSIM) 
         best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
         columns.append([(text, text == best) for text in texts])
     cells = [list(row) for row in zip(*columns, strict=True)]
-    headings += [heading.format(ssim=SHORT[ssim]) for heading, _, _ in COLUMNS.values()]
+    headings += [heading for heading, _, _ in COLUMNS.values()]
     return _Grid(headings, list(zip(rows, cells, strict=True)))
 
 
@@ -136,11 +139,15 @@ def _number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
 
 
-def _rich(grid: _Grid, title: str | None) -> "Table":
+def _rich(grid: _Grid, title: str | None, caption: str | None = None) -> "Table":
     box = require("rich.box", extra="io")
     text = require("rich.text", extra="io").Text  # names may hold [brackets], which are no markup
     table: Table = require("rich.table", extra="io").Table(
-        title=None if title is None else text(title), box=box.SIMPLE_HEAD, title_justify="left"
+        title=None if title is None else text(title),
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
     )
     for index, heading in enumerate(grid.headings):
         table.add_column(text(heading), justify="left" if index == 0 else "right", no_wrap=True)
