@@ -143,7 +143,8 @@ def prepare(
     if patch is None:
         shared.note(
             f"note: patches of {done.split.patch // scale} LR pixels, step {done.split.stride}, as published: in "
-            "patches of 16 half of the taps of a 7 x 7 kernel of dilation 7 never see a pixel; --patch and --stride are free"
+            "patches of 16 half of the taps of a 7 x 7 kernel of dilation 7 never see a pixel; --patch and --stride "
+            "are free"
         )
     print(
         f"{made}: {bands} bands, {rows} x {width} pixels, peak {done.scene.peak:g} "
