@@ -10,6 +10,8 @@ from . import _shared as shared
 from ._lines import command_line
 from ._reading import Axes, Key
 
+_UNSEEN = 21  # LR pixels: the outer taps of a 7 x 7 kernel of dilation 7 lie as far from its centre
+
 if TYPE_CHECKING:
     from lkcanet.data import PreparedSet
 
@@ -97,6 +99,7 @@ def prepare(
 
     Example: lkca prepare folder scenes/ set --test a,b --validation 0.1 --peak 10000
     """
+    from lkcanet.data import PROTOCOLS
     from lkcanet.data.prepared import prepare as make
 
     if (out is None) == (to is None):
@@ -122,6 +125,8 @@ def prepare(
         reading = {"key": key, "axes": axes}
         _tell_set(_folder(file, made, test, validation, peak, {**common, **reading}), json)
         return
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, cave, folder; got {protocol!r}")
     _refuse(protocol, {"--test": test})
     done = make(
         protocol,
@@ -140,7 +145,7 @@ def prepare(
         return
     counts, (bands, rows, width) = done.split.counts, done.scene.pixels.shape
     held = "a block of them" if done.split.validation else "overlapping patches drawn at random"
-    if patch is None:
+    if patch is None and done.split.patch // scale <= _UNSEEN:
         shared.note(
             f"note: patches of {done.split.patch // scale} LR pixels, step {done.split.stride}, as published: in "
             "patches of 16 half of the taps of a 7 x 7 kernel of dilation 7 never see a pixel; --patch and --stride "

@@ -67,7 +67,9 @@ def prepare_cave(
         raise ValueError(f"scale must be {' or '.join(map(str, cave.SCALES))} in protocol cave, got {scale!r}")
     patch, stride = patch_and_stride(scale, cave.LR_SIZE if lr_size is None else lr_size, stride)
     if patch > min(cave.SIZE):
-        raise ValueError(f"lr_size must be {min(cave.SIZE) // scale} or less at scale {scale}, got {patch // scale}")
+        raise ValueError(
+            f"a patch must be {min(cave.SIZE) // scale} LR pixels or less at scale {scale}, got {patch // scale}"
+        )
     held, drawn = chosen(cave.TRAIN, validation, "validation", seed)
     if len(held) == len(cave.TRAIN):
         raise ValueError("validation must leave scenes to train on")

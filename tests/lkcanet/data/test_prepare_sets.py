@@ -115,7 +115,7 @@ def test_a_share_is_drawn_by_the_seed(small_cave: Path, tmp_path: Path) -> None:
         ({"validation": list(cave.TRAIN)}, "must leave scenes to train on"),
         ({"validation": 0.1, "seed": -1}, "seed must be"),
         ({"lr_size": 0}, "lr_size must be a whole number, 1 or more, got 0"),
-        ({"lr_size": 7}, "lr_size must be 6 or less at scale 4, got 7"),
+        ({"lr_size": 7}, "a patch must be 6 LR pixels or less at scale 4, got 7"),
         ({"stride": 1.5}, "stride must be a whole number"),
     ],
 )
