@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -43,6 +43,17 @@ class Reading:
     nodata: Nodata = None
     drop_bad_bands: DropBadBands = False
 
+    def arguments(self) -> dict[str, Any]:
+        """Those of `lkcanet.data.read_scene`."""
+        return {
+            "key": self.key,
+            "axes": self.axes,
+            "size": None if self.size is None else shared.parse_pair(self.size, "--size"),
+            "peak": self.peak,
+            "nodata": self.nodata,
+            "bad_bands": "drop" if self.drop_bad_bands else "keep",
+        }
+
     def scene(self, path: Path, region: str | None = None) -> "Scene":
         """Read a scene; crop it. A prepared folder is its scene."""
         from lkcanet.data import is_prepared, read_scene
@@ -50,15 +61,7 @@ class Reading:
 
         if is_prepared(path):
             path = prepared_scene(path)
-        scene = read_scene(
-            path,
-            key=self.key,
-            axes=self.axes,
-            size=None if self.size is None else shared.parse_pair(self.size, "--size"),
-            peak=self.peak,
-            nodata=self.nodata,
-            bad_bands="drop" if self.drop_bad_bands else "keep",
-        )
+        scene = read_scene(path, **self.arguments())
         return scene if region is None else shared.crop(scene, region)
 
     def scene_for(

@@ -11,8 +11,10 @@ from .csakd import (
     csakd_teacher,
     csakd_teacher_l,
 )
+from .lkca_res import LKCARes
 from .lkcanet import LKCANet, lkca_lr, lkca_net
 from .registry import KINDS, PRESETS, Network, Preset, register
+from .start import Start, start_from
 
 __all__ = [
     "CSAKD",
@@ -21,9 +23,11 @@ __all__ = [
     "Capabilities",
     "Compression",
     "LKCANet",
+    "LKCARes",
     "Lacking",
     "Network",
     "Preset",
+    "Start",
     "Strips",
     "Upsampler",
     "WorkingMemory",
@@ -39,4 +43,5 @@ __all__ = [
     "load_model_and_extra",
     "register",
     "save_model",
+    "start_from",
 ]

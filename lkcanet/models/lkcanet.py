@@ -234,6 +234,7 @@ class LKCANet(Network):
                 cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
             ),
             memory=lambda shape, rows: parts.memory(self, shape, rows),
+            head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,
             compression=Compression(upsampler=self.upsample, renumber=lambda order: parts.renumber(self, order)),

@@ -12,6 +12,7 @@ from lkcanet.data import (
     cave,
     is_prepared,
     load_prepared,
+    prepare,
     prepare_cave,
     prepare_folder,
     read_scene,
@@ -287,6 +288,11 @@ def test_overwriting_spares_what_others_put_there(folder: Path, tmp_path: Path) 
     done = prepare_folder(folder, out, test=["b"], lr_size=3, overwrite=True)
     assert done.test_names == ("b",)
     assert not (out / "test" / "a.npy").exists()
+
+
+def test_prepare_is_of_one_scene(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"many scenes: use lkcanet.data.prepare_cave"):
+        prepare("cave", tmp_path, tmp_path / "out")
 
 
 def test_a_set_is_no_scene(folder: Path, tmp_path: Path) -> None:
