@@ -212,7 +212,7 @@ def _other_scene(folder: Path) -> None:
 
 _REFUSED, _EITHER = frozenset({REFUSED}), frozenset({REFUSED, UNAFFECTED})
 FOLDERS: tuple[tuple[str, str, Callable[[Path], Any], frozenset[str]], ...] = (
-    ("half-written", "no manifest", lambda folder: (folder / "protocol.json").unlink(), _REFUSED),
+    ("half-written", "no manifest", _no_manifest, _REFUSED),
     ("half-written", "no scene", lambda folder: (folder / "scene.npy").unlink(), _REFUSED),
     ("half-written", "an empty manifest", _bytes("protocol.json", lambda _: b""), _REFUSED),
     ("half-written", "half a manifest", _bytes("protocol.json", lambda data: data[: len(data) // 2]), _REFUSED),

@@ -88,12 +88,17 @@ def written(ctx: Any) -> Iterator[None]:
     """Write the options of a command that makes a run beside its result: `config.yaml` in the folder of train, distill
     (when the run begins) and prepare, NAME.config.yaml beside NAME.safetensors of compress."""
     if ctx.info_name in ("train", "distill"):
-        with on_begin(lambda folder: _write(folder / CONFIG, ctx)):
+
+        def begun(folder: Path) -> None:
+            if not (ctx.params.get("resume") and (folder / CONFIG).exists()):  # it tells how the run began
+                _write(folder / CONFIG, ctx)
+
+        with on_begin(begun):
             yield
         return
     yield
     if ctx.info_name in ("prepare", "compress"):
-        out = Path(ctx.params["out"])
+        out = Path(ctx.params.get("to") or ctx.params["out"])
         _write(out / CONFIG if ctx.info_name == "prepare" else out.with_suffix(f".{CONFIG}"), ctx)
 
 
@@ -107,7 +112,8 @@ def _write(path: Path, ctx: Any) -> None:
     for parameter in ctx.command.params:
         value = ctx.params.get(parameter.name)
         if parameter.name not in _NOT_KEPT and value not in (None, (), []):
-            lines.append(f"{parameter.name}: {_yaml(value)}")
+            name = "out" if parameter.name == "to" else parameter.name  # of prepare: --out names another place then
+            lines.append(f"{name}: {_yaml(value)}")
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", "utf-8", "surrogateescape")
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..common.ssim import SSIM
 from . import _prepared as prepared
 from . import _shared as shared
 
@@ -61,17 +62,17 @@ def show(
     if not found:
         return
     of = f"{len(found)} scenes" if not failed else f"{len(found)} of {len(found) + len(failed)} scenes"
-    scale = found[0].scores.scale
+    scale, ssim = found[0].scores.scale, found[0].scores.ssim
     clean = {} if noisy else means[None]
     names = prepared.short_names([one.path for one in found])
     for method in clean:
         rows = {name: one.scores.clean[method] for name, one in zip(names, found, strict=True)}
         title = f"bicubic x{scale}" if method == "bicubic" else method
-        shared.print_table(scenes_table({**rows, f"mean of {of}": clean[method]}, title=title))
-    show_levels(means, scale, f"mean of {of}", floor, networks)
+        shared.print_table(scenes_table({**rows, f"mean of {of}": clean[method]}, title=title, ssim=ssim))
+    show_levels(means, scale, f"mean of {of}", floor, networks, ssim)
 
 
-def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks: Sequence[Path]) -> None:
+def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks: Sequence[Path], ssim: SSIM) -> None:
     """Print the scores of all methods, or where there is noise their MPSNR and SAM at its levels."""
     from lkcanet.evaluation import above_table, metrics_table, noise_tables
 
@@ -82,6 +83,6 @@ def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks
             shared.print_table(table)
         return
     shown = {bicubic if name == "bicubic" else name: row for name, row in levels[None].items()}
-    shared.print_table(metrics_table(shown, title=title))
+    shared.print_table(metrics_table(shown, title=title, ssim=ssim))
     if floor:
         shared.print_table(above_table(shown, floor))

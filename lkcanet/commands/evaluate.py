@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..common.options import FLOOR
+from ..common.ssim import SSIM
 from . import _prepared as prepared
 from . import _scene_scores as scene_scores
 from . import _several as several
@@ -70,13 +71,21 @@ def evaluate(
     reported: Annotated[
         bool, typer.Option("--reported", help="Of a prepared folder: add the rows of the paper's table.")
     ] = False,
+    ssim: Annotated[
+        SSIM | None,
+        typer.Option(
+            help="Of MSSIM: uniform windows of 7 x 7 pixels, or MATLAB's Gaussian ones of 11 x 11. Default: that of "
+            "the protocol's published table (cave: matlab), else uniform."
+        ),
+    ] = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
     """Score networks, or finished results, on a high-resolution scene, beside bicubic.
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
-    A folder of `lkca prepare` is scored on its test images, each degraded on its own; the table shows their mean.
+    A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
+    mean.
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
     of the training if left out. Of several scenes there is a row for each, and their mean; one that fails is reported,
     the mean is of the others, and the exit code is 1.
@@ -87,7 +96,7 @@ def evaluate(
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
-    from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
+    from lkcanet.data import is_prepared, load_prepared, read_scene
     from lkcanet.evaluation import score
 
     shared.set_threads(threads)
@@ -104,10 +113,9 @@ def evaluate(
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
-        loaded = load_prepared(path)
-        peak = loaded.peak if isinstance(loaded, PreparedSet) else loaded.scene.peak
-        prepared.refuse(path, {"--peak": (reading.peak, peak)})
-        prepared.print_scores(path, networks, scale, floor, per_image=per_image, reported=reported, json=json)
+        prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
+        how: dict[str, Any] = {"ssim": ssim, "per_image": per_image, "reported": reported, "json": json}
+        prepared.print_scores(path, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
@@ -144,9 +152,10 @@ def evaluate(
             noise_on=noise_on,
             seed=seed,
             floor=floor,
+            ssim="uniform" if ssim is None else ssim,
         )
         facts: dict[str, Any] = {"scene": one, "region": inside, "shape": scores.target.pixels.shape}
-        facts |= {"peak": whole.peak, "floor": floor, "scale": scale}
+        facts |= {"peak": whole.peak, "floor": floor, "scale": scale, "ssim": scores.ssim}
         facts |= {} if psf_sigma is None else {"psf_sigma": psf_sigma}
         facts |= {} if snr is None else {"noise_on": noise_on, "seed": seed}
         return scene_scores.Scored(one, scores, facts)
@@ -165,7 +174,7 @@ def evaluate(
     title = f"{path}, {part}, {scores.target.size[0]} x {scores.target.size[1]} pixels"
     if snr is not None:
         title += f", noise on {noise_on}"
-    scene_scores.show_levels(scores.levels, scores.scale, title, floor, names)
+    scene_scores.show_levels(scores.levels, scores.scale, title, floor, names, scores.ssim)
 
 
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:

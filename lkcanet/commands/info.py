@@ -38,6 +38,8 @@ def info(
     if not path:
         _show({"kind": "installation", **describe_installation()}, json)
         return
+    if len(path) > 1 and (others := [each for each in path if not _is_checkpoint(each)]):
+        several.scenes_of(others)  # raises for all that are missing, or there twice, before anything is read
     files = [file for each in path for file in ([each] if _is_checkpoint(each) else several.scenes_of([each]))]
     if len(files) == 1:
         _show(_facts(files[0], reading, region), json)

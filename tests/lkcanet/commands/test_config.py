@@ -232,6 +232,11 @@ def test_prepare_leaves_one_that_does_not_stand_in_the_way(tmp_path: Path, monke
     result = lkca("prepare", "--config", out / "config.yaml", "--overwrite")
     assert result.exit_code == 0, result.stderr
     assert (out / "config.yaml").exists()
+    result = lkca("prepare", "small", image, out, "--scale", 2, "--overwrite")  # OUT as an argument
+    assert result.exit_code == 0, result.stderr
+    result = lkca("prepare", "--config", out / "config.yaml", "--out", tmp_path / "other")
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "other" / "protocol.json").exists()
 
 
 def test_values_that_yaml_has_other_words_for(folder: Path) -> None:
