@@ -20,9 +20,9 @@ ScenePath = Annotated[
         metavar="SCENE", help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images."
     ),
 ]
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
-]
+# wherever a checkpoint is taken: `load_checkpoint` reads both
+CHECKPOINT, TRAINED = "FILE|NAME", "A network that `lkca train` wrote, or a name of `lkca models`."
+Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", "-c", metavar=CHECKPOINT, help=TRAINED)]
 Region = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
 ]
@@ -74,11 +74,12 @@ class Checkpointed(NamedTuple):
 
 
 def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
-    """The network and what its training recorded."""
+    """The network and what its training recorded, of a file or of a pretrained network's name: a file that is there
+    wins."""
     from lkcanet.data import TrainingRecord
-    from lkcanet.models import load_model_and_extra
+    from lkcanet.models import load_model_and_extra, pretrained
 
-    model, extra = load_model_and_extra(path)
+    model, extra = load_model_and_extra(pretrained.locate(path))
     return model, TrainingRecord(extra, str(path))
 
 

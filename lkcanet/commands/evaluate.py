@@ -25,7 +25,9 @@ def evaluate(
     *,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated."),
+        typer.Option(
+            "--checkpoint", "-c", metavar=shared.CHECKPOINT, help="A trained network, by file or name; may be repeated."
+        ),
     ] = None,
     prediction: Annotated[
         list[Path] | None,
