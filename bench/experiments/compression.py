@@ -70,7 +70,8 @@ def run(folder: Path, kind: str, how: str, seed: int) -> None:
     assert isinstance(net, LKCANet)
     settings = Settings(**json.loads((folder / f"net-{seed}" / "result.json").read_text())["settings"])
     scene, split = load(settings)
-    batches = PatchBatches(read_material(net, scene, split, settings.batch_size).patches, settings.batch_size, seed)
+    patches = read_material(net, [scene], [split], settings.batch_size).patches.parts[0]
+    batches = PatchBatches(patches, settings.batch_size, seed)
     start = time.monotonic()
     calibration = batches.calibration(CALIBRATION) if made.calibrated else None
     target, lowres = held_out(scene, split, settings.scale)

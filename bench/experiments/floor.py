@@ -127,6 +127,7 @@ def run(name: str, floor: float, seed: int, data: Path, out: Path) -> dict[str, 
     }
     with tempfile.TemporaryDirectory() as folder:
         train(model, scene, split, TrainOptions(**COURSE, **more, floor=floor, seed=seed), folder)
+    assert split.test is not None
     target = scene.cropped(split.test)
     lowres = target.shrunk(bicubic_downsample(target.tensor(), SCALE)[0].numpy(), SCALE)
     result = {"scene": name, "floor": floor, "seed": seed, "environment": environment()}

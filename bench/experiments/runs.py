@@ -127,6 +127,7 @@ def load(settings: Settings) -> tuple[Scene, Split]:
 
 def held_out(scene: Scene, split: Split, scale: int) -> tuple[Scene, Scene]:
     """The test region and its LR image, cropped to whole LR pixels."""
+    assert split.test is not None
     target = scene.cropped(whole_pixels(split.test, scale))
     return target, target.shrunk(bicubic_downsample(target.tensor(), scale)[0].numpy(), scale)
 

@@ -171,9 +171,11 @@ def command_line(command: str, folder: Path, place: Place) -> list[Any]:
 
 
 def _same(place: Place) -> bool:
-    from lkcanet.data import load_prepared
+    from lkcanet.data import Prepared, load_prepared
 
     one, other = load_prepared(place.inputs / "tiny"), load_prepared(place.good / "tiny")
+    assert isinstance(one, Prepared)
+    assert isinstance(other, Prepared)
     return one.manifest == other.manifest and np.array_equal(one.scene.pixels, other.scene.pixels)
 
 

@@ -19,9 +19,11 @@ def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene
     Raises:
         ValueError: an option that the folder fixes; what `load_prepared` raises.
     """
-    from lkcanet.data import load_prepared
+    from lkcanet.data import PreparedSet, load_prepared
 
     prepared = load_prepared(path)
+    if isinstance(prepared, PreparedSet):
+        raise ValueError(f"{path} is a set of scenes, expected one scene")
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
     fixed |= {**fixed_reading(given.reading), "--msi": given.msi_options.msi, "--psf-sigma": given.psf_sigma}
     refuse(path, {name: (value, None) for name, value in fixed.items()})
@@ -60,11 +62,13 @@ def print_scores(
     json: bool,
 ) -> None:
     """Print the scores of bicubic and networks on a prepared folder's test images."""
-    from lkcanet.data import load_prepared
+    from lkcanet.data import PreparedSet, load_prepared
     from lkcanet.evaluation import above_table, mean_scores, metrics_table, score_tests
     from lkcanet.evaluation.reported import reported as paper_rows
 
     prepared = load_prepared(folder)
+    if isinstance(prepared, PreparedSet):
+        raise ValueError(f"{folder} is a set of scenes, expected one scene")
     refuse(folder, {"--scale": (scale, prepared.scale)})
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:

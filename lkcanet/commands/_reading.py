@@ -45,11 +45,14 @@ class Reading:
 
     def scene(self, path: Path, region: str | None = None) -> "Scene":
         """Read a scene; crop it. A prepared folder is its scene."""
-        from lkcanet.data import is_prepared, load_prepared, read_scene
+        from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
         from lkcanet.data.prepared import SCENE
 
         if is_prepared(path):
-            load_prepared(path)  # raises where the manifest and the scene don't belong together
+            prepared = load_prepared(path)  # raises where the manifest and the scene don't belong together
+            if isinstance(prepared, PreparedSet):
+                files = [str(path / entry["file"]) for entry in prepared.manifest["scenes"]]
+                raise ValueError(f"{path} is a set of {len(files)} scenes, expected one: give a file, as {files[-1]}")
             path = path / SCENE
         scene = read_scene(
             path,

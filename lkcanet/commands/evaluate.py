@@ -81,7 +81,7 @@ def evaluate(
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
-    from lkcanet.data import is_prepared, load_prepared, read_scene
+    from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
     from lkcanet.evaluation import score
 
     shared.set_threads(threads)
@@ -96,7 +96,9 @@ def evaluate(
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
-        prepared.refuse(scene, {"--peak": (reading.peak, load_prepared(scene).scene.peak)})
+        loaded = load_prepared(scene)
+        peak = loaded.peak if isinstance(loaded, PreparedSet) else loaded.scene.peak
+        prepared.refuse(scene, {"--peak": (reading.peak, peak)})
         prepared.print_scores(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):

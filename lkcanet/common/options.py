@@ -23,6 +23,10 @@ class TrainOptions:
         max_minutes: of training, without loading.
         batch_size: patches of a step.
         learning_rate, final_learning_rate: of Adam, first and last.
+        warmup: steps over which the learning rate rises from 0 to what the cosine asks for.
+        ema: decay, above 0 and below 1, of an exponential moving average of the weights, see
+            `lkcanet.training.average.Average`: what is validated and what checkpoints hold is the average then. None
+            keeps none.
         sam_weight, gradient_weight: of the H loss.
         floor: of the target's spectra, in units of the scene divided by its peak: a pixel's angle counts by how far the
             root mean square over its bands is above this, see `lkops.spectral_losses`. 0 is the paper's loss, which
@@ -60,6 +64,8 @@ class TrainOptions:
     batch_size: int = 32
     learning_rate: float = 2e-3
     final_learning_rate: float = 2e-4
+    warmup: int = 0
+    ema: float | None = None
     sam_weight: float = 0.5
     gradient_weight: float = 0.1
     floor: float = FLOOR
@@ -85,7 +91,7 @@ class TrainOptions:
             raise ValueError(f"give steps or epochs, not both; got steps {self.steps} and epochs {self.epochs}")
         for name, least in {"steps": 1, "epochs": 1, "batch_size": 1, "validate_every": 1, "log_every": 1}.items():
             self._whole(name, least)
-        for name in ("seed", "workers"):
+        for name in ("seed", "workers", "warmup"):
             self._whole(name, 0)
         self._whole("threads", 1)
         self._whole("devices", 1)
@@ -102,6 +108,8 @@ class TrainOptions:
                 f"final_learning_rate must be at most learning_rate, {self.learning_rate:g}; "
                 f"got {self.final_learning_rate:g}"
             )
+        if self.ema is not None and not (_is_number(self.ema) and 0 < self.ema < 1):
+            raise ValueError(f"ema must be a number above 0 and below 1, such as 0.999; got {self.ema!r}")
         for name in ("snr", "msi_snr"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and abs(value) < math.inf):
@@ -133,10 +141,12 @@ class TrainOptions:
             return None
         return math.ceil((self.epochs or 100) * samples / self.batch_size)
 
-    def rate(self, fraction: float) -> float:
-        """The learning rate after this part of the course, 0 to 1."""
+    def rate(self, fraction: float, step: int | None = None) -> float:
+        """The learning rate after this part of the course, 0 to 1; with the rise of the first steps where `step` tells
+        how many were taken."""
         fall = 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
-        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall
+        rise = 1.0 if step is None or step >= self.warmup else (step + 1) / self.warmup
+        return rise * (self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * fall)
 
 
 def _is_number(value: object) -> bool:

@@ -20,11 +20,15 @@ from lkcanet.data.multispectral import (
 )
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
+from lkcanet.data.prepare_sets import prepare_cave
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.record import TrainingRecord
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
+from lkcanet.data.scene_sets import read_scenes, scene_paths
+from lkcanet.data.scene_splits import split_scenes, training_scene, validation_scene
 from lkcanet.data.scenes import Scene
+from lkcanet.data.sets import PreparedSet
 from lkcanet.data.splits import Rect, Split, default_stride, parse_rect, patch_grid, region_split, whole_pixels
 from lkcanet.data.synthetic import demo_scene
 
@@ -34,6 +38,7 @@ __all__ = [
     "Georeference",
     "PatchPair",
     "Prepared",
+    "PreparedSet",
     "Protocol",
     "Rect",
     "Scene",
@@ -55,13 +60,19 @@ __all__ = [
     "parse_rect",
     "patch_grid",
     "prepare",
+    "prepare_cave",
     "read_response",
     "read_scene",
+    "read_scenes",
     "region_split",
     "scene_from_array",
+    "scene_paths",
     "simulate_lowres",
     "simulate_msi",
     "simulate_pair",
+    "split_scenes",
+    "training_scene",
+    "validation_scene",
     "whole_pixels",
     "with_noise",
     "write_scene",

@@ -10,7 +10,8 @@ from typing import Any
 from lkcanet.data.formats import envi
 
 MANIFEST, SCENE = "protocol.json", "scene.npy"
-FORMAT = "lkcanet-protocol-1"
+FORMAT = "lkcanet-protocol-1"  # one scene
+SET_FORMAT = "lkcanet-set-1"  # many
 _WITHOUT_HEADER = (".mat", ".npy", ".npz", ".tif", ".tiff")
 
 
@@ -23,14 +24,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON, cut short? {again} ({str(error).splitlines()[0]})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a manifest of this version, {FORMAT}: {again}")
+    if not isinstance(manifest, dict) or manifest.get("format") not in (FORMAT, SET_FORMAT):
+        raise ValueError(f"{path} is not a manifest of this version, {FORMAT} or {SET_FORMAT}: {again}")
     if manifest.get("checksum") != _checksum(manifest):
         raise ValueError(f"{path} was changed after it was written: {again}")
-    if not (folder / SCENE).is_file():
-        raise FileNotFoundError(f"{folder} holds no {SCENE}: {again}")
-    if fingerprint(folder / SCENE) != manifest["scene"]["fingerprint"]:
-        raise ValueError(f"{folder / SCENE} is not the file that {path} was written for: {again}")
+    for entry in manifest["scenes"] if manifest["format"] == SET_FORMAT else [manifest["scene"]]:
+        file = folder / entry["file"]
+        if not file.is_file():
+            raise FileNotFoundError(f"{folder} holds no {entry['file']}: {again}")
+        if fingerprint(file) != entry["fingerprint"]:
+            raise ValueError(f"{file} is not the file that {path} was written for: {again}")
     return manifest
 
 

@@ -18,6 +18,7 @@ from lkcanet.data.formats.writers import append_record
 from lkcanet.data.manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
 from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.scenes import Scene, check_positive
+from lkcanet.data.sets import PreparedSet, is_set, load_set
 from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
@@ -179,18 +180,24 @@ def prepare(
         if patches:
             sspsr.write_patches(folder, scene, split, rules.tests, scale, rules.title, tell)
         write_manifest(folder / MANIFEST, manifest)
-    return load_prepared(out)
+    return _load_one(Path(out))
 
 
-def load_prepared(folder: str | os.PathLike[str]) -> Prepared:
-    """Open a folder of `prepare`; its scene is memory-mapped.
+def load_prepared(folder: str | os.PathLike[str]) -> Prepared | PreparedSet:
+    """Open a folder of `prepare`, or of `prepare_cave` and its like; its scenes are memory-mapped.
+
+    Returns:
+        `Prepared` where the protocol is of one scene, `PreparedSet` where it is of many.
 
     Raises:
         FileNotFoundError: not a folder with a manifest and a scene.
         ValueError: a manifest that was edited, cut short or is of another version, or one that does not belong to the
-            scene beside it. (The scene is known by 64 samples of its file and by its size, so that this takes no time.)
+            scenes beside it. (A scene is known by 64 samples of its file and by its size, so that this takes no time.)
     """
-    folder = Path(folder)
+    return load_set(folder) if is_set(folder) else _load_one(Path(folder))
+
+
+def _load_one(folder: Path) -> Prepared:
     manifest = read_manifest(folder)
     scene = read_scene(folder / SCENE)
     shape, train = scene.pixels.shape, manifest["train"]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+NONE: np.ndarray = np.zeros((0, 2), np.int64)  # origins of no patches
 LEAST = 7  # pixels, of the sides of what is scored: MSSIM's window
 
 
@@ -53,7 +54,7 @@ class Split:
     Attributes:
         shape: (H, W) of the scene.
         patch, stride: side of the patches and step of their grids, in pixels.
-        test, validation: the rectangles; validation is None where none was asked for.
+        test, validation: the rectangles; None where none was asked for.
         train_origins, validation_origins, test_origins: (n, 2) int64, row and column of each patch's first pixel.
             Test patches do not overlap (their step is `patch`); a test rectangle smaller than a patch has none.
     """
@@ -61,7 +62,7 @@ class Split:
     shape: tuple[int, int]
     patch: int
     stride: int
-    test: Rect
+    test: Rect | None
     validation: Rect | None
     train_origins: np.ndarray
     validation_origins: np.ndarray
@@ -172,7 +173,7 @@ def valid_patches(origins: np.ndarray, patch: int, valid: np.ndarray | None) -> 
 
 def region_split(
     shape: Sequence[int],
-    test: Rect | str,
+    test: Rect | str | None,
     *,
     patch: int,
     stride: int,
@@ -195,7 +196,7 @@ def region_split(
 
     Args:
         shape: (..., H, W) of the scene.
-        test: the test rectangle; text is read by `parse_rect`.
+        test: the test rectangle; text is read by `parse_rect`. None: all of the scene may be trained on.
         patch: side of the patches in pixels (the scale times the LR size).
         stride: step of the training and validation grids in pixels.
         validation: fraction in [0, 1), or a rectangle.
@@ -211,16 +212,17 @@ def region_split(
     height, width = (int(length) for length in shape[-2:])
     if valid is not None and (valid.shape != (height, width) or valid.dtype != np.bool_):
         raise ValueError(f"valid must be bool of shape {(height, width)}, got {valid.dtype} of {valid.shape}")
-    test = _inside(test, (height, width), "test")
+    test = None if test is None else _inside(test, (height, width), "test")
     outer = Rect(0, height, 0, width) if train is None else _inside(train, (height, width), "train")
-    if train is not None and overlap(outer, test):
+    if train is not None and test is not None and overlap(outer, test):
         raise ValueError(f"train {outer} and test {test} overlap")
     patch_grid((0, 0), patch, stride)  # checks both
     free = np.zeros((height, width), bool)
     free[outer.slices] = True
-    free[test.slices] = False
+    if test is not None:
+        free[test.slices] = False
     block = _validation_block(validation, outer, test, int(free.sum()), patch, (height, width), scale)
-    held: np.ndarray = np.zeros((0, 2), np.int64)
+    held = NONE
     what = "fits" if valid is None else "of valid pixels fits"
     if block is not None:
         free[block.slices] = False
@@ -235,12 +237,12 @@ def region_split(
         fits = bisect_left(sides, True, key=lambda p: not len(_in_region(free, p, stride)))
         left = f"no patch fits on a grid of stride {stride}" if free.any() else "nothing is left for training"
         advice = f"a patch of {fits} or less fits" if fits else left
-        blocks = f"test {test}" + (f" and validation {block}" if block else "")
+        blocks = " and ".join(f"{name} {rect}" for name, rect in (("test", test), ("validation", block)) if rect)
         raise ValueError(
-            f"no {_patch_of(patch, scale, 'training ')} {what} {outer} of the {height} x {width} scene "
-            f"beside {blocks}: {advice}"
+            f"no {_patch_of(patch, scale, 'training ')} {what} {outer} of the {height} x {width} scene"
+            f"{f' beside {blocks}' if blocks else ''}: {advice}"
         )
-    tested = valid_patches(in_rect(test, patch, patch), patch, valid)
+    tested = NONE if test is None else valid_patches(in_rect(test, patch, patch), patch, valid)
     return Split((height, width), patch, stride, test, block, origins, held, tested)
 
 
@@ -271,7 +273,7 @@ def overlap(a: Rect, b: Rect) -> bool:
 def _validation_block(
     validation: float | Rect | str,
     outer: Rect,
-    test: Rect,
+    test: Rect | None,
     pixels: int,
     patch: int,
     shape: tuple[int, int],
@@ -279,7 +281,7 @@ def _validation_block(
 ) -> Rect | None:
     if isinstance(validation, (str, tuple)):
         block = _inside(validation, shape, "validation")
-        if overlap(block, test):
+        if test is not None and overlap(block, test):
             raise ValueError(f"validation {block} and test {test} overlap")
         return block
     if not 0 <= validation < 1:
@@ -287,7 +289,7 @@ def _validation_block(
     if validation == 0:
         return None
     around = [outer]
-    if overlap(outer, test):
+    if test is not None and overlap(outer, test):
         around = [
             outer._replace(bottom=max(test.top, outer.top)),
             outer._replace(top=min(test.bottom, outer.bottom)),
@@ -297,7 +299,8 @@ def _validation_block(
     around = [rect for rect in around if min(rect.height, rect.width) >= patch]
     if not around:
         named = _patch_of(patch, scale, "validation ")
-        raise ValueError(f"no {named} fits beside test {test}: take a smaller patch")
+        beside = f" beside test {test}" if test else f" {outer}"
+        raise ValueError(f"no {named} fits{beside}: take a smaller patch")
     largest = max(around, key=lambda rect: rect.height * rect.width)
     if largest.width > largest.height:
         columns = max(patch, round(validation * pixels / largest.height))
@@ -315,6 +318,6 @@ def _in_region(free: np.ndarray, patch: int, stride: int) -> np.ndarray:
     """Origins on the grid from the region's first row and column whose patch is free in every pixel."""
     rows, columns = np.flatnonzero(free.any(1)), np.flatnonzero(free.any(0))
     if not len(rows):
-        return np.zeros((0, 2), np.int64)
+        return NONE
     box = Rect(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1)
     return valid_patches(in_rect(box, patch, stride), patch, free)

@@ -1,11 +1,10 @@
-"""Training of a network on the training region of one scene, with or without a teacher."""
+"""Training of a network on the training regions of one scene or many, with or without a teacher."""
 
-import hashlib
 import os
 import sys
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,29 +13,27 @@ from ..common.options import PRECISIONS, TrainOptions
 from ..data.multispectral import simulate_msi
 from ..data.responses import SpectralResponse
 from ..data.scenes import Scene
-from ..data.splits import Rect, Split
+from ..data.splits import Split
 from ..models import Network
-from ..models.registry import named_kind
 from ..objectives import Batch, HObjective, KDObjective, Objective, objective_for
 from ..objectives.distillation import Distillation, check_pair
 from . import state as _state
 from .batches import mixed
-from .material import Material, read_material
+from .facts import describe, identity_of
+from .material import read_material
 from .rehearsal import rehearse
 from .result import BEST, LAST, TrainResult
 
 __all__ = [
-    "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "distill", "objective_for",
-    "train",
+    "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "describe", "distill",
+    "objective_for", "train",
 ]  # fmt: skip
-
-HASHED = 16  # training patches whose pixels tell one scene from another
 
 
 def train(
     model: Network,
-    scene: Scene,
-    split: Split,
+    scene: Scene | Sequence[Scene],
+    split: Split | Sequence[Split],
     options: TrainOptions | None = None,
     out_dir: str | os.PathLike[str] = "run",
     *,
@@ -53,10 +50,10 @@ def train(
     Only pixels of the training patches and of the validation are read, never those of the test region. LR images are
     made by the MATLAB-exact bicubic (or `options.psf_sigma`) from each patch, and from the validation block cropped to
     whole LR pixels; patches of the MSI are cut at the same places, and its pixels elsewhere aren't read either. The
-    validation block is super-resolved as one image before the first step, every `options.validate_every` steps and
-    after the last; where `split.validation` is None, or that block holds invalid pixels, the patches at
-    `split.validation_origins` are, and scores are means over them. Patches that touch invalid pixels of the scene are
-    left out, and counted in the checkpoints.
+    validation block (of several scenes each one's) is super-resolved as one image before the first step, every
+    `options.validate_every` steps and after the last; where `split.validation` is None, or that block holds invalid
+    pixels, the patches at `split.validation_origins` are. Scores are means over the images. Patches that touch invalid
+    pixels of the scene are left out, and counted in the checkpoints.
     Checkpoints appear under their names only when complete.
 
     Ctrl-C and SIGTERM end the run after the step at hand, with `last.safetensors` written, by a KeyboardInterrupt. It
@@ -72,8 +69,11 @@ def train(
 
     Args:
         model: trained in place; it holds the weights of the last step afterwards, in eval mode, on the CPU.
-        scene: of `model.bands` bands.
-        split: of this scene, with a validation block or patches; its patch is `model.scale` times the LR patch.
+        scene: of `model.bands` bands; or several, of any sizes, such as memory maps. Patches are drawn over all of
+            them alike.
+        split: of this scene, with a validation block or patches; its patch is `model.scale` times the LR patch. Of
+            several scenes one each, in their order, see `lkcanet.data.split_scenes`; some may train alone, and some
+            validate alone.
         options: how to train.
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
             `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
@@ -105,8 +105,8 @@ def train(
 def distill(
     student: Network,
     teacher: Network,
-    scene: Scene,
-    split: Split,
+    scene: Scene | Sequence[Scene],
+    split: Split | Sequence[Split],
     options: TrainOptions | None = None,
     distillation: Distillation | None = None,
     out_dir: str | os.PathLike[str] = "run",
@@ -144,8 +144,8 @@ def distill(
 
 def _run(
     model: Network,
-    scene: Scene,
-    split: Split,
+    scene: Scene | Sequence[Scene],
+    split: Split | Sequence[Split],
     options: TrainOptions | None,
     out_dir: str | os.PathLike[str],
     msi: Scene | SpectralResponse | None,
@@ -163,9 +163,11 @@ def _run(
             objective.floor = 0.0
         if options.progress:
             print("note: the run began before there was a floor, and goes on with a floor of 0", file=sys.stderr)
+    scenes = (scene,) if isinstance(scene, Scene) else tuple(scene)
+    splits = (split,) if isinstance(split, Split) else tuple(split)
     response = None if msi is None or isinstance(msi, Scene) else msi
-    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scene, msi)
-    material = read_material(model, scene, split, options.batch_size, sharp, options.psf_sigma)
+    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scenes[0], msi)
+    material = read_material(model, scenes, splits, options.batch_size, sharp, options.psf_sigma)
     require("lightning.pytorch", extra="train")
     require("safetensors", extra="train")
     if options.tensorboard:
@@ -176,16 +178,15 @@ def _run(
         with torch.random.fork_rng():  # what learns along starts from the seed, too
             torch.manual_seed(mixed(options.seed, 2))
             objective = objective_for(model, options)
-    facts = (
-        describe(scene, material.split, options, sharp, response) | {"left_out": material.left_out} | objective.facts()
-    )
+    facts = describe(scenes, material.splits, options, sharp, response) | {"left_out": material.left_out}
+    facts |= objective.facts()
     if options.progress and any(material.left_out.values()):
         counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
         print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
-        if material.split.validation is not None and material.validation.patches is not None:
-            count = len(material.validation.patches)
-            print(f"note: the validation block is scored by its {count} patches of valid pixels", file=sys.stderr)
-    identity = _identity(model, scene, material, facts, objective)
+        held = material.validation.patches
+        if held is not None and any(split.validation is not None for split in splits):
+            print(f"note: the validation block is scored by its {len(held)} patches of valid pixels", file=sys.stderr)
+    identity = identity_of(model, scenes, material, facts, objective)
     out = Path(out_dir)
     if resume:
         state = _state.read(out / _state.STATE)
@@ -209,80 +210,3 @@ def _run(
     for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
         (out / name).unlink()
     return lightning.fit(model, objective, material, options, out, facts, state)
-
-
-def _identity(
-    model: Network, scene: Scene, material: Material, facts: dict[str, Any], objective: Objective
-) -> dict[str, Any]:
-    """What makes a run this run. Of the scene only pixels that are trained on are looked at."""
-    pixels = hashlib.blake2b(digest_size=16)
-    step = max(1, len(material.patches.origins) // HASHED)
-    for index in range(0, len(material.patches.origins), step):
-        for patch in (material.patches.crop(index), *material.patches.crop_msi(index)):
-            pixels.update(patch.numpy().tobytes())
-    held = material.validation.patches
-    parts = (material.split.train_origins, () if held is None else held.origins)
-    origins = [[(int(row), int(column)) for row, column in part] for part in parts]
-    identity = {
-        "network": model.config,
-        "scene": {"name": scene.name, "peak": scene.peak, "shape": list(scene.pixels.shape)},
-        "pixels": pixels.hexdigest(),
-        "split": facts["split"],
-        "patches": hashlib.blake2b(repr(origins).encode(), digest_size=16).hexdigest(),
-        "option": {key: value for key, value in facts["options"].items() if key not in _state.FREE},
-        "distillation": facts.get("distillation"),
-        "teacher": facts.get("teacher", {}).get("digest"),
-    }
-    identity |= named_kind(model)
-    if "msi" in facts:
-        identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
-    if "objective" in facts:
-        identity["objective"] = facts["objective"]
-    if along := objective.companions():
-        identity["companions"] = {name: [network.kind, network.config] for name, network in along.items()}
-    return identity
-
-
-def describe(
-    scene: Scene,
-    split: Split,
-    options: TrainOptions,
-    msi: Scene | None = None,
-    response: SpectralResponse | None = None,
-) -> dict[str, Any]:
-    """What checkpoints tell about their training, JSON-serialisable."""
-    facts = {
-        "peak": scene.peak,
-        "scene": {
-            "name": scene.name,
-            "source": scene.source,
-            "shape": list(scene.pixels.shape),
-            "wavelengths": None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths],
-        },
-        "split": {
-            "test": str(split.test),
-            "train": _bounds(split),
-            "validation": None if split.validation is None else str(split.validation),
-            "patch": split.patch,
-            "stride": split.stride,
-            **{f"{part}_patches": count for part, count in split.counts.items()},
-        },
-        "options": asdict(options),
-    }
-    if msi is not None:
-        facts["msi"] = {
-            "name": msi.name,
-            "source": msi.source,
-            "peak": msi.peak,
-            "shape": list(msi.pixels.shape),
-            "wavelengths": None if msi.wavelengths is None else [float(nm) for nm in msi.wavelengths],
-            "response": None if response is None else asdict(response),
-        }
-    return facts
-
-
-def _bounds(split: Split) -> str:
-    """The smallest rectangle around all training patches."""
-    top, left = split.train_origins.min(0).tolist()
-    bottom, right = (split.train_origins.max(0) + split.patch).tolist()
-    return str(Rect(top, bottom, left, right))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from ..data.patches import SuperResolutionPatches, dihedral
+from ..data.patches import dihedral
+from .material import ScenePatches
 
 
 class CachedPatches(Dataset[tuple[Tensor, ...]]):
@@ -19,7 +20,7 @@ class CachedPatches(Dataset[tuple[Tensor, ...]]):
 
     LIMIT = 1 << 30  # bytes of LR images to hold, in each worker
 
-    def __init__(self, patches: SuperResolutionPatches, augment: bool) -> None:
+    def __init__(self, patches: ScenePatches, augment: bool) -> None:
         self.patches, self.elements = patches, 8 if augment else 1
         self.lowres: dict[int, Tensor] = {}
 
@@ -36,11 +37,11 @@ class CachedPatches(Dataset[tuple[Tensor, ...]]):
         images = (lowres, reference, *self.patches.crop_msi(patch))
         return tuple(dihedral(image, element) for image in images)
 
-    def where(self, index: int) -> tuple[int, int, int]:
-        """Row and column of a sample's patch in the scene, and its orientation (see `dihedral`)."""
+    def where(self, index: int) -> tuple[str | int, ...]:
+        """Row and column of a sample's patch in the scene, and its orientation (see `dihedral`); before them the
+        scene's name where there are several."""
         patch, element = divmod(index, self.elements)
-        row, column = self.patches.origins[patch].tolist()
-        return row, column, element
+        return (*self.patches.where(patch), element)
 
 
 class Batches(Sampler[list[int]]):

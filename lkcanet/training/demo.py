@@ -87,6 +87,7 @@ def run_demo(
         options = TrainOptions(steps=1400, max_minutes=2, batch_size=8, validate_every=50, seed=seed)
     result = train(model, scene, split, options, out, overwrite=True)
     tell(f"super-resolving and scoring the test region, columns {edge} to {side}")
+    assert split.test is not None
     target = scene.cropped(split.test)
     lowres = simulate_lowres(target, SCALE)
     bicubic = bicubic_upsample(lowres.tensor(), SCALE)[0]

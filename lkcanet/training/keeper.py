@@ -96,8 +96,8 @@ class Keeper(pl.Callback):
             self.validate(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any, **__: Any) -> None:
-        self.module.objective.after_step()
         self.state.step = step = self.module.batches.start + trainer.global_step
+        self.module.after_step(step)
         if step % self.options.validate_every == 0 or step == self.total:
             self.validate(trainer, "steps" if step == self.total else None)
         stop = self.interrupted or self.clock.out_of_time
@@ -171,6 +171,10 @@ class Keeper(pl.Callback):
 
     def scores(self, trainer: pl.Trainer, bicubic: bool = False) -> dict[str, float]:
         """Losses and metrics, means over the images; of the network or of bicubic."""
+        with self.module.averaged():
+            return self._scores(trainer, bicubic)
+
+    def _scores(self, trainer: pl.Trainer, bicubic: bool) -> dict[str, float]:
         model, plugin = self.module.model, trainer.precision_plugin
         totals, images = dict.fromkeys(VALIDATED, 0.0), 0
         model.eval()
@@ -201,6 +205,7 @@ class Keeper(pl.Callback):
         state = self.state
         state.seconds, state.log_bytes = self.clock.seconds, self.log.keep()
         state.model = self.module.model.state_dict()
+        state.average = {} if self.module.average is None else self.module.average.values
         state.objective = self.module.objective.state()
         state.moments = trainer.optimizers[0].state_dict()["state"]
         learned = enumerate(self.module.trained())
@@ -213,9 +218,10 @@ class Keeper(pl.Callback):
         """`last`, and `best` and its companions where this step is the best; or one of them. `entry`: the scores of
         their validation, by default the latest."""
         extra = {**self.facts, "step": self.state.step, "validation": entry or self.state.history[-1]}
-        for file, network in self.networks().items():
-            if name in (None, file) and (file == LAST or self.state.kept["step"] == self.state.step):
-                save_model(network, self.out / file, extra=extra)
+        with self.module.averaged():
+            for file, network in self.networks().items():
+                if name in (None, file) and (file == LAST or self.state.kept["step"] == self.state.step):
+                    save_model(network, self.out / file, extra=extra)
 
     def networks(self) -> dict[str, Network]:
         """What is saved under which name, in order."""

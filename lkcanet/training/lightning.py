@@ -50,11 +50,15 @@ def fit(
     module = Module(model, options, clock, samples, batches, objective)
     if state.moments:
         module.moments = {**state.moments}
+    if module.average is not None and state.average:
+        module.average.load(state.average)
     keeper = Keeper(module, material.validation, out, facts, state, total)
     if state.history:
         check_log(out / LOG, state.log_bytes)
         keeper.repair()
     if state.ended_by is not None:
+        if module.average is not None:
+            module.average.put_into(model)
         model.eval()
         objective.eval()
         tell(state, options)
@@ -94,11 +98,13 @@ def fit(
         except torch.multiprocessing.ProcessRaisedException as error:
             raise _error_of(error) from error
         finally:
+            if module.average is not None:
+                module.average.put_into(model)
             model.cpu().eval()
             objective.cpu().eval()
     if options.devices > 1:  # it is the other processes that know
         state = _state.read(out / _state.STATE)
-        model.load_state_dict(state.model)
+        model.load_state_dict({**state.model, **state.average})
         objective.restore(state.objective)
     tell(state, options)
     if keeper.interrupted and state.ended_by is None:

@@ -3,6 +3,7 @@
 import copy
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +15,7 @@ from ..data.multispectral import with_noise
 from ..models import Network
 from ..objectives import Batch, Objective, objective_for
 from ..objectives.losses import HLoss, h_loss
+from .average import Average
 from .batches import Batches, CachedPatches, mixed
 from .log import Log
 
@@ -60,6 +62,7 @@ class Module(pl.LightningModule):
         self.objective = objective_for(model, options) if objective is None else objective
         self.options, self.clock, self.samples, self.batches = options, clock, samples, batches
         self.moments: dict[int, Any] | None = None  # Adam's state to start from
+        self.average = None if options.ema is None else Average(model, options.ema)
         self.log_file: Log | None = None  # in the process that writes
         self.train()
 
@@ -67,11 +70,21 @@ class Module(pl.LightningModule):
         """For processes of several devices: modules with normalised weights can't be pickled themselves."""
         network = (type(self.model), self.model.config, self.model.state_dict())
         rest = (self.options, self.clock, self.samples, self.batches, self.objective)
-        return _rebuild, (network, self.moments, *rest)
+        return _rebuild, (network, self.moments, self.average, *rest)
 
     def trained(self) -> list[torch.nn.Parameter]:
         """What Adam gets, in order: the network's parameters, and those of the objective that learn."""
         return trained(self.model, self.objective)
+
+    def after_step(self, step: int) -> None:
+        """What follows the optimizer's step, the so manieth."""
+        self.objective.after_step()
+        if self.average is not None:
+            self.average.update(self.model, step)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The network is what is validated and kept inside: with its averaged weights, where there are any."""
+        return nullcontext() if self.average is None else self.average.in_place_of(self.model)
 
     def loss(self, prediction: Tensor, target: Tensor) -> HLoss:
         """H, by which networks of all kinds are validated."""
@@ -85,7 +98,7 @@ class Module(pl.LightningModule):
             # clocks differ: with learning rates of their own the processes' weights would part
             fraction = self.trainer.strategy.broadcast(fraction)
         for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.options.rate(fraction)
+            group["lr"] = self.options.rate(fraction, step)
         torch.manual_seed(mixed(self.options.seed, 1, step, self.trainer.global_rank))
 
     def training_step(self, batch: Any, index: int) -> Tensor:
@@ -127,11 +140,13 @@ class Module(pl.LightningModule):
 
     def _where(self, step: int) -> str:
         batch = self.batches.batch(step)
-        patches = ", ".join(str(self.samples.where(index)) for index in batch[:SHOWN])
+        places = [self.samples.where(index) for index in batch[:SHOWN]]
+        patches = ", ".join(f"({', '.join(map(str, place))})" for place in places)
+        what = "(row, column, orientation)" if len(places[0]) == 3 else "(scene, row, column, orientation)"
         more = f" and {len(batch) - SHOWN} more" if len(batch) > SHOWN else ""
         return (
-            f"at step {step + 1} (epoch {self.batches.epoch(step)}), in the batch of the patches at (row, column, "
-            f"orientation) {patches}{more}: lower the learning rate, clip the gradients, or look at these pixels"
+            f"at step {step + 1} (epoch {self.batches.epoch(step)}), in the batch of the patches at {what} "
+            f"{patches}{more}: lower the learning rate, clip the gradients, or look at these pixels"
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -147,10 +162,14 @@ def trained(model: Network, objective: Objective) -> list[torch.nn.Parameter]:
     return [*model.parameters(), *(parameter for parameter in objective.parameters() if parameter.requires_grad)]
 
 
-def _rebuild(network: tuple[type[Network], dict[str, Any], dict[str, Tensor]], moments: Any, *rest: Any) -> Module:
+def _rebuild(
+    network: tuple[type[Network], dict[str, Any], dict[str, Tensor]], moments: Any, average: Any, *rest: Any
+) -> Module:
     kind, config, weights = network
     model = kind(**config)
     model.load_state_dict(weights)
     module = Module(model, *rest)
     module.moments = moments
+    if module.average is not None:
+        module.average.load(average.values)  # a copy: what was sent to several processes lies in memory that they share
     return module

@@ -16,7 +16,10 @@ from ..common.optional import require
 
 STATE = "state.safetensors"
 _FORMAT = "lkcanet-state-1"
-_TENSORS = ("model", "moments", "objective", "aside")
+_NAMED = ("model", "average", "objective", "aside")  # dicts of tensors by name
+_TENSORS = (*_NAMED, "moments")
+# options that runs from before there were these options had in effect
+_BEFORE = {"floor": 0.0, "warmup": 0, "ema": None}
 # options that may change where a run goes on: they leave its result as it is, but for rounding
 FREE = frozenset({"workers", "threads", "device", "devices", "tensorboard", "progress"})
 
@@ -38,6 +41,7 @@ class State:
     ended_by: str | None = None  # "steps" or "time"
     scaler: dict[str, Any] = field(default_factory=dict)  # of 16-mixed
     model: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)  # of its weights, see `average.Average`
     moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of Adam
     objective: dict[str, Tensor] = field(default_factory=dict)  # what learns along
     bicubic: dict[str, float] = field(default_factory=dict)  # its scores, where the fresh network is another
@@ -55,9 +59,7 @@ class State:
 
 def write(path: Path, state: State) -> None:
     """Write the file, under its name only once complete."""
-    tensors = {f"model.{key}": tensor for key, tensor in state.model.items()}
-    for kind in ("objective", "aside"):
-        tensors |= {f"{kind}.{key}": tensor for key, tensor in getattr(state, kind).items()}
+    tensors = {f"{kind}.{key}": tensor for kind in _NAMED for key, tensor in getattr(state, kind).items()}
     for index, entries in state.moments.items():
         tensors |= {f"adam.{index}.{name}": tensor for name, tensor in entries.items()}
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}
@@ -92,7 +94,7 @@ def read(path: Path) -> State:
         raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {error}") from error
     for key, tensor in tensors.items():
         kind, _, rest = key.partition(".")
-        if kind in ("model", "objective", "aside"):
+        if kind in _NAMED:
             getattr(state, kind)[rest] = tensor
         else:
             index, _, name = rest.partition(".")
@@ -108,7 +110,7 @@ def knew_no_floor(path: Path) -> bool:
 def check_same(identity: dict[str, Any], before: dict[str, Any]) -> None:
     """Raise a ValueError that names what differs from the interrupted run."""
     if "option" in before:
-        before = {**before, "option": {"floor": 0.0, **before["option"]}}  # see `knew_no_floor`
+        before = {**before, "option": {**_BEFORE, **before["option"]}}  # see `knew_no_floor`
     differences = list(_differences(json.loads(json.dumps(identity)), before))
     if differences:
         raise ValueError(
@@ -135,11 +137,13 @@ def check_fits(
         wrong = f"its step is {state.step!r}"
     elif not steps or steps[-1] not in range(state.step + 1) or state.best.get("step") not in steps:
         wrong = "its history of validations is not that of its step"
-    elif {key: tensor.shape for key, tensor in state.model.items()} != {key: weights[key].shape for key in weights}:
+    elif _shapes(state.model) != _shapes(weights):
         wrong = "its weights are not those of the network"
-    elif {key: tensor.shape for key, tensor in state.objective.items()} != {
-        key: tensor.shape for key, tensor in objective.items()
-    }:
+    elif {key: tensor.shape for key, tensor in state.average.items()} != (
+        {} if state.identity.get("option", {}).get("ema") is None else _shapes(dict(model.named_parameters()))
+    ):
+        wrong = "its averaged weights are not those of the network"
+    elif _shapes(state.objective) != _shapes(objective):
         wrong = "what it holds of the objective is not what this one learns"
     elif state.moments.keys() != expected and (state.moments or not state.scaler):  # 16-mixed skips first steps
         wrong = "its moments of Adam are not those of the network"
@@ -151,6 +155,10 @@ def check_fits(
         wrong = "its moments of Adam are not of the network's shapes"
     if wrong:
         raise ValueError(f"{path} is damaged or not the state of a run, which can't go on: {wrong}")
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {key: tensor.shape for key, tensor in tensors.items()}
 
 
 def _differences(now: Any, before: Any, name: str = "") -> Iterator[str]:

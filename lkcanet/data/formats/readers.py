@@ -1,15 +1,13 @@
 """Scenes from files: the one way in, whatever the format."""
 
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from lkcanet.common.optional import require
-from lkcanet.data.formats import arrays, envi, geotiff, matlab
+from lkcanet.data.formats import arrays, envi, geotiff, matlab, png
 from lkcanet.data.formats.raw import Raw, reading
 from lkcanet.data.normalise import can_hold, scene_from_array, without_nodata
 from lkcanet.data.scenes import Scene, check_positive
@@ -34,7 +32,7 @@ def read_scene(
     | .mat v4 to v7 (scipy) and v7.3 (h5py) | `key`, else the only 2-D or 3-D numeric one | hwc |
     | .npz | the same | chw |
     | .npy (memory-mapped; stays so where it is float32, chw and needs no division) | - | chw |
-    | folder | its .png images, one a band, in natural order of their names | - |
+    | folder | its .png images, one a band, in natural order of their names; coloured ones of equal channels | - |
     | ENVI: the .hdr, or the data file with its header beside it (memory-mapped as .npy) | - | the header's |
     | GeoTIFF .tif, .tiff (rasterio) | its bands, without alpha | - |
 
@@ -61,9 +59,10 @@ def read_scene(
         FileNotFoundError: no such file, or an ENVI header without its data.
         OSError: the file cannot be read: truncated, corrupt, or not what its suffix or header says.
         ValueError: unsupported suffix, unknown or ambiguous key (lists the keys and shapes), wrong axes or size, not
-            real numbers, bands of different sizes, an empty folder, a header that contradicts itself, NaN or infinite
-            valid pixels (with their count and the first position), no positive pixel, bands of nothing but nodata, no
-            valid pixel, a nodata value that the pixels can't hold, or a peak that is not positive and finite.
+            real numbers, bands of different sizes, coloured bands whose channels differ, an empty folder, a header
+            that contradicts itself, NaN or infinite valid pixels (with their count and the first position), no positive
+            pixel, bands of nothing but nodata, no valid pixel, a nodata value that the pixels can't hold, or a peak
+            that is not positive and finite.
         ModuleNotFoundError: the package for this format is not installed; the message names the extra that brings it.
     """
     path = Path(path)
@@ -102,7 +101,7 @@ def _read(
     if key is not None:
         raise ValueError(f"{path}: key {key!r} was given, but this kind of file holds one array without a name")
     if suffix in (".npy", "folder"):
-        return arrays.read_npy(path) if suffix == ".npy" else _read_folder(path)
+        return arrays.read_npy(path) if suffix == ".npy" else png.read_folder(path)
     if axes is not None or size is not None:
         raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
     return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header, bad_bands)
@@ -136,29 +135,3 @@ def _own_scene(
     scene = scene_from_array(values, peak=divisor, source=str(path), valid=raw.valid)
     with reading(path, "a scene of write_scene"):
         return replace(scene, **{**raw.own, "peak": stored if peak is None else peak})
-
-
-def _read_folder(path: Path) -> Raw:
-    imageio = require("imageio.v3", extra="io")
-
-    def natural(file: Path) -> list[str | int]:
-        return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
-
-    files = sorted((file for file in path.iterdir() if file.suffix.lower() == ".png"), key=natural)
-    if not files:
-        raise ValueError(f"{path}: the folder holds no .png image")
-    values: np.ndarray | None = None
-    for index, file in enumerate(files):
-        with reading(file, "a PNG image"):
-            band = imageio.imread(file, plugin="pillow")
-        if band.ndim != 2:
-            raise ValueError(f"{file}: a band must be a greyscale image, got shape {band.shape}")
-        if values is None:
-            values = np.empty((len(files), *band.shape), band.dtype)
-        if band.shape != values.shape[1:] or band.dtype != values.dtype:
-            raise ValueError(
-                f"{file}: is {band.shape} {band.dtype}, but {files[0].name} is {values.shape[1:]} {values.dtype}"
-            )
-        values[index] = band
-    assert values is not None
-    return Raw(values, "chw")

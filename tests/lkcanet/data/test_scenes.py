@@ -266,7 +266,7 @@ def test_bad_folders(tmp_path: Path, cube: np.ndarray) -> None:
     imageio.imwrite(folder / "band_3.png", cube[2].astype(np.uint8))
     with pytest.raises(ValueError, match=r"band_3.png: is \(5, 6\) uint8"):
         read_scene(folder)
-    imageio.imwrite(folder / "band_3.png", np.zeros((5, 6, 3), np.uint8))
+    imageio.imwrite(folder / "band_3.png", np.arange(90, dtype=np.uint8).reshape(5, 6, 3))
     with pytest.raises(ValueError, match=r"band_3.png: a band must be a greyscale image"):
         read_scene(folder)
 

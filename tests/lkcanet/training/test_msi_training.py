@@ -176,7 +176,7 @@ def test_it_learns_to_use_the_msi(scene: Scene, tmp_path: Path) -> None:
 
 def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     split, msi = split_of(scene), msi_of(scene)
-    material = read_material(toy(), scene, split, 4, msi, 1.0)
+    material = read_material(toy(), [scene], [split], 4, msi, 1.0)
     patches = material.patches
     turned = SuperResolutionPatches(
         scene, scale=2, lr_size=8, origins=split.train_origins, augment="enumerate", psf_sigma=1.0, msi=msi
@@ -194,10 +194,10 @@ def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     valid = np.ones(scene.size, bool)
     valid[split.train_origins[2][0] + 1, split.train_origins[2][1] + 1] = False
     holed = dataclasses.replace(msi, valid=valid)
-    assert read_material(toy(), scene, split, 4, holed).left_out["train"] > 0
+    assert read_material(toy(), [scene], [split], 4, holed).left_out["train"] > 0
     nan = dataclasses.replace(msi, pixels=np.where(valid, msi.pixels, np.float32(np.nan)))
     with pytest.raises(ValueError, match=r"the training patch at row .* holds NaN"):
-        read_material(toy(), scene, split, 4, nan)
+        read_material(toy(), [scene], [split], 4, nan)
 
 
 def test_a_memory_mapped_msi_travels_by_name(scene: Scene, tmp_path: Path) -> None:

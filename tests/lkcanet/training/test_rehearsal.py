@@ -184,7 +184,7 @@ def test_it_leaves_no_trace(scene: Scene, split: Split) -> None:
 
     model, objective = network().eval(), Counting()
     before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    rehearsal.rehearse(model, objective, read_material(model, scene, split, 4), options_of())
+    rehearsal.rehearse(model, objective, read_material(model, [scene], [split], 4), options_of())
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.training

@@ -63,7 +63,7 @@ def test_validation_on_patches(scene: Scene, tmp_path: Path) -> None:
 
 def test_validation_comes_in_batches(scene: Scene) -> None:
     split = in_patches(scene)
-    batches = list(read_material(network(), scene, split, 4).validation)
+    batches = list(read_material(network(), [scene], [split], 4).validation)
     sizes = [len(target) for _, target in batches]
     assert sum(sizes) == len(split.validation_origins)
     assert set(sizes[:-1]) == {4}
@@ -96,10 +96,10 @@ def test_patches_with_invalid_pixels_are_left_out(scene: Scene, tmp_path: Path, 
 
     train_bad, held_bad = touches(split.train_origins), touches(split.validation_origins)
     assert 0 < train_bad.sum() < len(train_bad)
-    material = read_material(network(), masked, split, 4)
+    material = read_material(network(), [masked], [split], 4)
     assert material.left_out == {"train": train_bad.sum(), "validation": held_bad.sum()}
-    assert np.array_equal(material.patches.origins, split.train_origins[~train_bad])
-    assert np.array_equal(material.split.validation_origins, split.validation_origins[~held_bad])
+    assert np.array_equal(material.patches.parts[0].origins, split.train_origins[~train_bad])
+    assert np.array_equal(material.splits[0].validation_origins, split.validation_origins[~held_bad])
     result = train(network(), masked, split, options_of(steps=1, progress=True), tmp_path)
     assert f"note: {train_bad.sum()} train" in capsys.readouterr().err
     extra = load_model_and_extra(result.last)[1]
@@ -110,9 +110,11 @@ def test_patches_with_invalid_pixels_are_left_out(scene: Scene, tmp_path: Path, 
     valid = np.ones(scene.size, bool)
     valid[block.validation.top, block.validation.left] = False
     holed = dataclasses.replace(scene, valid=valid)
-    material = read_material(network(), holed, block, 4)  # not the block as a whole, but its patches of valid pixels
+    material = read_material(
+        network(), [holed], [block], 4
+    )  # not the block as a whole, but its patches of valid pixels
     assert material.validation.patches is not None
-    assert np.array_equal(material.validation.patches.origins, block.validation_origins[1:])
+    assert np.array_equal(material.validation.patches.parts[0].origins, block.validation_origins[1:])
     result = run(holed, tmp_path / "b", steps=1, progress=True)
     assert f"scored by its {len(block.validation_origins) - 1} patches of valid" in capsys.readouterr().err
     assert load_model_and_extra(result.last)[1]["left_out"]["validation"] == 1
