@@ -28,6 +28,10 @@ Region = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
+Ensemble = Annotated[
+    bool,
+    typer.Option("--ensemble", help="The mean over the image's eight orientations: mostly better, 8 times the work."),
+]
 NetworkName = Literal["lkca_lr", "lkca_net"]
 
 
@@ -81,6 +85,19 @@ def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
 
     model, extra = load_model_and_extra(pretrained.locate(path))
     return model, TrainingRecord(extra, str(path))
+
+
+ENSEMBLE = " (ensemble)"
+
+
+def with_ensembles(networks: Sequence[Checkpointed]) -> list[Checkpointed]:
+    """Each network, and after it the mean over its eight orientations, under its path with " (ensemble)"."""
+    from lkcanet.inference import Ensembled
+
+    both = []
+    for each in networks:
+        both += [each, Checkpointed(Path(f"{each.path}{ENSEMBLE}"), Ensembled(each.model), each.record)]
+    return both
 
 
 def load_able(path: Path, ability: Callable[["models.Network"], object]) -> tuple["models.Network", "TrainingRecord"]:

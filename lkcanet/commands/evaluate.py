@@ -61,6 +61,7 @@ def evaluate(
             "train."
         ),
     ] = None,
+    ensemble: shared.Ensemble = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -86,6 +87,8 @@ def evaluate(
 
     shared.set_threads(threads)
     networks = [shared.Checkpointed(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
+    if ensemble:
+        networks = shared.with_ensembles(networks)
     msi_options.check()
     floor = _floor(floor, networks)
     snrs = [] if snr is None else parse_snrs(snr)

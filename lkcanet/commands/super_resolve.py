@@ -63,6 +63,7 @@ def super_resolve(
     overlap: Annotated[
         int | None, typer.Option(help="Low-resolution pixels that tiles share, and blend; default: 32.")
     ] = None,
+    ensemble: shared.Ensemble = False,
     force: Annotated[bool, typer.Option("--force", help="Start even where the memory can't suffice.")] = False,
     reading: Reading,
     region: shared.Region = None,
@@ -101,6 +102,8 @@ def super_resolve(
             f"note: with --tile channel attention averages over a tile of {rows} x {columns} instead of the scene: "
             "the result is another one than that of the whole"
         )
+    if ensemble:
+        shared.note("note: with --ensemble the network runs eight times: its time, eight times over")
     results, failed, skipped = [], [], []
     for index, (scene, out) in enumerate(jobs):
         try:
@@ -117,7 +120,7 @@ def super_resolve(
             sharp = None
             if msi:
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
-            facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
+            facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force, ensemble)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:
                 raise
@@ -201,7 +204,14 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> list[t
 
 
 def _run(
-    model: "Network", scene: Any, msi: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
+    model: "Network",
+    scene: Any,
+    msi: Any,
+    out: Path,
+    tile: tuple[int, int] | None,
+    overlap: int | None,
+    force: bool,
+    ensemble: bool,
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
@@ -210,7 +220,7 @@ def _run(
 
     mapped, estimate = out.suffix.lower() == ".npy", None
     try:
-        estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
+        estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped, ensemble=ensemble)
     except Lacking as error:
         shared.note(f"note: {error}")
     else:
@@ -218,7 +228,14 @@ def _run(
     start = time.perf_counter()
     with bar(out.name) as progress:
         result = inference.super_resolve(
-            model, scene, msi=msi, out=out if mapped else None, tile=tile, overlap=overlap, progress=progress
+            model,
+            scene,
+            msi=msi,
+            out=out if mapped else None,
+            tile=tile,
+            overlap=overlap,
+            ensemble=ensemble,
+            progress=progress,
         )
     seconds = time.perf_counter() - start
     if not mapped:
@@ -229,6 +246,7 @@ def _run(
         "peak": result.peak,
         "seconds": seconds,
         "tile": tile,
+        "ensemble": ensemble,
         "memory": None if estimate is None else estimate.as_dict(),
     }
 
@@ -245,7 +263,7 @@ def _state(
     there = footprint.available()
     known = "" if there is None else f"; {footprint.gigabytes(there[0])} are available"
     shared.note(f"note: {out.name} takes about {estimate}{known}")
-    lack = shortage(model, *scene.size, tile=tile, mapped=mapped, taken=taken)
+    lack = shortage(model, *scene.size, tile=tile, mapped=mapped, ensemble=estimate.ensemble, taken=taken)
     if lack is None:
         return
     advice = [] if lack.tile is None else [f"--tile {lack.tile},{lack.tile} would fit"]

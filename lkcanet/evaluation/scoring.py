@@ -59,6 +59,7 @@ def score(
     noise_on: Literal["both", "lowres"] = "both",
     seed: int = 0,
     floor: float | None = None,
+    ensemble: bool = False,
 ) -> Scores:
     """Score bicubic, networks and finished results on a scene or a region of it, without noise and with.
 
@@ -82,6 +83,7 @@ def score(
         noise_on: what gets that noise: LR image and MSI, or the former alone.
         seed: of that noise; LR image and MSI have draws of their own, the same for every network and level.
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
+        ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
     Warns:
         UserWarning: a prediction is ten times larger or smaller than the scene: its units are others.
@@ -96,6 +98,8 @@ def score(
     from ..inference.msi import msi_for
 
     networks, predictions, msis = networks or {}, predictions or {}, msis or {}
+    if ensemble:
+        networks, msis = with_ensembles(networks), {**msis, **{_ensemble(name): msi for name, msi in msis.items()}}
     scale = _one_scale(networks, scale)
     _check_score(scene, networks, predictions, snrs, noise_on)
     rect = _scored_part(scene, region, scale)
@@ -126,6 +130,20 @@ def score(
             raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
         levels[None][name] = score_scene(part.pixels, target, scale, floor)
     return Scores(target, rect, scale, levels)
+
+
+def with_ensembles(networks: Mapping[str, Network]) -> dict[str, Network]:
+    """Each network, and after it the mean over its eight orientations, as "name (ensemble)"."""
+    from ..inference import Ensembled
+
+    both: dict[str, Network] = {}
+    for name, model in networks.items():
+        both |= {name: model, _ensemble(name): Ensembled(model)}
+    return both
+
+
+def _ensemble(name: str) -> str:
+    return f"{name} (ensemble)"
 
 
 def _one_scale(networks: Mapping[str, Network], scale: int | None) -> int:
@@ -214,6 +232,7 @@ def score_tests(
     responses: "Mapping[str, SpectralResponse] | None" = None,
     floor: float | None = None,
     progress: Callable[[str], None] | None = None,
+    ensemble: bool = False,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image.
 
@@ -226,6 +245,7 @@ def score_tests(
         responses: name to the response through which the MSI of a network that fuses is made of each image.
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
         progress: is called with a line for the user before each image.
+        ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
     Returns:
         "bicubic" and the names, each with its scores image by image.
@@ -237,6 +257,9 @@ def score_tests(
     from ..data.multispectral import simulate_lowres, simulate_msi
 
     scale, bands = prepared.scale, prepared.scene.bands
+    if ensemble:
+        responses = {**(responses or {}), **{_ensemble(name): each for name, each in (responses or {}).items()}}
+        networks = with_ensembles(networks)
     for name, model in networks.items():
         if name == "bicubic":
             raise ValueError("networks: 'bicubic' is the name of the row that is always there")
