@@ -73,7 +73,7 @@ def print_scores(
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
-    for _, _, record in networks:
+    for record in {id(record): record for _, _, record in networks}.values():  # an ensemble has its network's
         tell_doubts(record, prepared.scene, prepared.split)
     names = short_names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}

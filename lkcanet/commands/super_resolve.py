@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import _shared as shared
+from ._fit import Resample, resampled_for
 from ._msi import MsiReading
 from ._options import takes_options
 from ._progress import bar
@@ -64,6 +65,7 @@ def super_resolve(
         int | None, typer.Option(help="Low-resolution pixels that tiles share, and blend; default: 32.")
     ] = None,
     ensemble: shared.Ensemble = False,
+    resample: Resample = False,
     force: Annotated[bool, typer.Option("--force", help="Start even where the memory can't suffice.")] = False,
     reading: Reading,
     region: shared.Region = None,
@@ -84,6 +86,8 @@ def super_resolve(
         raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
     if overwrite and skip_existing:
         raise typer.BadParameter("give --overwrite or --skip-existing, not both")
+    if resample and fresh is not None:
+        raise ValueError("--resample goes with --checkpoint, which tells its wavelengths")
     sides = None if tile is None else shared.parse_pair(tile, "--tile")
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
@@ -116,11 +120,12 @@ def super_resolve(
                 assert fresh is not None
                 model = shared.fresh_network(fresh, loaded.bands, scale)
             else:
-                loaded = reading.scene_for(scene, model, record, region)
+                loaded = reading.scene_for(scene, model, record, region, resample=resample)
+            network = resampled_for(scene, loaded, model, record) if resample and record is not None else model
             sharp = None
             if msi:
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
-            facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force, ensemble)}
+            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble)}
         except shared.KNOWN_ERRORS as error:
             if out_dir is None:
                 raise

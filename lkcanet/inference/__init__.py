@@ -16,6 +16,7 @@ from .ensembles import Ensembled
 from .footprint import Memory, memory, reach
 from .graphs import GraphedNetwork, graphed
 from .inputs import check_image, check_msi_tensor
+from .resampled import Resampled, resampled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +27,12 @@ __all__ = [
     "Ensembled",
     "GraphedNetwork",
     "Memory",
+    "Resampled",
     "Shortage",
     "graphed",
     "memory",
     "reach",
+    "resampled",
     "shortage",
     "super_resolve",
 ]
