@@ -1,7 +1,7 @@
 """Command lines that commands print, for the user to go on with."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +49,9 @@ def command_line(command: str, values: Mapping[str, Any]) -> str:
     return shlex.join(["lkca", command, *positional, *words])
 
 
-def evaluation(given: "Given", scene: Path, best: Path) -> str:
+def evaluation(given: "Given", scenes: Sequence[Path], best: Path) -> str:
     """The command that scores what a training left, with all options that evaluate needs too."""
     values = scattered(given)
     shared = options_of("evaluate").keys() & values.keys() - ANOTHER
     own = {name: values[name] for name in shared}
-    return command_line("evaluate", {**own, "scene": scene, "checkpoint": [best]})
+    return command_line("evaluate", {**own, "scene": list(scenes), "checkpoint": [best]})

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,6 +44,17 @@ class Reading:
     nodata: Nodata = None
     drop_bad_bands: DropBadBands = False
 
+    def arguments(self) -> dict[str, Any]:
+        """Those of `lkcanet.data.read_scene`."""
+        return {
+            "key": self.key,
+            "axes": self.axes,
+            "size": None if self.size is None else shared.parse_pair(self.size, "--size"),
+            "peak": self.peak,
+            "nodata": self.nodata,
+            "bad_bands": "drop" if self.drop_bad_bands else "keep",
+        }
+
     def scene(self, path: Path, region: str | None = None) -> "Scene":
         """Read a scene; crop it. A prepared folder is its scene."""
         from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
@@ -55,15 +66,7 @@ class Reading:
                 files = [str(path / entry["file"]) for entry in prepared.manifest["scenes"]]
                 raise ValueError(f"{path} is a set of {len(files)} scenes, expected one: give a file, as {files[-1]}")
             path = path / SCENE
-        scene = read_scene(
-            path,
-            key=self.key,
-            axes=self.axes,
-            size=None if self.size is None else shared.parse_pair(self.size, "--size"),
-            peak=self.peak,
-            nodata=self.nodata,
-            bad_bands="drop" if self.drop_bad_bands else "keep",
-        )
+        scene = read_scene(path, **self.arguments())
         return scene if region is None else shared.crop(scene, region)
 
     def scene_for(

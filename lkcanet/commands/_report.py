@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from ._training import Given
 
 
-def report(given: "Given", result: "TrainResult", path: Path, facts: dict[str, Any], config: dict[str, Any]) -> None:
+def report(
+    given: "Given", result: "TrainResult", paths: list[Path], facts: dict[str, Any], config: dict[str, Any]
+) -> None:
     """The result of a run, as text or JSON."""
     if result.resumed_from is not None:
         ended = result.resumed_from == result.steps
@@ -46,5 +48,5 @@ def report(given: "Given", result: "TrainResult", path: Path, facts: dict[str, A
         f"  MPSNR {best['mpsnr']:.3f} dB (bicubic {bicubic['mpsnr']:.3f}{below})   SAM {best['sam']:.3f}° "
         f"(bicubic {bicubic['sam']:.3f})   H loss {best['loss']:.5f} (bicubic {bicubic['loss']:.5f})\n"
         f"  {result.best}\n"
-        f"next: {evaluation(given, path, result.best)}"
+        f"next: {evaluation(given, paths, result.best)}"
     )

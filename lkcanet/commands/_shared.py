@@ -20,6 +20,13 @@ ScenePath = Annotated[
         metavar="SCENE", help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images."
     ),
 ]
+ScenePaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="SCENE...",
+        help="As SCENE of the other commands; several, a folder of them, or a list (.txt, a path a line).",
+    ),
+]
 # wherever a checkpoint is taken: `load_checkpoint` reads both
 CHECKPOINT, TRAINED = "FILE|NAME", "A network that `lkca train` wrote, or a name of `lkca models`."
 Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", "-c", metavar=CHECKPOINT, help=TRAINED)]

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -80,11 +80,32 @@ class Given:
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="FRACTION|ROWS,COLUMNS", help="The validation block, that chooses the best checkpoint. Default: 0.1"
+            metavar="FRACTION|ROWS,COLUMNS|NAMES|patches:F",
+            help="What chooses the best checkpoint: a block of this share of each scene, this part of each, whole "
+            "scenes (names, with commas), or a share of the patches, drawn. Default: 0.1",
+        ),
+    ] = None
+    one_peak: Annotated[
+        bool,
+        typer.Option("--one-peak", help="Divide several scenes by the largest peak, not each by its own."),
+    ] = False
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar=shared.CHECKPOINT, help="Start from a network's weights, as far as they fit; says which don't."
         ),
     ] = None
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3
     final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4
+    whiten: Annotated[
+        float | None,
+        typer.Option(help="Start with uncorrelated features of this standard deviation, such as 0.1: learns sooner."),
+    ] = None
+    warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises from 0.")] = 0
+    ema: Annotated[
+        float | None,
+        typer.Option(help="Validate and keep a moving average of the weights with this decay, such as 0.999."),
+    ] = None
     sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5
     gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
     floor: Annotated[
@@ -203,11 +224,9 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
     """The regions and patches of these options."""
     from lkcanet.data import default_stride, region_split
 
-    patch = 16 if given.patch is None else given.patch
-    for option, value in (("--scale", scale), ("--patch", patch)):
-        if value < 1:
-            raise ValueError(f"{option} must be 1 or more, got {value}")
-    side = patch * scale
+    side = side_of(given, scale)
+    if (given.validation or "").startswith("patches:"):
+        return splits_for(given, [scene], test, scale)[0]
     split = region_split(
         scene.pixels.shape,
         test,
@@ -225,14 +244,49 @@ def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
     return split
 
 
-def tell_what_trains(given: Given, model: "Network", split: "Split") -> None:
+def side_of(given: Given, scale: int) -> int:
+    """The side of a patch in pixels of the scene."""
+    patch = 16 if given.patch is None else given.patch
+    for option, value in (("--scale", scale), ("--patch", patch)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    return patch * scale
+
+
+def splits_for(given: Given, scenes: Sequence["Scene"], test: str | None, scale: int) -> "list[Split]":
+    """The regions and patches of these options in several scenes."""
+    from lkcanet.data import split_scenes
+
+    validation = _fraction("0.1" if given.validation is None else given.validation)
+    if isinstance(validation, float) and not 0 < validation < 1:
+        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
+    return split_scenes(
+        scenes,
+        patch=side_of(given, scale),
+        stride=given.stride,
+        validation=validation,
+        test=test,
+        train=given.train_region,
+        scale=scale,
+        seed=given.seed,
+    )
+
+
+def tell_what_trains(given: Given, model: "Network", splits: Sequence["Split"]) -> None:
     """A note on stderr, before a run that may take hours."""
-    side, counts = split.patch // model.scale, split.counts
-    validation = f"{counts['validation']} patches drawn at random" if split.validation is None else split.validation
+    side = splits[0].patch // model.scale
+    counts = {part: sum(split.counts[part] for split in splits) for part in splits[0].counts}
+    blocks = sorted({str(split.validation) for split in splits if split.validation is not None})
+    tests = sorted({str(split.test) for split in splits if split.test is not None})
+    where = "" if len(splits) == 1 else f" of {sum(bool(len(split.train_origins)) for split in splits)} scenes"
+    validation = f"{counts['validation']} patches drawn at random"
+    if blocks:
+        held = sum(split.validation is not None for split in splits)
+        validation = blocks[0] if len(splits) == 1 else f"{' and '.join(blocks[:2])} of {held} scenes"
     shared.note(
         f"note: {given.name}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
-        f"GMAC for {side} x {side}; {counts['train']} training patches of that, {split.patch} x {split.patch} pixels "
-        f"of the scene, validation {validation}, test {split.test}"
+        f"GMAC for {side} x {side}; {counts['train']} training patches{where}, {splits[0].patch} x {splits[0].patch} "
+        f"pixels, validation {validation}, test {' and '.join(tests) or 'elsewhere'}"
     )
 
 

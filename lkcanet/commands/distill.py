@@ -11,6 +11,7 @@ from . import _shared as shared
 from ._msi import refuse_msi
 from ._options import takes_options
 from ._report import report
+from ._scenes import training_input
 from ._training import (
     Given,
     check_network,
@@ -21,13 +22,13 @@ from ._training import (
 )
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, TrainingRecord
+    from lkcanet.data import Scene, Split, TrainingRecord
 
 
 @says_how_to_go_on
 @takes_options
 def distill(
-    scene: shared.ScenePath,
+    scene: shared.ScenePaths,
     *,
     teacher: Annotated[
         Path, typer.Option(metavar=shared.CHECKPOINT, help="The trained network to learn from, by file or name.")
@@ -54,13 +55,13 @@ def distill(
 ) -> None:
     """Train a small network (the student) with the help of a larger one that is trained already: LKCA-KD.
 
-    The student is fresh; by default an LKCA-LR of 16 blocks for a teacher such as an LKCA-Net of 32. The scene is
-    divided by the peak of the teacher's training; a folder of `lkca prepare` keeps its own peak, regions and patches.
+    The student is fresh; by default an LKCA-LR of 16 blocks for a teacher such as an LKCA-Net of 32. Scenes are divided
+    by the peak of the teacher's training; a folder of `lkca prepare` keeps its own peak, regions and patches.
 
     Example: lkca distill scene.mat --teacher teacher/best.safetensors --blocks 16 --max-minutes 45 --out student
     """
     from lkcanet import training
-    from lkcanet.data import is_prepared
+    from lkcanet.data import Prepared
 
     distillation = training.Distillation(
         on=on,
@@ -80,30 +81,33 @@ def distill(
     refuse_msi(tutor, teacher, "distill")
     if given.scale not in (None, tutor.scale):
         raise ValueError(f"--scale is {given.scale}, but the teacher {teacher} is of scale {tutor.scale}")
-    if is_prepared(scene):
-        loaded, split, scale = prepared.training_input(scene, given, test)
-        if scale != tutor.scale:
-            raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene} of scale {scale}")
-        prepared.tell_doubts(record, loaded, split)
-    else:
-        loaded = given.reading.scene_for(scene, tutor, record)
-        test, given = _regions(test, given, teacher, record, loaded)
-        split = split_for(given, loaded, test, tutor.scale)
-    model = network_for(given, loaded, tutor.scale)
-    tell_what_trains(given, model, split)
+
+    def alone(path: Path) -> "tuple[Scene, Split]":
+        loaded = given.reading.scene_for(path, tutor, record)
+        held, options = _regions(test, given, teacher, record, loaded)
+        return loaded, split_for(options, loaded, held, tutor.scale)
+
+    data = training_input(scene, given, test, tutor.scale, peak=record.peak, one=alone)
+    if data.scale != tutor.scale:
+        raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene[0]} of scale {data.scale}")
+    if isinstance(data.prepared, Prepared):
+        prepared.tell_doubts(record, *data.only)
+    model = network_for(given, data.scenes[0], tutor.scale)
+    tell_what_trains(given, model, data.splits)
     result = training.distill(
         model,
         tutor,
-        loaded,
-        split,
+        data.scenes,
+        data.splits,
         options,
         distillation,
         given.out,
         teacher_file=teacher,
+        init=given.init,
         overwrite=given.overwrite,
         resume=given.resume,
     )
-    facts = training.describe(loaded, split, options)
+    facts = training.describe(data.scenes, data.splits, options)
     facts |= {"teacher": {"file": str(teacher), "config": tutor.config}, "distillation": asdict(distillation)}
     report(given, result, scene, facts, model.config)
 

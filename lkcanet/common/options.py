@@ -23,6 +23,8 @@ class TrainOptions:
         max_minutes: of training, without loading.
         batch_size: patches of a step.
         learning_rate, final_learning_rate: of Adam, first and last.
+        whiten: standard deviation of the features that the network's first conv starts with, uncorrelated over the
+            training images, see `lkcanet.training.whitening`; 0.1 is a good one. None leaves that conv as it is.
         warmup: steps over which the learning rate rises from 0 to what the cosine asks for.
         ema: decay, above 0 and below 1, of an exponential moving average of the weights, see
             `lkcanet.training.average.Average`: what is validated and what checkpoints hold is the average then. None
@@ -64,6 +66,7 @@ class TrainOptions:
     batch_size: int = 32
     learning_rate: float = 2e-3
     final_learning_rate: float = 2e-4
+    whiten: float | None = None
     warmup: int = 0
     ema: float | None = None
     sam_weight: float = 0.5
@@ -99,7 +102,7 @@ class TrainOptions:
             raise ValueError(
                 f"batch_size must be a multiple of devices, {self.devices}, which share a batch; got {self.batch_size}"
             )
-        for name in ("learning_rate", "final_learning_rate", "max_minutes", "gradient_clip", "psf_sigma"):
+        for name in ("learning_rate", "final_learning_rate", "max_minutes", "gradient_clip", "psf_sigma", "whiten"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 < value < math.inf):
                 raise ValueError(f"{name} must be a positive finite number, got {value!r}")

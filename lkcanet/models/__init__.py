@@ -12,8 +12,10 @@ from .csakd import (
     csakd_teacher,
     csakd_teacher_l,
 )
+from .lkca_res import LKCARes
 from .lkcanet import LKCANet, lkca_lr, lkca_net
 from .registry import KINDS, PRESETS, Network, Preset, register
+from .start import Start, start_from
 
 __all__ = [
     "CSAKD",
@@ -22,9 +24,11 @@ __all__ = [
     "Capabilities",
     "Compression",
     "LKCANet",
+    "LKCARes",
     "Lacking",
     "Network",
     "Preset",
+    "Start",
     "Strips",
     "Upsampler",
     "WorkingMemory",
@@ -41,4 +45,5 @@ __all__ = [
     "pretrained",
     "register",
     "save_model",
+    "start_from",
 ]

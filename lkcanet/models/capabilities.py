@@ -125,8 +125,7 @@ class Capabilities:
     of its own.
 
     Attributes:
-        starts_as_bicubic: a fresh network returns the bicubic image: training then takes its validation before the
-            first step for that of bicubic, which is scored besides otherwise.
+        starts_as_bicubic: a fresh network returns the bicubic image.
         trains_every_parameter: every loss gives every parameter a gradient: training on several devices need not look
             for those without.
         receptive_field: low-resolution pixels, in each direction, that a pixel of the output depends on and no further,
@@ -136,6 +135,7 @@ class Capabilities:
         strips: how strips are made; by the receptive field if left out.
         memory: called as memory((N, B, H, W), rows) with the low-resolution image's shape and the rows of a strip, its
             halo included: the bytes that computing takes. Without strips `rows` is H, and a strip the whole image.
+        head: the conv that the low-resolution image goes through first, for `lkcanet.training.whitening`.
         upsampler: the conv that enlarges, for its rank.
         residual_image: called with (N, B, H, W): what is added to the bicubic image, and the image, both
             (N, B, r H, r W). For distillation on features.
@@ -150,6 +150,7 @@ class Capabilities:
     reach: int | str | None = None
     strips: Strips | str | None = None
     memory: Callable[[Sequence[int], int], WorkingMemory] | str = "it names no formula of its activations"
+    head: nn.Conv2d | str = "it names no conv that sees the bands alone"
     upsampler: Callable[[], Upsampler] | str = "it names no conv before a PixelShuffle"
     residual_image: Callable[[Tensor], tuple[Tensor, Tensor]] | str = "it names none"
     onnx: Callable[[], nn.Module] | str | None = None
@@ -186,6 +187,11 @@ def reach_of(network: "Network") -> int:
 def working_memory_of(network: "Network", shape: Sequence[int], rows: int) -> WorkingMemory:
     """Bytes for a low-resolution image (N, B, H, W) in strips of so many rows, halo included. Raises Lacking."""
     return _found(network, "has no estimate of its memory", capabilities_of(network).memory)(shape, rows)
+
+
+def head_of(network: "Network") -> nn.Conv2d:
+    """The conv that the image goes through first. Raises Lacking."""
+    return _found(network, "has no head to whiten", capabilities_of(network).head)
 
 
 def upsampler_of(network: "Network") -> Upsampler:

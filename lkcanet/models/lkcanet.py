@@ -235,6 +235,7 @@ class LKCANet(Network):
                 residual=lambda features, lowres, _: self.upsample(features),
             ),
             memory=lambda shape, rows: parts.memory(self, shape, rows),
+            head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,
             compression=Compression(upsampler=self.upsample, renumber=lambda order: parts.renumber(self, order)),

@@ -84,6 +84,7 @@ _PLACES: dict[str, str | type[Network]] = {
     "csakd": "csakd:CSAKD",
     "vdsr_lr": "baselines:VDSRLR",
     "cnn3d_lr": "baselines:CNN3DLR",
+    "lkca_res": "lkca_res:LKCARes",
 }
 KINDS: Mapping[str, type[Network]] = _Kinds(_PLACES)
 _OBJECTIVES: dict[str, Callable[..., nn.Module]] = {}  # those of this package come from `lkcanet.objectives`
@@ -117,6 +118,7 @@ class Preset:
 PRESETS: dict[str, Preset] = {
     "lkca_lr": Preset("lkcanet", "lkcanet:lkca_lr"),
     "lkca_net": Preset("lkcanet", "lkcanet:lkca_net"),
+    "lkca_res": Preset("lkca_res", "lkca_res:LKCARes"),
     "edlgfs": Preset("edlgfs", "edlgfs:EDLGFS"),
     "vdsr_lr": Preset("vdsr_lr", "baselines:VDSRLR"),
     "cnn3d_lr": Preset("cnn3d_lr", "baselines:CNN3DLR"),

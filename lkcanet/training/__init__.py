@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,8 @@ from ..data.multispectral import simulate_msi
 from ..data.responses import SpectralResponse
 from ..data.scenes import Scene
 from ..data.splits import Split
-from ..models import Network
+from ..models import Network, pretrained, start_from
+from ..models.capabilities import head_of
 from ..objectives import Batch, HObjective, KDObjective, Objective, objective_for
 from ..objectives.distillation import Distillation, check_pair
 from . import state as _state
@@ -23,6 +25,7 @@ from .facts import describe, identity_of
 from .material import read_material
 from .rehearsal import rehearse
 from .result import BEST, LAST, TrainResult
+from .whitening import whiten
 
 __all__ = [
     "PRECISIONS", "Batch", "Distillation", "Objective", "TrainOptions", "TrainResult", "describe", "distill",
@@ -39,6 +42,7 @@ def train(
     *,
     msi: Scene | SpectralResponse | None = None,
     objective: Objective | None = None,
+    init: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> TrainResult:
@@ -81,6 +85,8 @@ def train(
         msi: the multispectral scene that a network which fuses takes, of the scene's rows and columns; or the spectral
             response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
         objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
+        init: a checkpoint whose weights the network starts from, as far as they fit it: see
+            `lkcanet.models.start_from`. The checkpoints of the run tell what was taken.
         overwrite: replace the checkpoints of another run in `out_dir`.
         resume: go on with the run in `out_dir`. Where it had ended already, nothing is done: see
             `TrainResult.resumed_from`.
@@ -99,7 +105,7 @@ def train(
         OSError: a file can't be written.
         ModuleNotFoundError: lightning is not installed.
     """
-    return _run(model, scene, split, options, out_dir, msi, objective, overwrite=overwrite, resume=resume)
+    return _run(model, scene, split, options, out_dir, msi, objective, init, overwrite=overwrite, resume=resume)
 
 
 def distill(
@@ -112,6 +118,7 @@ def distill(
     out_dir: str | os.PathLike[str] = "run",
     *,
     teacher_file: str | os.PathLike[str] | None = None,
+    init: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     resume: bool = False,
 ) -> TrainResult:
@@ -126,7 +133,7 @@ def distill(
     Args:
         student: trained in place, as `model` of `train`.
         teacher: of the student's bands and scale; usually deeper, with a dense upsampler. Neither may fuse an MSI.
-        scene, split, options, out_dir, overwrite, resume: as for `train`.
+        scene, split, options, out_dir, init, overwrite, resume: as for `train`.
         distillation: how the student is drawn.
         teacher_file: where the teacher comes from, noted in the checkpoints.
 
@@ -139,7 +146,7 @@ def distill(
     check_pair(student, teacher, distillation)
     source = None if teacher_file is None else str(teacher_file)
     objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source, options.floor)
-    return _run(student, scene, split, options, out_dir, None, objective, overwrite=overwrite, resume=resume)
+    return _run(student, scene, split, options, out_dir, None, objective, init, overwrite=overwrite, resume=resume)
 
 
 def _run(
@@ -150,6 +157,7 @@ def _run(
     out_dir: str | os.PathLike[str],
     msi: Scene | SpectralResponse | None,
     objective: Objective | None,
+    init: str | os.PathLike[str] | None,
     *,
     overwrite: bool,
     resume: bool,
@@ -157,6 +165,10 @@ def _run(
     options = options or TrainOptions()
     if overwrite and resume:
         raise ValueError("give overwrite or resume, not both")
+    if options.whiten is not None:
+        if init is not None:
+            raise ValueError("options.whiten makes the first conv anew, which init gives weights: give one of both")
+        head_of(model)  # raises where there is none
     if resume and _state.knew_no_floor(Path(out_dir) / _state.STATE) and options.floor == TrainOptions.floor:
         options = replace(options, floor=0.0)
         if isinstance(objective, HObjective):
@@ -180,6 +192,8 @@ def _run(
             objective = objective_for(model, options)
     facts = describe(scenes, material.splits, options, sharp, response) | {"left_out": material.left_out}
     facts |= objective.facts()
+    if init is not None:
+        facts["init"] = {"file": str(init)} if resume else _start(model, Path(init), options.progress)
     if options.progress and any(material.left_out.values()):
         counts = " and ".join(f"{count} {part}" for part, count in material.left_out.items() if count)
         print(f"note: {counts} patches touch invalid pixels and are left out", file=sys.stderr, flush=True)
@@ -203,6 +217,8 @@ def _run(
         raise FileExistsError(
             f"{out} holds {', '.join(present)} of another run: choose another folder, overwrite, or resume it"
         )
+    if options.whiten is not None and not resume:
+        whiten(model, material.patches, options.whiten)
     if state.ended_by is None:
         rehearse(model, objective, material, options)
     out.mkdir(parents=True, exist_ok=True)
@@ -210,3 +226,12 @@ def _run(
     for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
         (out / name).unlink()
     return lightning.fit(model, objective, material, options, out, facts, state)
+
+
+def _start(model: Network, init: Path, tell: bool) -> dict[str, Any]:
+    """Give the network the weights of a checkpoint; what the run's checkpoints tell of it."""
+    taken = start_from(model, pretrained.load(init))
+    if tell:
+        left = "" if taken.complete else f"; not these, which start afresh: {', '.join(taken.left)}"
+        print(f"note: {len(taken.taken)} of the network's tensors are those of {init}{left}", file=sys.stderr)
+    return {"file": str(init), "taken": list(taken.taken), "left": list(taken.left)}

@@ -45,6 +45,8 @@ def identity_of(
     identity |= named_kind(model)
     if "msi" in facts:
         identity["msi"] = {key: facts["msi"][key] for key in ("name", "peak", "shape", "response")}
+    if "init" in facts:
+        identity["init"] = facts["init"]["file"]
     if "objective" in facts:
         identity["objective"] = facts["objective"]
     if along := objective.companions():

@@ -19,7 +19,6 @@ import lkops
 from ..common.files import atomic_path
 from ..evaluation.metrics import mpsnr, sam
 from ..models import Network, load_model_and_extra, save_model
-from ..models.capabilities import capabilities_of
 from ..models.registry import enlarge
 from ..objectives import Batch
 from . import state as _state
@@ -125,9 +124,9 @@ class Keeper(pl.Callback):
         if not trainer.is_global_zero:
             return  # the others wait in the next step
         step, state = self.state.step, self.state
-        if not state.history and not capabilities_of(self.module.model).starts_as_bicubic:
-            state.bicubic = self.scores(trainer, bicubic=True)
         values = self.scores(trainer)
+        if not state.history and (bicubic := self.scores(trainer, bicubic=True)) != values:
+            state.bicubic = bicubic  # the network that training starts from is another
         if not abs(values["loss"]) < float("inf"):
             raise FloatingPointError(f"the loss of the validation is {values['loss']} after step {step}")
         state.history.append({"step": step, **values})

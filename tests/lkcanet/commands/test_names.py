@@ -17,8 +17,11 @@ pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
-# parameters of commands that are checkpoints by these names; values that the commands get for them below
+# parameters of commands that are checkpoints by these names; what the commands get for each of them below
 CHECKPOINTS = {"checkpoint", "teacher", "init"}
+TRAIN = (
+    "--test 0:16,0:16 --validation 32:48,0:16 --out {out} --patch 4 --steps 1 --batch-size 1 --blocks 1 --channels 16"
+)
 TAKES = {
     "super-resolve": "{lowres} {out}.npy -c {net}",
     "evaluate": "{scene} -c {net} --region 0:32,0:32",
@@ -27,8 +30,9 @@ TAKES = {
     "compress": "{net} {out}.safetensors --rank 1",
     "export": "{net} {out}.onnx --no-check",
     "info": "{net}",
-    "distill": "{scene} --teacher {net} --test 0:16,0:16 --validation 32:48,0:16 --out {out} --patch 4 --steps 1 "
-    "--batch-size 1 --blocks 1 --channels 16",
+    "train --init": "{scene} --init {net} --scale 2 " + TRAIN,
+    "distill --teacher": "{scene} --teacher {net} " + TRAIN,
+    "distill --init": "{scene} --teacher best.safetensors --init {net} " + TRAIN,
 }
 
 
@@ -56,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def words(command: str, net: object, folder: Path) -> list[str]:
     paths = {"net": net, "scene": folder / "scene.npy", "lowres": folder / "lowres.npy", "out": folder / "result"}
-    return [command, *TAKES[command].format(**paths).split()]
+    return [command.split()[0], *TAKES[command].format(**paths).split()]
 
 
 def test_every_command_is_walked() -> None:
@@ -66,13 +70,14 @@ def test_every_command_is_walked() -> None:
     from lkcanet.commands.app import build
 
     commands = typer.main.get_command(build()).commands
-    taking = {name for name, each in commands.items() if CHECKPOINTS & {p.name for p in each.params}}
-    assert taking - {"train"} == TAKES.keys() - {"info"}, "train takes one as --init: its own test"
+    taking = {(name, p.name) for name, each in commands.items() for p in each.params if p.name in CHECKPOINTS}
+    walked = {tuple(key.replace("--", "").split()) for key in TAKES.keys() - {"info"}}
+    assert taking == {key if len(key) == 2 else (*key, "checkpoint") for key in walked}
 
 
 @pytest.mark.parametrize("command", TAKES)
 def test_a_name_stands_for_a_checkpoint(command: str, folder: Path) -> None:
-    if command == "distill":
+    if command.startswith(("train", "distill")):
         pytest.importorskip("lightning", reason="lightning is not installed")
     if command == "export":
         pytest.importorskip("onnx", reason="onnx is not installed")

@@ -143,8 +143,8 @@ def test_training_gets_what_the_manifest_says(tmp_path, image, monkeypatch) -> N
     assert lkca("prepare", "small", image, "--out", out, "--scale", "2", "--seed", "4").exit_code == 0
     seen = []
 
-    def train(model, scene, split, *_, **__):
-        seen.append((model, scene, split))
+    def train(model, scenes, splits, *_, **__):
+        seen.append((model, *scenes, *splits))
         raise ValueError("far enough")
 
     monkeypatch.setattr(training, "train", train)

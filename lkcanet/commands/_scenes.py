@@ -1,0 +1,129 @@
+"""What `lkca train` and `lkca distill` train on: one scene, several, or what `lkca prepare` made."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _prepared as prepared
+from ._training import Given, split_for, splits_for
+
+if TYPE_CHECKING:
+    from lkcanet.data import Prepared, PreparedSet, Scene, Split
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """Scenes with a split each, the scale, and whether a prepared folder fixed them."""
+
+    scenes: "tuple[Scene, ...]"
+    splits: "tuple[Split, ...]"
+    scale: int
+    prepared: "Prepared | PreparedSet | None" = None
+
+    @property
+    def only(self) -> "tuple[Scene, Split]":
+        """Of the one scene."""
+        (scene,), (split,) = self.scenes, self.splits
+        return scene, split
+
+
+def training_input(
+    paths: Sequence[Path],
+    given: Given,
+    test: str | None,
+    scale: int,
+    *,
+    peak: float | None = None,
+    one: "Callable[[Path], tuple[Scene, Split]] | None" = None,
+) -> TrainingInput:
+    """What paths name, read and divided by the options.
+
+    Args:
+        paths: of the command line.
+        given, test: the options.
+        scale: r, where no prepared folder has its own.
+        peak: what several scenes are divided by where --peak is not given.
+        one: reads a single scene that is not prepared, and divides it.
+
+    Raises:
+        ValueError: an option that goes with other scenes, or that a prepared folder fixes; scenes that do not fit.
+    """
+    from lkcanet.data import is_prepared, load_prepared, read_scenes, scene_paths
+    from lkcanet.data.sets import is_set, load_set
+
+    found = scene_paths(paths)
+    if len(found) == 1:
+        if given.one_peak:
+            raise ValueError("--one-peak is of several scenes; there is one")
+        if is_prepared(found[0]):
+            if is_set(found[0]):
+                return _of_set(load_set(found[0]), given, test)
+            scene, split, scale = prepared.training_input(found[0], given, test)
+            loaded = load_prepared(found[0])
+            return TrainingInput((scene,), (split,), scale, loaded)
+        scene, split = _one(found[0], given, test, scale) if one is None else one(found[0])
+        return TrainingInput((scene,), (split,), scale)
+    for path in found:
+        if is_prepared(path):
+            raise ValueError(f"{path}, which `lkca prepare` made, trains alone: it has its own test images")
+    if given.msi_options.msi is not None or given.msi_options.response is not None:
+        raise ValueError("--msi and --response go with one scene, a network that fuses trains on one")
+    reading = given.reading.arguments()
+    scenes = read_scenes(
+        paths, one_peak=given.one_peak, **reading | ({"peak": peak} if reading["peak"] is None else {})
+    )
+    return TrainingInput(tuple(scenes), tuple(splits_for(given, scenes, test, scale)), scale)
+
+
+def _one(path: Path, given: Given, test: str | None, scale: int) -> "tuple[Scene, Split]":
+    if test is None:
+        raise ValueError("--test is missing: the test region, such as 0:512,320:576, which training never reads")
+    scene = given.reading.scene(path)
+    return scene, split_for(given, scene, test, scale)
+
+
+def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInput:
+    """Whole scenes train, others validate. Patches may be other ones than the set's."""
+    from lkcanet.data import split_scenes, training_scene, validation_scene
+
+    fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--one-peak": given.one_peak or None}
+    fixed |= {**prepared.fixed_reading(given.reading), "--peak": given.reading.peak}
+    fixed |= {"--msi": given.msi_options.msi, "--response": given.msi_options.response, "--psf-sigma": given.psf_sigma}
+    if made.validation:
+        fixed["--validation"] = given.validation
+    prepared.refuse(made.folder, {name: (value, None) for name, value in fixed.items()})
+    prepared.refuse(made.folder, {"--scale": (given.scale, made.scale)})
+    side = made.patch if given.patch is None else given.patch * made.scale
+    if side < 1:
+        raise ValueError(f"--patch must be 1 or more, got {given.patch}")
+    stride = made.stride if given.stride is None and given.patch is None else given.stride
+    if not made.validation:
+        if given.validation is None:
+            raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
+        return TrainingInput(
+            made.train,
+            tuple(
+                split_scenes(
+                    made.train, patch=side, stride=stride, validation=_number(given.validation), scale=made.scale,
+                    seed=given.seed,
+                )
+            ),
+            made.scale,
+            made,
+        )  # fmt: skip
+    from lkcanet.data import default_stride
+
+    step = default_stride(side, made.scale) if stride is None else stride
+    splits = [
+        *(training_scene(scene, patch=side, stride=step, scale=made.scale) for scene in made.train),
+        *(validation_scene(scene, patch=side, stride=step) for scene in made.validation),
+    ]
+    return TrainingInput((*made.train, *made.validation), tuple(splits), made.scale, made)
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
