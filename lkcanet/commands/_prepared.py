@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.ssim import SSIM
 from . import _shared as shared
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, SpectralResponse, Split, TrainingRecord
+    from lkcanet.data import Prepared, PreparedSet, Scene, SpectralResponse, Split, TrainingRecord
+    from lkcanet.evaluation.reported import Reported
 
     from ._reading import Reading
     from ._training import Given
@@ -57,6 +59,7 @@ def print_scores(
     scale: int | None,
     floor: float,
     *,
+    ssim: SSIM | None,
     per_image: bool,
     reported: bool,
     json: bool,
@@ -67,14 +70,17 @@ def print_scores(
     from lkcanet.evaluation.reported import reported as paper_rows
 
     prepared = load_prepared(folder)
-    if isinstance(prepared, PreparedSet):
-        raise ValueError(f"{folder} is a set of scenes, expected one scene")
     refuse(folder, {"--scale": (scale, prepared.scale)})
+    kind = prepared.ssim if ssim is None else ssim
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
     for record in {id(record): record for _, _, record in networks}.values():  # an ensemble has its network's
-        tell_doubts(record, prepared.scene, prepared.split)
+        if isinstance(prepared, PreparedSet):
+            for doubt in record.doubts_of_set(prepared.test_names, prepared.peak):
+                shared.note(f"warning: {doubt}")
+        else:
+            tell_doubts(record, prepared.scene, prepared.split)
     names = short_names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
     responses: dict[str, SpectralResponse] = {}
@@ -84,7 +90,12 @@ def print_scores(
         if model.msi_bands and (response := record.response) is not None:
             responses[name] = response
     scores = score_tests(
-        prepared, models, responses=responses, floor=floor, progress=lambda line: shared.note(f"note: {line}")
+        prepared,
+        models,
+        responses=responses,
+        floor=floor,
+        ssim=kind,
+        progress=lambda line: shared.note(f"note: {line}"),
     )
     means = {name: mean_scores(images) for name, images in scores.items()}
     sizes: dict[str, tuple[float | None, float | None]] = {
@@ -100,35 +111,47 @@ def print_scores(
             methods.append({**facts, **means[name], "images": scores[name]})
         for row in paper:
             counts = {"parameters": row.parameters and row.parameters * 1e6, "macs_16x16": row.macs and row.macs * 1e9}
-            methods.append({"method": row.method, "source": "paper", **counts, **row.scores})
-        where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.scene.peak}
-        where |= {"floor": floor}
-        shared.print_json({**where, "tests": [str(rect) for rect in prepared.tests], "scores": methods})
+            told = {"source": "paper", "table": row.source, "ssim": row.ssim}
+            methods.append({"method": row.method, **told, **counts, **row.scores})
+        where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.peak}
+        where |= {"floor": floor, "ssim": kind}
+        shared.print_json({**where, "tests": prepared.test_names, "scores": methods})
         return
     if paper:
-        stated = prepared.protocol == "chikusei" and prepared.manifest["peak"]["rule"] != "given by the user"
-        shared.note(
-            "note: rows marked (paper) are those of its table"
-            + ("" if stated else "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend")
-        )
-    title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.tests)} test images"
+        tell_of_paper(prepared, paper[0], kind)
+    names_of_tests = prepared.test_names
+    title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(names_of_tests)} test images"
     rows = dict(means)
     for row in paper:
         name = f"{row.method} (paper)"
         rows[name] = row.scores
         sizes[name] = (row.parameters and row.parameters * 1e6, row.macs and row.macs * 1e9)
-    shared.print_table(metrics_table(rows, title=title, sizes=sizes))
+    shared.print_table(metrics_table(rows, title=title, sizes=sizes, ssim=kind))
     if floor:
         shared.print_table(above_table(means, floor))
-    for number, rect in enumerate(prepared.tests if per_image else ()):
+    for number, test in enumerate(names_of_tests if per_image else ()):
         image = {name: images[number] for name, images in scores.items()}
-        shared.print_table(metrics_table(image, title=f"test image {number + 1}, {rect}"))
+        shared.print_table(metrics_table(image, title=f"test image {number + 1}, {test}", ssim=kind))
 
 
 def tell_doubts(record: "TrainingRecord", scene: "Scene", split: "Split") -> None:
     """Warn where a network's training may have seen the test images, or knew other units."""
     for doubt in record.doubts(scene, split):
         shared.note(f"warning: {doubt}")
+
+
+def tell_of_paper(prepared: "Prepared | PreparedSet", row: "Reported", ssim: SSIM) -> None:
+    """Where the rows of a paper's table come from, and how far they compare."""
+    from lkcanet.common.ssim import WINDOWS
+
+    # SSPSR's scripts of Chikusei and CAVE say what they divide by
+    stated = prepared.protocol in ("chikusei", "cave") and prepared.manifest["peak"]["rule"] != "given by the user"
+    text = f"note: rows marked (paper) are those of its table, {row.source}"
+    if not stated:
+        text += "; it does not state its normalisation, on which MPSNR, MSSIM and RMSE depend"
+    if row.ssim != ssim:
+        text += f"; their MSSIM is of {WINDOWS[row.ssim]}, the other rows' of {WINDOWS[ssim]}: they do not compare"
+    shared.note(text)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

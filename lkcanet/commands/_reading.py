@@ -57,15 +57,11 @@ class Reading:
 
     def scene(self, path: Path, region: str | None = None) -> "Scene":
         """Read a scene; crop it. A prepared folder is its scene."""
-        from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
-        from lkcanet.data.prepared import SCENE
+        from lkcanet.data import is_prepared, read_scene
+        from lkcanet.data.prepared import prepared_scene
 
         if is_prepared(path):
-            prepared = load_prepared(path)  # raises where the manifest and the scene don't belong together
-            if isinstance(prepared, PreparedSet):
-                files = [str(path / entry["file"]) for entry in prepared.manifest["scenes"]]
-                raise ValueError(f"{path} is a set of {len(files)} scenes, expected one: give a file, as {files[-1]}")
-            path = path / SCENE
+            path = prepared_scene(path)
         scene = read_scene(path, **self.arguments())
         return scene if region is None else shared.crop(scene, region)
 

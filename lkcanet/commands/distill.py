@@ -11,13 +11,12 @@ from . import _shared as shared
 from ._msi import refuse_msi
 from ._options import takes_options
 from ._report import report
-from ._scenes import training_input
+from ._scenes import split_for, training_input
 from ._training import (
     Given,
     check_network,
     network_for,
     says_how_to_go_on,
-    split_for,
     tell_what_trains,
 )
 

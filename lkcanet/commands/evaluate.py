@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..common.options import FLOOR
+from ..common.ssim import SSIM
 from . import _prepared as prepared
 from . import _shared as shared
 from ._fit import Resample, check_bands, resampled_for
@@ -70,13 +71,21 @@ def evaluate(
     reported: Annotated[
         bool, typer.Option("--reported", help="Of a prepared folder: add the rows of the paper's table.")
     ] = False,
+    ssim: Annotated[
+        SSIM | None,
+        typer.Option(
+            help="Of MSSIM: uniform windows of 7 x 7 pixels, or MATLAB's Gaussian ones of 11 x 11. Default: that of "
+            "the protocol's published table (cave: matlab), else uniform."
+        ),
+    ] = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
     """Score networks, or finished results, on a high-resolution scene, beside bicubic.
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
-    A folder of `lkca prepare` is scored on its test images, each degraded on its own; the table shows their mean.
+    A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
+    mean.
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
     of the training if left out.
 
@@ -84,7 +93,7 @@ def evaluate(
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
     """
-    from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scene
+    from lkcanet.data import is_prepared, load_prepared, read_scene
     from lkcanet.evaluation import score
 
     shared.set_threads(threads)
@@ -99,12 +108,11 @@ def evaluate(
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
-        loaded = load_prepared(scene)
-        peak = loaded.peak if isinstance(loaded, PreparedSet) else loaded.scene.peak
-        prepared.refuse(scene, {"--peak": (reading.peak, peak)})
+        prepared.refuse(scene, {"--peak": (reading.peak, load_prepared(scene).peak)})
         prepared.refuse(scene, {"--resample": (resample or None, None)})
         networks = shared.with_ensembles(networks) if ensemble else networks
-        prepared.print_scores(scene, networks, scale, floor, per_image=per_image, reported=reported, json=json)
+        how: dict[str, Any] = {"ssim": ssim, "per_image": per_image, "reported": reported, "json": json}
+        prepared.print_scores(scene, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
@@ -139,10 +147,11 @@ def evaluate(
         noise_on=noise_on,
         seed=seed,
         floor=floor,
+        ssim="uniform" if ssim is None else ssim,
     )
     if json:
         facts: dict[str, Any] = {"scene": scene, "region": region, "shape": scores.target.pixels.shape}
-        facts |= {"peak": whole.peak, "floor": floor, "scale": scale}
+        facts |= {"peak": whole.peak, "floor": floor, "scale": scale, "ssim": scores.ssim}
         facts |= {} if psf_sigma is None else {"psf_sigma": psf_sigma}
         facts |= {} if snr is None else {"noise_on": noise_on, "seed": seed}
         rows = scores.rows() if snr is not None else [{"method": name, **row} for name, row in scores.clean.items()]
@@ -203,7 +212,7 @@ def _print(scores: "Scores", title: str, floor: float, networks: list[Path]) -> 
             shared.print_table(table)
         return
     shown = {bicubic if name == "bicubic" else name: row for name, row in scores.clean.items()}
-    shared.print_table(metrics_table(shown, title=title))
+    shared.print_table(metrics_table(shown, title=title, ssim=scores.ssim))
     if floor:
         shared.print_table(above_table(shown, floor))
 

@@ -20,7 +20,7 @@ from lkcanet.data.multispectral import (
 )
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.patches import PatchPair, SuperResolutionPatches, dihedral
-from lkcanet.data.prepare_sets import prepare_cave
+from lkcanet.data.prepare_sets import prepare_cave, prepare_folder
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.record import TrainingRecord
@@ -62,6 +62,7 @@ __all__ = [
     "patch_grid",
     "prepare",
     "prepare_cave",
+    "prepare_folder",
     "read_response",
     "read_scene",
     "read_scenes",

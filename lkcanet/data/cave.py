@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lkcanet.data.formats.png import band_files, read_bands
+from lkcanet.data.formats.png import band_files, image_size, read_bands
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.scenes import Scene
 
@@ -63,7 +63,8 @@ def cave_folders(folder: Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: no such folder, or scenes are missing (names them).
-        ValueError: a scene has not 31 images (names them all).
+        ValueError: scenes have not 31 images of 512 x 512 pixels (names them all).
+        OSError: an image can't be read.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -83,6 +84,11 @@ def cave_folders(folder: Path) -> dict[str, Path]:
         )
     if wrong := [f"{name} ({count})" for name, count in counts.items() if count != BANDS]:
         raise ValueError(f"{folder}: scenes of CAVE have {BANDS} PNG images each, not {', '.join(wrong)}")
+    others = {
+        place: {size for file in band_files(place) if (size := image_size(file)) != SIZE} for place in found.values()
+    }
+    if named := [f"{place} ({rows} x {columns})" for place, sizes in others.items() for rows, columns in sorted(sizes)]:
+        raise ValueError(f"scenes of CAVE are {SIZE[0]} x {SIZE[1]} pixels, not {', '.join(named)}")
     return found
 
 
@@ -90,13 +96,10 @@ def read_cave(folder: Path, name: str) -> Scene:
     """A scene divided by the full scale of its images: 65535, or 255 where they have 8 bits.
 
     Raises:
-        ValueError: not 512 x 512 pixels, another dtype, and what `read_bands` raises.
+        ValueError: not of 8 or 16 bits, and what `read_bands` raises.
     """
     values = read_bands(folder)
-    if values.shape[1:] != SIZE or values.dtype not in (np.uint8, np.uint16):
-        raise ValueError(
-            f"{folder}: scenes of CAVE are {SIZE[0]} x {SIZE[1]} pixels of 8 or 16 bits, this is "
-            f"{values.shape[1]} x {values.shape[2]} of {values.dtype}"
-        )
+    if values.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{folder}: scenes of CAVE are of 8 or 16 bits, this is of {values.dtype}")
     peak = float(np.iinfo(values.dtype).max)
     return scene_from_array(values, peak=peak, wavelengths=WAVELENGTHS, name=name, source=str(folder))

@@ -1,44 +1,24 @@
 """`lkca prepare cave` and `lkca prepare folder`: sets of scenes into the form of `PreparedSet`."""
 
-import hashlib
 import os
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
-import lkops
-from lkcanet.common.files import atomic_folder
 from lkcanet.data import cave
-from lkcanet.data.formats.png import band_files
-from lkcanet.data.formats.writers import write_scene
-from lkcanet.data.manifest import MANIFEST, SET_FORMAT, file_facts, fingerprint, write_manifest
-from lkcanet.data.scenes import Scene
+from lkcanet.data.formats.readers import read_scene
+from lkcanet.data.prepared import is_prepared, prepared_scene
+from lkcanet.data.scene_sets import check_fit, scene_paths
+from lkcanet.data.scenes import Scene, check_positive
+from lkcanet.data.set_writer import Member, chosen, patch_and_stride, write_set
 from lkcanet.data.sets import PreparedSet, load_set
-from lkcanet.data.splits import default_stride
+from lkcanet.data.splits import LEAST, Rect, whole_pixels
 
-__all__ = ["prepare_cave"]
-
-_LOWRES = (
-    "MATLAB's imresize(gt, 1 / scale), bicubic with antialiasing and mirrored borders (bicubic_downsample), in "
-    "float32; test and validation scenes whole, training patches cropped first, then degraded"
-)
-FOLDERS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A scene that is to be prepared: its name, its part, where it lies and how it is read, whole and normalised."""
-
-    name: str
-    part: str
-    path: Path
-    read: Callable[[], Scene]
+__all__ = ["prepare_cave", "prepare_folder"]
 
 
 def prepare_cave(
@@ -46,7 +26,7 @@ def prepare_cave(
     out: str | os.PathLike[str],
     *,
     scale: int = 4,
-    validation: Sequence[str] | float | None = cave.VALIDATION,
+    validation: Sequence[str] | str | float | None = cave.VALIDATION,
     seed: int = 0,
     lr_size: int | None = None,
     stride: int | None = None,
@@ -86,6 +66,10 @@ def prepare_cave(
     if scale not in cave.SCALES:
         raise ValueError(f"scale must be {' or '.join(map(str, cave.SCALES))} in protocol cave, got {scale!r}")
     patch, stride = patch_and_stride(scale, cave.LR_SIZE if lr_size is None else lr_size, stride)
+    if patch > min(cave.SIZE):
+        raise ValueError(
+            f"a patch must be {min(cave.SIZE) // scale} LR pixels or less at scale {scale}, got {patch // scale}"
+        )
     held, drawn = chosen(cave.TRAIN, validation, "validation", seed)
     if len(held) == len(cave.TRAIN):
         raise ValueError("validation must leave scenes to train on")
@@ -93,7 +77,7 @@ def prepare_cave(
     members = []
     for name in (*cave.TRAIN, *cave.TEST):
         part = "test" if name in cave.TEST else "validation" if name in held else "train"
-        members.append(_Member(name, part, folders[name], partial(cave.read_cave, folders[name], name)))
+        members.append(Member(name, part, folders[name], partial(cave.read_cave, folders[name], name)))
     facts = {
         "protocol": "cave",
         "protocol_source": cave.SOURCE,
@@ -104,93 +88,139 @@ def prepare_cave(
         "train": {"patch": patch, "stride": stride},
         "ssim": "matlab",
     }
-    _write(out, members, facts, overwrite, progress)
+    write_set(out, members, facts, overwrite, progress)
     return load_set(out)
 
 
-def patch_and_stride(scale: int, lr_size: int, stride: int | None) -> tuple[int, int]:
-    """Side of a patch and step between patches, in HR pixels.
-
-    Raises:
-        ValueError: one of them below 1, or not whole.
-    """
-    for name, value in (("lr_size", lr_size), ("stride", stride)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} must be a whole number, 1 or more, got {value!r}")
-    return scale * lr_size, default_stride(scale * lr_size, scale) if stride is None else stride
-
-
-def chosen(
-    names: Sequence[str], choice: Sequence[str] | float | None, argument: str, seed: int
-) -> tuple[list[str], dict[str, Any]]:
-    """The names that a choice means, in their order, and the manifest's word on it.
-
-    Raises:
-        ValueError: a name that is not among them (lists them), a share outside (0, 1), or a seed below 0.
-    """
-    if choice is None:
-        return [], {"kind": "none", "scenes": []}
-    if isinstance(choice, (int, float)):
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
-        if isinstance(choice, bool) or not 0 < choice < 1:
-            raise ValueError(f"{argument} must be names of scenes or a share above 0 and below 1, got {choice!r}")
-        count = max(1, round(choice * len(names)))
-        drawn = np.random.default_rng(seed).permutation(len(names))[:count]
-        found = [names[index] for index in sorted(drawn.tolist())]
-        return found, {"kind": "share", "share": choice, "seed": seed, "scenes": found}
-    known = {name.removesuffix("_ms"): name for name in names} | {name: name for name in names}
-    if unknown := [name for name in choice if name not in known]:
-        raise ValueError(f"{argument}: {', '.join(unknown)} is none of the scenes {', '.join(names)}")
-    asked = {known[name] for name in choice}
-    found = [name for name in names if name in asked]
-    return found, {"kind": "names", "scenes": found}
-
-
-def _write(
+def prepare_folder(
+    folder: str | os.PathLike[str],
     out: str | os.PathLike[str],
-    members: Sequence[_Member],
-    facts: dict[str, Any],
-    overwrite: bool,
-    progress: Callable[[str], None] | None,
-) -> None:
-    """Write the folder: scenes, then the manifest."""
-    with atomic_folder(out, overwrite=overwrite, marker=MANIFEST, own=FOLDERS) as folder:
-        for part in FOLDERS:
-            (folder / part).mkdir()
-        entries = []
-        for number, member in enumerate(members, 1):
-            if progress is not None:
-                progress(f"scene {number} of {len(members)}: {member.path}")
-            scene = member.read()
-            file = Path("test" if member.part == "test" else "train") / f"{member.name}.npy"
-            write_scene(folder / file, scene)
-            entries.append(
-                {
-                    "name": member.name,
-                    "part": member.part,
-                    "file": file.as_posix(),
-                    "shape": list(scene.pixels.shape),
-                    "peak": scene.peak,
-                    "fingerprint": fingerprint(folder / file),
-                    "source": {"path": str(member.path), **_source_facts(member.path)},
-                }
-            )
-        versions = {"python": platform.python_version(), "lkops": lkops.__version__}
-        versions |= {"numpy": np.__version__, "torch": torch.__version__}
-        write_manifest(
-            folder / MANIFEST,
-            {"format": SET_FORMAT, **facts, "lowres": _LOWRES, "scenes": entries, "versions": versions},
+    *,
+    test: Sequence[str] | str | float,
+    validation: Sequence[str] | str | float | None = 0.1,
+    scale: int = 4,
+    peak: float | Literal["common", "each"] = "common",
+    seed: int = 0,
+    lr_size: int = cave.LR_SIZE,
+    stride: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[str], None] | None = None,
+    **reading: Any,
+) -> PreparedSet:
+    """Bring any set of scenes of the same bands into the form of `prepare_cave`: whole scenes train, validate or are
+    tested on, and no pixel is shared.
+
+    Scenes may be of different sizes; of each the first rows and columns that make whole LR pixels are kept. They are
+    all read before anything is written, one at a time, and those that don't fit are named together.
+
+    Args:
+        folder: holds the scenes, as `lkcanet.data.scene_paths` finds them: files, or folders of PNG images. A scene
+            is named after its file without the suffix, or after its folder.
+        out: the folder to make, as in `prepare_cave`.
+        test: the scenes to be tested on, by name, or a share of all, drawn by `seed`.
+        validation: the same of those that are left; None validates on none.
+        scale: r.
+        peak: what the scenes are divided by, in their units: one number for all; "common": the largest of the peaks
+            that `read_scene` gives the scenes that are not tested on, for all, so that equal values stay equal;
+            "each": every scene by its own.
+        seed: of drawn scenes.
+        lr_size, stride, overwrite, progress: as in `prepare_cave`.
+        reading: further arguments of `read_scene`, for every scene.
+
+    Returns:
+        What `load_prepared` gives for the folder.
+
+    Raises:
+        ValueError: scenes that don't fit together (bands, wavelengths), that can't be read or that are too small (all
+            named), two of the same name, names of no scene, nothing left to train on, or a wrong argument.
+        FileExistsError: `out` exists.
+        FileNotFoundError, OSError: the folder or a scene can't be read, or the folder not be written.
+    """
+    folder, tell = Path(folder), progress or (lambda _: None)
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+        raise ValueError(f"scale must be a whole number, 1 or more, got {scale!r}")
+    patch, stride = patch_and_stride(scale, lr_size, stride)
+    if peak not in ("common", "each"):
+        peak = check_positive(peak, "peak (a number, 'common' or 'each')")
+    if test is None:
+        raise ValueError("test must name scenes, or be a share of them, got None")
+    paths = _named(scene_paths([folder]), folder)
+    tested, drawn = chosen(list(paths), test, "test", seed)
+    rest = [name for name in paths if name not in tested]
+    held, also_drawn = chosen(rest, validation, "validation", seed)
+    if not set(rest) - set(held):
+        raise ValueError(
+            f"{folder}: of {len(paths)} scenes {len(tested)} are tested on and {len(held)} validate: none trains"
+        )
+    parts = {name: "test" if name in tested else "validation" if name in held else "train" for name in paths}
+    if isinstance(peak, float):
+        reading["peak"] = peak
+    found: dict[Path, Scene | Exception] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, path in paths.items():
+        tell(f"looking at {path}")
+        try:
+            scene = read_scene(_file(path), **reading)
+        except (ValueError, OSError) as error:
+            found[path] = error
+            continue
+        sizes[name] = scene.size
+        corner = np.ascontiguousarray(scene.pixels[:, :1, :1])  # one scene at a time is in memory
+        found[path] = replace(scene, pixels=corner, valid=None)
+    fitting = check_fit(found)
+    _check_sizes(sizes, parts, patch, scale)
+    rule = {"common": "the largest peak of the scenes that are not tested on", "each": "each scene's own"}
+    if peak == "common":
+        reading["peak"] = max(fitting[path].peak for name, path in paths.items() if parts[name] != "test")
+    facts = {
+        "protocol": "folder",
+        "protocol_source": "",
+        "scale": scale,
+        "source": {"path": str(folder)},
+        "peak": {"rule": rule.get(str(peak), "given by the user")},
+        "test": drawn,
+        "validation": also_drawn,
+        "train": {"patch": patch, "stride": stride},
+        "ssim": "uniform",
+    }
+    members = [
+        Member(name, parts[name], path, partial(_read, path, name, scale, reading)) for name, path in paths.items()
+    ]
+    write_set(out, members, facts, overwrite, progress)
+    return load_set(out)
+
+
+def _named(paths: Sequence[Path], folder: Path) -> dict[str, Path]:
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = path.name if path.is_dir() else path.stem
+        if name in names:
+            raise ValueError(f"{folder}: two scenes are called {name}: {names[name]} and {path}")
+        names[name] = path
+    return names
+
+
+def _file(path: Path) -> Path:
+    return prepared_scene(path) if is_prepared(path) else path
+
+
+def _check_sizes(sizes: dict[str, tuple[int, int]], parts: dict[str, str], patch: int, scale: int) -> None:
+    """Raise where scenes hold no training patch, or too few whole LR pixels to be scored."""
+    least = {"train": patch, "validation": LEAST + -LEAST % scale, "test": LEAST + -LEAST % scale}
+    small = [
+        f"{name} ({rows} x {columns}, {parts[name]}: {least[parts[name]]})"
+        for name, (rows, columns) in sizes.items()
+        if min(rows // scale, columns // scale) * scale < least[parts[name]]
+    ]
+    if small:
+        raise ValueError(
+            f"scenes are smaller than a patch of {patch // scale} LR pixels, or than what is scored, at scale {scale} "
+            f"(rows x columns, and how many are needed): {', '.join(small)}"
         )
 
 
-def _source_facts(path: Path) -> dict[str, Any]:
-    """Of a file what `file_facts` says; of a folder of images their number, bytes and one SHA-256, in their order."""
-    if not path.is_dir():
-        return {"files": file_facts(path)}
-    files, digest, size = band_files(path), hashlib.sha256(), 0
-    for file in files:
-        content = file.read_bytes()
-        digest.update(content)
-        size += len(content)
-    return {"images": len(files), "bytes": size, "sha256": digest.hexdigest()}
+def _read(path: Path, name: str, scale: int, reading: dict[str, Any]) -> Scene:
+    scene = replace(read_scene(_file(path), **reading), name=name)
+    whole = Rect(0, scene.size[0], 0, scene.size[1])
+    part = whole_pixels(whole, scale, f"the scene {name}")
+    return scene if part == whole else scene.cropped(part)

@@ -1,5 +1,7 @@
 """Folders that `lkca prepare` makes: a protocol's scene, normalised, and a manifest that says how it came to be."""
 
+# long: a protocol's folder is made and read in one place
+
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -12,12 +14,14 @@ import torch
 
 import lkops
 from lkcanet.common.files import atomic_folder
+from lkcanet.common.ssim import SSIM
 from lkcanet.data import sources, sspsr
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import append_record
 from lkcanet.data.manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
 from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.scenes import Scene, check_positive
+from lkcanet.data.set_writer import patch_and_stride
 from lkcanet.data.sets import PreparedSet, is_set, load_set
 from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
 
@@ -57,6 +61,30 @@ class Prepared:
     tests: tuple[Rect, ...]
     manifest: dict[str, Any]
 
+    @property
+    def bands(self) -> int:
+        """B."""
+        return self.scene.bands
+
+    @property
+    def peak(self) -> float:
+        """What the scene was divided by, in the units of its file."""
+        return self.scene.peak
+
+    @property
+    def ssim(self) -> SSIM:
+        """Of which SSIM the protocol's scores are, see `lkcanet.evaluation.evaluate`."""
+        return "uniform"  # as SSPSR's metrics.py, by which the papers' tables of these images seem to be made
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """What the test images are called: their places in the scene."""
+        return tuple(str(rect) for rect in self.tests)
+
+    def test_scene(self, number: int) -> Scene:
+        """The test image of this number, counted from 0; a copy of its pixels."""
+        return self.scene.cropped(self.tests[number])
+
 
 def is_prepared(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder with a manifest."""
@@ -75,6 +103,8 @@ def prepare(
     peak: float | None = None,
     validation: Literal["patches", "block"] = "patches",
     seed: int = 0,
+    lr_size: int | None = None,
+    stride: int | None = None,
     patches: bool = False,
     overwrite: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -104,6 +134,10 @@ def prepare(
         peak: the normaliser, in the file's units.
         validation: "patches" or "block".
         seed: of the drawn patches.
+        lr_size: side of a training patch in LR pixels; the protocol's by default, which is 16 in all published ones:
+            in patches of that size half of the taps of a 7 x 7 kernel of dilation 7 never see a pixel.
+        stride: step between training patches in HR pixels; by default the protocol's with the protocol's patches, and
+            `default_stride` with others.
         patches: write the patches and test images as .mat files as well, for other programs: see `sspsr`.
         overwrite: replace a prepared folder that holds nothing else.
         progress: is called with a line for the user now and then.
@@ -118,7 +152,10 @@ def prepare(
         FileNotFoundError, OSError: the file can't be read, or the folder not be written.
     """
     rules = protocol_named(protocol) if isinstance(protocol, str) else protocol
-    patch, stride = rules.patch_and_stride(scale)
+    published, step = rules.patch_and_stride(scale)
+    if stride is None and (lr_size is None or scale * lr_size == published):
+        stride = step
+    patch, stride = patch_and_stride(scale, published // scale if lr_size is None else lr_size, stride)
     if validation not in ("patches", "block"):
         raise ValueError(f"validation must be 'patches' or 'block', got {validation!r}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -136,7 +173,7 @@ def prepare(
         tell(f"reading {file}")
         value = _maximum(source, placement) if given is None else given
         scene = _write_scene(folder / SCENE, source, placement, rules, value)
-        split, drawn = _split(rules, scene, scale, validation, seed)
+        split, drawn = _split(rules, scene, patch, stride, validation, seed)
         manifest = {
             "format": FORMAT,
             "protocol": rules.name,
@@ -195,6 +232,21 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared | PreparedSet:
             scenes beside it. (A scene is known by 64 samples of its file and by its size, so that this takes no time.)
     """
     return load_set(folder) if is_set(folder) else _load_one(Path(folder))
+
+
+def prepared_scene(folder: str | os.PathLike[str]) -> Path:
+    """The file of a prepared folder's one scene.
+
+    Raises:
+        ValueError: a set of scenes, and what `load_prepared` raises.
+    """
+    folder, prepared = Path(folder), load_prepared(folder)
+    if isinstance(prepared, PreparedSet):
+        files = [folder / entry["file"] for entry in prepared.manifest["scenes"]]
+        raise ValueError(
+            f"{folder} is a prepared set of {len(files)} scenes, expected one: give its file, as {files[-1]}"
+        )
+    return folder / SCENE
 
 
 def _load_one(folder: Path) -> Prepared:
@@ -259,9 +311,10 @@ def _placed(mask: np.ndarray, at: Placement) -> np.ndarray:
     return np.concatenate([mask[slice(*at.rows), slice(*part)] for part in at.columns], 1)
 
 
-def _split(rules: Protocol, scene: Scene, scale: int, validation: str, seed: int) -> tuple[Split, dict[str, Any]]:
+def _split(
+    rules: Protocol, scene: Scene, patch: int, stride: int, validation: str, seed: int
+) -> tuple[Split, dict[str, Any]]:
     """The split, and the manifest's word on its validation."""
-    patch, stride = rules.patch_and_stride(scale)
     if validation == "block":
         split = region_split(
             scene.size,
@@ -274,7 +327,7 @@ def _split(rules: Protocol, scene: Scene, scale: int, validation: str, seed: int
         )
         rule = "a block that shares no pixel with training patches; patches across its border are dropped"
         return split, {"kind": "block", "share": _SHARE, "region": str(split.validation), "rule": rule}
-    count = len(valid_patches(rules.origins(scale), patch, scene.valid))
+    count = len(valid_patches(in_rect(rules.train, patch, stride), patch, scene.valid))
     if count < 2:
         raise ValueError(f"{count} patches of {patch} x {patch} valid pixels: too few to train and to validate")
     held = np.random.default_rng(seed).permutation(count)[: max(1, round(_SHARE * count))]

@@ -254,8 +254,10 @@ def protocol_named(name: str) -> Protocol:
     """The protocol of this name.
 
     Raises:
-        ValueError: unknown; lists the names.
+        ValueError: unknown; lists the names. Or one of many scenes.
     """
+    if name in ("cave", "folder"):
+        raise ValueError(f"protocol {name!r} is of many scenes: use lkcanet.data.prepare_{name}")
     if name not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}")
     return PROTOCOLS[name]

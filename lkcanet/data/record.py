@@ -135,6 +135,24 @@ class TrainingRecord:
             found.append(f"{self.where} was trained with peak {self.peak:g}, here it is {scene.peak:g}")
         return found
 
+    def doubts_of_set(self, tests: Sequence[str], peak: float | None) -> list[str]:
+        """The same of scores on whole scenes.
+
+        Args:
+            tests: the names of the scenes that are scored.
+            peak: what the set's scenes were divided by; None where each was by its own.
+        """
+        each = self.extra.get("scenes") or [self.extra.get("scene", {})]
+        told = [scene for scene in each if isinstance(scene, dict) and "name" in scene]
+        if not told:
+            found = [f"{self.where} does not tell what it was trained on: it may have seen the test scenes"]
+        else:
+            seen = [name for name in tests if name in {scene["name"] for scene in told}]
+            found = [f"{self.where} was trained with {', '.join(seen)}, tested on here"] if seen else []
+        if self.peak is not None and peak is not None and self.peak != peak:
+            found.append(f"{self.where} was trained with peak {self.peak:g}, here it is {peak:g}")
+        return found
+
     @property
     def _split(self) -> dict[str, Any]:
         split: dict[str, Any] = self.extra.get("split", {})

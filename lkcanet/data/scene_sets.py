@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from lkcanet.data.formats import envi, geotiff
 from lkcanet.data.formats.readers import read_scene
-from lkcanet.data.prepared import SCENE, is_prepared, load_prepared
+from lkcanet.data.prepared import is_prepared, prepared_scene
 from lkcanet.data.scenes import Scene, check_positive
 
 __all__ = ["read_scenes", "scene_paths"]
@@ -85,14 +85,7 @@ def read_scenes(
     tolerance = check_positive(wavelength_tolerance, "wavelength_tolerance")
     found = scene_paths(paths)
     results = [_attempt(path, reading) for path in found]
-    failed = {path: error for path, error in zip(found, results, strict=True) if isinstance(error, Exception)}
-    read = {path: scene for path, scene in zip(found, results, strict=True) if isinstance(scene, Scene)}
-    misfits = _misfits(read, tolerance)
-    if failed and not misfits and len({str(error) for error in failed.values()}) == 1:
-        raise next(iter(failed.values()))  # of one scene, or of none: an argument
-    if failed or misfits:
-        unread = [text if str(path) in (text := str(error)) else f"{path}: {text}" for path, error in failed.items()]
-        raise ValueError(f"scenes do not fit together: {'; '.join([*unread, *misfits])}")
+    read = check_fit(dict(zip(found, results, strict=True)), tolerance)
     scenes = list(read.values())
     if one_peak and reading.get("peak") is None:
         largest = max(scene.peak for scene in scenes)
@@ -101,6 +94,24 @@ def read_scenes(
             if scenes[index].peak != largest:
                 scenes[index] = _read(path, {**reading, "peak": largest})
     return scenes
+
+
+def check_fit(results: Mapping[Path, Scene | Exception], tolerance: float = 1.0) -> dict[Path, Scene]:
+    """The scenes, where one network can take them all; see `read_scenes` for the rule and the errors.
+
+    Args:
+        results: of each path its scene (only bands and wavelengths are looked at), or why it can't be read.
+        tolerance: of wavelengths, in nm.
+    """
+    failed = {path: error for path, error in results.items() if isinstance(error, Exception)}
+    read = {path: scene for path, scene in results.items() if isinstance(scene, Scene)}
+    misfits = _misfits(read, tolerance)
+    if failed and not misfits and len({str(error) for error in failed.values()}) == 1:
+        raise next(iter(failed.values()))  # of one scene, or of none: an argument
+    if failed or misfits:
+        unread = [text if str(path) in (text := str(error)) else f"{path}: {text}" for path, error in failed.items()]
+        raise ValueError(f"scenes do not fit together: {'; '.join([*unread, *misfits])}")
+    return read
 
 
 def _attempt(path: Path, reading: dict[str, Any]) -> Scene | ValueError | OSError:
@@ -112,8 +123,7 @@ def _attempt(path: Path, reading: dict[str, Any]) -> Scene | ValueError | OSErro
 
 def _read(path: Path, reading: dict[str, Any]) -> Scene:
     if is_prepared(path):
-        load_prepared(path)  # raises where the manifest and the scene don't belong together
-        path = path / SCENE
+        path = prepared_scene(path)
     return read_scene(path, **reading)
 
 

@@ -4,15 +4,14 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from lkcanet.common.ssim import SSIM
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.manifest import MANIFEST, SET_FORMAT, read_manifest
 from lkcanet.data.scenes import Scene
 
-__all__ = ["SSIM", "PreparedSet", "is_set", "load_set"]
-
-SSIM = Literal["uniform", "matlab"]
+__all__ = ["PreparedSet", "is_set", "load_set"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +46,15 @@ class PreparedSet:
     def bands(self) -> int:
         """B."""
         return self.test[0].bands
+
+    @property
+    def test_names(self) -> tuple[str, ...]:
+        """Of the test scenes."""
+        return tuple(scene.name for scene in self.test)
+
+    def test_scene(self, number: int) -> Scene:
+        """The test image of this number, counted from 0."""
+        return self.test[number]
 
     @property
     def peak(self) -> float | None:

@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import torch
 from torch import Tensor
 
+from lkcanet.common.ssim import SSIM, check_ssim
 from lkcanet.evaluation.metric_inputs import as_images, as_mask, positive_int
+from lkcanet.evaluation.ssim import RADIUS, WINDOW, mean_ssim, windows_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Metrics", "cc", "ergas", "evaluate", "mpsnr", "mssim", "rmse", "sam"]
 
-WINDOW = 7  # pixels, side of SSIM's uniform window
-K1, K2 = 0.01, 0.03
 NAMES = ("mpsnr", "mssim", "sam", "cc", "rmse", "ergas")
 TILE = {"cpu": 1 << 18}  # elements computed at once: 2 MiB of float64 stays in a core's cache
 GPU_TILE = 1 << 24  # elsewhere the launches cost more than the memory
@@ -64,6 +64,7 @@ def evaluate(
     data_range: float = 1.0,
     valid: "Images | None" = None,
     floor: float | None = None,
+    ssim: SSIM = "uniform",
 ) -> Metrics:
     """All six scores in one pass over the bands; see the functions of the same names for the formulas.
 
@@ -78,6 +79,7 @@ def evaluate(
         floor: also score `sam_above`, the SAM of the pixels where the root mean square over the bands of the target is
             above this (units of the data, 0 or more); nan where there are none. Dark pixels (water, shadow) have an
             angle that is all noise, and can hide or make the differences between methods in `sam`, which counts all.
+        ssim: of which windows MSSIM is, see `mssim`: papers differ, and so do their numbers.
 
     Everything is computed in float64. In float32 all scores but SAM agree to 4 decimals; SAM does not, because the
     float below 1 is already 0.0198 degrees (4.4838 against 4.4821 degrees on one cube), so published scores from
@@ -88,15 +90,17 @@ def evaluate(
             or `valid` is not bool.
         ValueError: shapes differ or aren't 3-D or 4-D, an image is empty or smaller than 7 x 7, a valid value is NaN or
             infinite, `scale` is not a positive int, `data_range` is not positive and finite, `floor` is
-            not finite or below 0, or `valid` has another shape or is nowhere true.
+            not finite or below 0, `ssim` is none of the two, or `valid` has another shape or is nowhere true.
 
     Warns:
         RuntimeWarning: bands were left out of CC or ERGAS, every spectrum of an image out of SAM, or an image has no
-            7 x 7 window of valid pixels (MSSIM is then nan).
+            window of valid pixels (MSSIM is then nan).
     """
     names = [*NAMES, *([] if floor is None else ["sam_above"])]
     above = 0.0 if floor is None else floor
-    scores = _measure(prediction, target, names, scale=scale, data_range=data_range, valid=valid, floor=above)
+    scores = _measure(
+        prediction, target, names, scale=scale, data_range=data_range, valid=valid, floor=above, ssim=ssim
+    )
     return Metrics(**scores)  # type: ignore[typeddict-item]
 
 
@@ -105,14 +109,19 @@ def mpsnr(prediction: "Images", target: "Images", data_range: float = 1.0) -> fl
     return _measure(prediction, target, ["mpsnr"], data_range=data_range)["mpsnr"]
 
 
-def mssim(prediction: "Images", target: "Images", data_range: float = 1.0) -> float:
+def mssim(prediction: "Images", target: "Images", data_range: float = 1.0, ssim: SSIM = "uniform") -> float:
     """Mean over bands of the structural similarity. Arguments and errors as `evaluate`.
 
     SSIM(x, y) = (2 mx my + C1)(2 sxy + C2) / ((mx^2 + my^2 + C1)(sx^2 + sy^2 + C2)), C1 = (0.01 R)^2, C2 = (0.03 R)^2,
-    over 7 x 7 windows of equal weights, with sample (co)variances (49/48), averaged over the windows that lie wholly
-    inside the image: the defaults of `skimage.metrics.structural_similarity`, which crops 3 pixels on each side.
+    with means m, variances s^2 and covariances over windows, averaged over all of them.
+
+    - "uniform": 7 x 7 windows of equal weights, with sample (co)variances (49/48), that lie wholly inside the image:
+      the defaults of `skimage.metrics.structural_similarity`, which crops 3 pixels on each side.
+    - "matlab": 11 x 11 windows around every pixel, with Gaussian weights of standard deviation 1.5 that sum to 1, the
+      border repeated outside the image: MATLAB's ssim(y, x) of a band, as SSPSR's table of CAVE has it. (Wang et al.,
+      "Image quality assessment", 2004, whose own code leaves out windows that cross the border.)
     """
-    return _measure(prediction, target, ["mssim"], data_range=data_range)["mssim"]
+    return _measure(prediction, target, ["mssim"], data_range=data_range, ssim=ssim)["mssim"]
 
 
 def sam(prediction: "Images", target: "Images", floor: float = 0.0) -> float:
@@ -159,6 +168,7 @@ def _measure(
     data_range: float = 1.0,
     valid: "Images | None" = None,
     floor: float = 0.0,
+    ssim: SSIM = "uniform",
 ) -> dict[str, float]:
     """The named scores, each the mean over images; validates, and warns once for each kind of thing left out."""
     y, x = as_images(prediction, "prediction"), as_images(target, "target")
@@ -170,6 +180,7 @@ def _measure(
         raise ValueError(
             f"prediction and target are {x.shape[-2]} x {x.shape[-1]} pixels, SSIM needs at least {WINDOW} x {WINDOW}"
         )
+    check_ssim(ssim)
     factor = positive_int(scale, "scale")
     if isinstance(data_range, bool) or not (0 < float(data_range) < math.inf):
         raise ValueError(f"data_range is {data_range!r}, expected a positive finite number")
@@ -179,14 +190,14 @@ def _measure(
     masks = [None] * len(x) if valid is None else list(as_mask(valid, tuple(x.shape), x.device))
     omitted: Counter[str] = Counter()
     per_image = [
-        _score_image(y[i], x[i], i, names, factor, float(data_range), omitted, masks[i], float(floor))
+        _score_image(y[i], x[i], i, names, factor, float(data_range), omitted, masks[i], float(floor), ssim)
         for i in range(x.shape[0])
     ]
-    bands = x.shape[0] * x.shape[1]
+    bands, side = x.shape[0] * x.shape[1], WINDOW if ssim == "uniform" else 2 * RADIUS + 1
     reasons = {
         "cc": f"of {bands} bands are constant in prediction or target and were left out of CC",
         "ergas": f"of {bands} bands of target have zero mean and were left out of ERGAS",
-        "mssim": f"of {x.shape[0]} images have no {WINDOW} x {WINDOW} window of valid pixels: their MSSIM is nan",
+        "mssim": f"of {x.shape[0]} images have no {side} x {side} window of valid pixels: their MSSIM is nan",
         "sam": f"of {x.shape[0]} images have only pixels with a zero spectrum: their SAM is nan",
         "sam_above": f"of {x.shape[0]} images have no pixel above the floor of {floor:g}: their SAM is nan",
     }
@@ -205,6 +216,7 @@ def _score_image(
     omitted: Counter[str],
     valid: Tensor | None,
     floor: float,
+    ssim: SSIM,
 ) -> dict[str, float]:
     """The named scores of one image, from per-band values gathered a few bands at a time."""
     bands, height, width = x.shape
@@ -213,7 +225,7 @@ def _score_image(
     angles = [name for name in ("sam", "sam_above") if name in names]
     parts: dict[str, list[Tensor]] = {"mse": [], "mean": [], "peak": [], "cc": [], "ssim": []}
     products = [x.new_zeros(height, width, dtype=torch.float64) for _ in range(3)] if angles else []
-    whole = None if valid is None else _window_mean(valid.to(torch.float64).unsqueeze(0))[0] == 1
+    whole = None if valid is None else windows_of(valid, ssim)
     for first in range(0, bands, step):
         # views where the input is float64 already: nothing below writes into them
         ys, xs = (cube[first : first + step].to(torch.float64).contiguous() for cube in (y, x))
@@ -233,7 +245,7 @@ def _score_image(
         if "cc" in names:
             parts["cc"].append(_correlation(y_flat, x_flat).where((y_low < y_high) & (x_low < x_high), math.nan))
         if "mssim" in names:
-            parts["ssim"].append(_ssim(ys, xs, data_range, tile, whole))
+            parts["ssim"].append(mean_ssim(ys, xs, data_range, tile, whole, ssim))
         if products:
             for y_band, x_band in zip(ys, xs, strict=True):
                 for total, a, b in zip(products, (x_band, x_band, y_band), (y_band, x_band, y_band), strict=True):
@@ -274,41 +286,6 @@ def _mean_angle(least: float, xy: Tensor, xx: Tensor, yy: Tensor) -> float:
     xy, xx, yy = (total[counted] for total in (xy, xx, yy))
     cosine = (xy / xx) * (xx / yy).sqrt()  # exactly 1 for y = x, and the product of the norms can't underflow
     return cosine.clamp_(-1, 1).acos_().rad2deg_().mean().item()
-
-
-def _ssim(y: Tensor, x: Tensor, data_range: float, tile: int, whole: Tensor | None) -> Tensor:
-    """SSIM of each band (c,), averaged over the windows inside the image, or those of `whole` (H - 6, W - 6); nan where
-    there are none. A band is cut into overlapping rows."""
-    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    sample = WINDOW**2 / (WINDOW**2 - 1)
-    windows = x.shape[1] - WINDOW + 1  # rows of windows
-    step = max(1, tile // (x.shape[0] * x.shape[2]))
-    total = x.new_zeros(x.shape[0])
-    for first in range(0, windows, step):
-        rows = slice(first, min(first + step, windows) + WINDOW - 1)
-        a, b = x[:, rows], y[:, rows]
-        ma, mb = _window_mean(a), _window_mean(b)
-        product, squares = ma * mb, ma.square_().add_(mb.square_())
-        covariance = _window_mean(a * b).sub_(product).mul_(2 * sample).add_(c2)
-        variance = _window_mean((a * a).addcmul_(b, b)).sub_(squares).mul_(sample).add_(c2)
-        numerator = product.mul_(2).add_(c1).mul_(covariance)
-        ssim = numerator.div_(squares.add_(c1).mul_(variance))
-        if whole is not None:
-            ssim = ssim.where(whole[first : first + ssim.shape[1]], 0)
-        total += ssim.sum((1, 2))
-    return total / (windows * (x.shape[2] - WINDOW + 1) if whole is None else int(whole.sum()))
-
-
-def _window_mean(image: Tensor) -> Tensor:
-    """Means of all 7 x 7 windows inside (c, H, W): (c, H - 6, W - 6); 7 = 2 + 2 + 2 + 1, four additions an axis."""
-    for axis in (1, 2):
-        size = image.shape[axis]
-        two = image.narrow(axis, 0, size - 1) + image.narrow(axis, 1, size - 1)
-        seven = two.narrow(axis, 0, size - 6) + two.narrow(axis, 2, size - 6)
-        seven += two.narrow(axis, 4, size - 6)
-        seven += image.narrow(axis, 6, size - 6)
-        image = seven
-    return image.div_(WINDOW**2)
 
 
 def _mean_of_kept(values: Tensor, kept: Tensor, name: str, omitted: Counter[str]) -> float:

@@ -1,11 +1,14 @@
 """Scores of networks and of finished results: on a scene, or on the test images of a prepared folder."""
 
+# long: all that scores, in one place
+
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..common.ssim import SSIM
 from ..models import Network
 from .metrics import NAMES, Metrics, evaluate
 
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from ..data.prepared import Prepared
     from ..data.responses import SpectralResponse
     from ..data.scenes import Scene
+    from ..data.sets import PreparedSet
     from ..data.splits import Rect
 
 __all__ = ["Scores", "mean_scores", "score", "score_scene", "score_tests"]
@@ -29,12 +33,14 @@ class Scores:
         region: its place in the scene.
         scale: r.
         levels: dB of noise (None is none, the last) to the scores of "bicubic" and the names, in their order.
+        ssim: of which SSIM their MSSIM is.
     """
 
     target: "Scene"
     region: "Rect"
     scale: int
     levels: dict[float | None, dict[str, Metrics]]
+    ssim: SSIM = "uniform"
 
     @property
     def clean(self) -> dict[str, Metrics]:
@@ -59,6 +65,7 @@ def score(
     noise_on: Literal["both", "lowres"] = "both",
     seed: int = 0,
     floor: float | None = None,
+    ssim: SSIM = "uniform",
     ensemble: bool = False,
 ) -> Scores:
     """Score bicubic, networks and finished results on a scene or a region of it, without noise and with.
@@ -83,6 +90,7 @@ def score(
         noise_on: what gets that noise: LR image and MSI, or the former alone.
         seed: of that noise; LR image and MSI have draws of their own, the same for every network and level.
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
+        ssim: of which windows MSSIM is, see `lkcanet.evaluation.metrics.mssim`.
         ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
     Warns:
@@ -122,14 +130,14 @@ def score(
             name: noisy_scene(msi, snr, 2 * seed + 1) if msi is not None and noise_on == "both" else msi
             for name, msi in sharp.items()
         }
-        levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor)
+        levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor, ssim)
     for name, result in predictions.items():
         _check_units(name, result, target)
         part = result.cropped(rect) if not whole and result.pixels.shape == scene.pixels.shape else result
         if part.pixels.shape != target.pixels.shape:
             raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
-        levels[None][name] = score_scene(part.pixels, target, scale, floor)
-    return Scores(target, rect, scale, levels)
+        levels[None][name] = score_scene(part.pixels, target, scale, floor, ssim)
+    return Scores(target, rect, scale, levels, ssim)
 
 
 def with_ensembles(networks: Mapping[str, Network]) -> dict[str, Network]:
@@ -207,34 +215,39 @@ def _rows(
     msis: "Mapping[str, Scene | None]",
     scale: int,
     floor: float | None,
+    ssim: SSIM,
 ) -> dict[str, Metrics]:
     """The scores of bicubic and of networks that see this LR image and these MSIs."""
     from ..data.degrade import bicubic_upsample
     from ..inference import super_resolve
 
     bicubic = bicubic_upsample(lowres.tensor(), scale)[0].numpy()
-    rows = {"bicubic": score_scene(bicubic, target, scale, floor)}
+    rows = {"bicubic": score_scene(bicubic, target, scale, floor, ssim)}
     for name, model in networks.items():
-        rows[name] = score_scene(super_resolve(model, lowres, msi=msis[name]).pixels, target, scale, floor)
+        sharp = super_resolve(model, lowres, msi=msis[name])
+        rows[name] = score_scene(sharp.pixels, target, scale, floor, ssim)
     return rows
 
 
-def score_scene(prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None) -> Metrics:
+def score_scene(
+    prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None, ssim: SSIM = "uniform"
+) -> Metrics:
     """The six scores of a (B, H, W) prediction, over the target's valid pixels; with a floor, SAM above it too."""
     masked: dict[str, Any] = {} if target.valid is None else {"valid": target.valid}
-    return evaluate(prediction, target.pixels, scale, floor=floor, **masked)
+    return evaluate(prediction, target.pixels, scale, floor=floor, ssim=ssim, **masked)
 
 
 def score_tests(
-    prepared: "Prepared",
+    prepared: "Prepared | PreparedSet",
     networks: Mapping[str, Network],
     *,
     responses: "Mapping[str, SpectralResponse] | None" = None,
     floor: float | None = None,
+    ssim: SSIM | None = None,
     progress: Callable[[str], None] | None = None,
     ensemble: bool = False,
 ) -> dict[str, list[Metrics]]:
-    """Score bicubic and networks on every test image.
+    """Score bicubic and networks on every test image, or on every test scene of a set.
 
     Each image is cropped from the scene, then degraded by the MATLAB-exact bicubic, and super-resolved as a whole, all
     in float32 as SSPSR's test images are; scores are computed in float64. One image is in memory at a time.
@@ -244,6 +257,8 @@ def score_tests(
         networks: name to network, of the folder's bands and scale.
         responses: name to the response through which the MSI of a network that fuses is made of each image.
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
+        ssim: of which windows MSSIM is, see `lkcanet.evaluation.metrics.mssim`; by default `prepared.ssim`,
+            that of the protocol's published table.
         progress: is called with a line for the user before each image.
         ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
@@ -256,7 +271,8 @@ def score_tests(
     """
     from ..data.multispectral import simulate_lowres, simulate_msi
 
-    scale, bands = prepared.scale, prepared.scene.bands
+    kind = prepared.ssim if ssim is None else ssim
+    scale, bands, count = prepared.scale, prepared.bands, len(prepared.test_names)
     if ensemble:
         responses = {**(responses or {}), **{_ensemble(name): each for name, each in (responses or {}).items()}}
         networks = with_ensembles(networks)
@@ -271,15 +287,15 @@ def score_tests(
         if model.msi_bands and name not in (responses or {}):
             raise ValueError(f"{name} fuses an MSI of {model.msi_bands} bands, and there is no response to make it by")
     scores: dict[str, list[Metrics]] = {"bicubic": [], **{name: [] for name in networks}}
-    for number, rect in enumerate(prepared.tests, 1):
+    for number in range(count):
         if progress is not None:
-            progress(f"test image {number} of {len(prepared.tests)}")
-        target = prepared.scene.cropped(rect)
+            progress(f"test image {number + 1} of {count}")
+        target = prepared.test_scene(number)
         msis = {
             name: simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
             for name, model in networks.items()
         }
-        for name, row in _rows(target, simulate_lowres(target, scale), networks, msis, scale, floor).items():
+        for name, row in _rows(target, simulate_lowres(target, scale), networks, msis, scale, floor, kind).items():
             scores[name].append(row)
     return scores
 

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lkcanet.common.optional import require
+from lkcanet.common.ssim import SHORT, SSIM, WINDOWS, check_ssim
 from lkcanet.evaluation.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -37,7 +38,9 @@ class _Grid:
     rows: list[tuple[str, list[_Cell]]]
 
 
-def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None) -> "Table":
+def metrics_table(
+    rows: Mapping[str, Metrics], *, title: str | None = None, sizes: Sizes | None = None, ssim: SSIM = "uniform"
+) -> "Table":
     """Scores of several methods, a row each; in every column the best is bold.
 
     Args:
@@ -46,11 +49,13 @@ def metrics_table(rows: Mapping[str, Metrics], *, title: str | None = None, size
         title: line above the table.
         sizes: name of a method to its parameters and multiply-adds, as two columns before the scores; None and
             methods that are left out show a dash.
+        ssim: of which SSIM the MSSIM of all rows is; a line under the table says it.
 
     Raises:
         ValueError: `rows` is empty or a row lacks a score.
     """
-    return _rich(_metrics_grid(rows, sizes), title)
+    check_ssim(ssim)
+    return _rich(_metrics_grid(rows, sizes), title, f"MSSIM of {WINDOWS[ssim]}")
 
 
 def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
@@ -96,9 +101,12 @@ def noise_tables(
     return tables
 
 
-def metrics_markdown(rows: Mapping[str, Metrics]) -> str:
-    """The table of `metrics_table` as GitHub Markdown, ending in a newline."""
-    return _markdown(_metrics_grid(rows))
+def metrics_markdown(rows: Mapping[str, Metrics], *, ssim: SSIM = "uniform") -> str:
+    """The table of `metrics_table` as GitHub Markdown, ending in a newline; the heading says which SSIM it is."""
+    check_ssim(ssim)
+    grid = _metrics_grid(rows)
+    headings = [f"MSSIM ({SHORT[ssim]}) ↑" if heading == COLUMNS["mssim"][0] else heading for heading in grid.headings]
+    return _markdown(replace(grid, headings=headings))
 
 
 def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _Grid:
@@ -131,11 +139,15 @@ def _number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"
 
 
-def _rich(grid: _Grid, title: str | None) -> "Table":
+def _rich(grid: _Grid, title: str | None, caption: str | None = None) -> "Table":
     box = require("rich.box", extra="io")
     text = require("rich.text", extra="io").Text  # names may hold [brackets], which are no markup
     table: Table = require("rich.table", extra="io").Table(
-        title=None if title is None else text(title), box=box.SIMPLE_HEAD, title_justify="left"
+        title=None if title is None else text(title),
+        caption=caption,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
     )
     for index, heading in enumerate(grid.headings):
         table.add_column(text(heading), justify="left" if index == 0 else "right", no_wrap=True)

@@ -26,6 +26,18 @@ def band_files(path: Path) -> list[Path]:
     return sorted((file for file in path.iterdir() if file.suffix.lower() == ".png"), key=natural)
 
 
+def image_size(file: Path) -> tuple[int, int]:
+    """Rows and columns of an image, by its header.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    imageio: Any = require("imageio.v3", extra="io")
+    with reading(file, "a PNG image"):
+        rows, columns = imageio.improps(file, plugin="pillow").shape[:2]
+    return rows, columns
+
+
 def read_bands(path: Path) -> np.ndarray:
     """Read a folder of single-band images as (B, H, W), of the images' dtype, uint8 or uint16 as a rule.
 

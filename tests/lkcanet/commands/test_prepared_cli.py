@@ -10,6 +10,7 @@ import torch
 from lkcanet import training
 from lkcanet.data import (
     PROTOCOLS,
+    Prepared,
     Protocol,
     Rect,
     bicubic_downsample,
@@ -274,6 +275,43 @@ def test_evaluate_warns_and_refuses(folder) -> None:
     assert "not JSON, cut short" in fails("evaluate", folder)
     assert "not JSON, cut short" in fails("info", folder)
     assert "not JSON, cut short" in fails("train", folder, "--out", folder.parent / "run", *NETWORK)
+
+
+def test_patches_and_strides_are_free(tmp_path, image) -> None:
+    def prepared(name: str, *options: str) -> tuple[Prepared, str]:
+        line = ["prepare", "small", image, tmp_path / name, "--scale", "2", "--validation", "block"]
+        result = lkca(*line, *options)
+        assert result.exit_code == 0, result.output
+        done = load_prepared(tmp_path / name)
+        assert isinstance(done, Prepared)
+        assert done.manifest["train"]["patch"] == done.split.patch
+        return done, result.stderr
+
+    found = {
+        name: prepared(name, *options)
+        for name, options in {
+            "published": [],
+            "wide": ["--patch", "10"],
+            "steps": ["--stride", "3"],
+            "both": ["--patch", "5", "--stride", "4"],
+            "same": ["--patch", "12"],
+        }.items()
+    }
+    assert {name: (done.split.patch, done.split.stride) for name, (done, _) in found.items()} == {
+        "published": (24, 8),
+        "wide": (20, 11),  # half a patch shares a factor with the scale: the next step does not
+        "steps": (24, 3),
+        "both": (10, 4),
+        "same": (24, 8),
+    }
+    assert {name for name, (_, told) in found.items() if "half of the taps" in told} == {"published", "steps"}
+    assert "patches of 12 LR pixels, step 8, as published" in found["published"][1]
+    rows, columns = found["both"][0].split.train_origins.T
+    assert rows.max() + 10 <= 80
+    assert set((columns % 4).tolist()) == {0}
+    assert "--patch must be 1 or more, got 0" in fails("prepare", "small", image, tmp_path / "o", "--patch", "0")
+    line = fails("prepare", "small", image, tmp_path / "o", "--scale", "2", "--patch", "33")
+    assert "patches of 66 x 66" in line
 
 
 def test_other_commands_take_the_folder_as_its_scene(folder) -> None:

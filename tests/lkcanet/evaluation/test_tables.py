@@ -25,7 +25,7 @@ def render(table: Table, width: int = 120, **options: Any) -> str:
 
 def test_markdown_is_exactly_this() -> None:
     assert metrics_markdown({"bicubic": BICUBIC, "LKCA-Net": {**NET, "sam": 9.0}}) == (
-        "| Method | MPSNR (dB) ↑ | MSSIM ↑ | SAM (°) ↓ | CC ↑ | RMSE ↓ | ERGAS ↓ |\n"
+        "| Method | MPSNR (dB) ↑ | MSSIM (7x7) ↑ | SAM (°) ↓ | CC ↑ | RMSE ↓ | ERGAS ↓ |\n"
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| bicubic | 37.638 | 0.8950 | **3.404** | 0.9210 | 0.0155 | 6.756 |\n"
         "| LKCA-Net | **40.311** | **0.9440** | 9.000 | **0.9560** | **0.0114** | **4.977** |\n"
