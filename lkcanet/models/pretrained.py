@@ -25,7 +25,7 @@ from .checkpoints import load_model, load_model_and_extra, save_model
 from .foreign import SAVED
 from .registry import Network
 
-__all__ = ["Card", "card", "fitting", "load", "locate", "names", "path", "publish"]
+__all__ = ["Card", "card", "fitting", "load", "locate", "names", "path", "publish", "stored"]
 
 FOLDERS = "LKCANET_WEIGHTS"
 PACKAGED = Path(__file__).parents[1] / "weights"
@@ -168,9 +168,7 @@ def publish(
     own |= {"bands": model.bands, "parameters": model.parameter_count(), "macs_16x16": int(model.macs(16, 16))}
     own |= {"dtype": dtype, "sha256": "-"}
     card_from({**facts, **own}, name)  # what it lacks is said before anything is written
-    for parameter in model.parameters():
-        if parameter.dim() > 1:
-            parameter.data = parameter.data.to(DTYPES[dtype])
+    _round(model, dtype)
     with atomic_path(weights) as new_weights, atomic_path(told) as new_card:
         save_model(model, new_weights, extra={**extra, "pretrained": name})
         _check_reads_back(new_weights, model)
@@ -181,6 +179,21 @@ def publish(
         if size > LIMIT:
             raise ValueError(f"{place} would hold {size / 1e6:.1f} MB with {name}, more than {LIMIT / 1e6:g} MB")
     return weights
+
+
+def stored(model: Network, dtype: str = "bfloat16") -> Network:
+    """The network as `publish` stores it and `load` gives it back: folded, in float32, its weights rounded."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    folded = model.fold().eval()
+    _round(folded, dtype)
+    return folded.float()
+
+
+def _round(model: Network, dtype: str) -> None:
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data = parameter.data.to(DTYPES[dtype])
 
 
 def _joined(card: Mapping[str, Any], extra: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
