@@ -166,7 +166,7 @@ def _log(file: Path) -> list[dict[str, float]]:
     return [{"step": int(row["step"]), **{name[11:]: float(row[name]) for name in names}} for row in rows]
 
 
-def publish(network: dict[str, Any], file: Path, name: str, *, overwrite: bool) -> Path:
+def publish(network: dict[str, Any], file: Path, name: str, *, overwrite: bool, folder: Path | None = None) -> Path:
     """Put a scored network into the package, with its card."""
     card = {
         "data": DATA,
@@ -177,7 +177,7 @@ def publish(network: dict[str, Any], file: Path, name: str, *, overwrite: bool) 
         "test_looks": network["looks"],
         "notes": ["ended by the clock after the hours that `training` names, not by convergence"],
     }
-    return pretrained.publish(file, name, card, dtype=DTYPE, overwrite=overwrite)
+    return pretrained.publish(file, name, card, dtype=DTYPE, folder=folder, overwrite=overwrite)
 
 
 if __name__ == "__main__":
