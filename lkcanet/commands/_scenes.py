@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import _prepared as prepared
-from ._training import Given, split_for, splits_for
+from . import _shared as shared
+from ._training import Given
 
 if TYPE_CHECKING:
     from lkcanet.data import Prepared, PreparedSet, Scene, Split
@@ -105,7 +106,7 @@ def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInpu
             made.train,
             tuple(
                 split_scenes(
-                    made.train, patch=side, stride=stride, validation=_number(given.validation), scale=made.scale,
+                    made.train, patch=side, stride=stride, validation=_fraction(given.validation), scale=made.scale,
                     seed=given.seed,
                 )
             ),
@@ -122,8 +123,60 @@ def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInpu
     return TrainingInput((*made.train, *made.validation), tuple(splits), made.scale, made)
 
 
-def _number(text: str) -> float | str:
+def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
+    """The regions and patches of these options."""
+    from lkcanet.data import default_stride, region_split
+
+    side = side_of(given, scale)
+    if (given.validation or "").startswith("patches:"):
+        return splits_for(given, [scene], test, scale)[0]
+    split = region_split(
+        scene.pixels.shape,
+        test,
+        patch=side,
+        stride=default_stride(side, scale) if given.stride is None else given.stride,
+        validation=_fraction("0.1" if given.validation is None else given.validation),
+        train=given.train_region,
+        scale=scale,
+    )
+    shared.scored_part(str(split.test), scene.pixels.shape, scale, "the test region")
+    if split.validation is not None and ":" in (given.validation or ""):
+        shared.scored_part(str(split.validation), scene.pixels.shape, scale, "the validation block")
+    if split.validation is None:
+        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
+    return split
+
+
+def side_of(given: Given, scale: int) -> int:
+    """The side of a patch in pixels of the scene."""
+    patch = 16 if given.patch is None else given.patch
+    for option, value in (("--scale", scale), ("--patch", patch)):
+        if value < 1:
+            raise ValueError(f"{option} must be 1 or more, got {value}")
+    return patch * scale
+
+
+def splits_for(given: Given, scenes: Sequence["Scene"], test: str | None, scale: int) -> "list[Split]":
+    """The regions and patches of these options in several scenes."""
+    from lkcanet.data import split_scenes
+
+    validation = _fraction("0.1" if given.validation is None else given.validation)
+    if isinstance(validation, float) and not 0 < validation < 1:
+        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
+    return split_scenes(
+        scenes,
+        patch=side_of(given, scale),
+        stride=given.stride,
+        validation=validation,
+        test=test,
+        train=given.train_region,
+        scale=scale,
+        seed=given.seed,
+    )
+
+
+def _fraction(text: str) -> float | str:
     try:
         return float(text)
     except ValueError:
-        return text
+        return text  # a rectangle; region_split says what is wrong with others

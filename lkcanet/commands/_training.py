@@ -91,7 +91,9 @@ class Given:
     ] = False
     init: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Start from this network's weights, as far as they fit; says which don't."),
+        typer.Option(
+            metavar=shared.CHECKPOINT, help="Start from a network's weights, as far as they fit; says which don't."
+        ),
     ] = None
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3
     final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4
@@ -218,58 +220,6 @@ def objective_for(given: Given, model: "Network", options: "TrainOptions") -> "O
         return objectives.objective_for(model, options, **parse_settings(given.objective, "--objective"))
 
 
-def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":
-    """The regions and patches of these options."""
-    from lkcanet.data import default_stride, region_split
-
-    side = side_of(given, scale)
-    if (given.validation or "").startswith("patches:"):
-        return splits_for(given, [scene], test, scale)[0]
-    split = region_split(
-        scene.pixels.shape,
-        test,
-        patch=side,
-        stride=default_stride(side, scale) if given.stride is None else given.stride,
-        validation=_fraction("0.1" if given.validation is None else given.validation),
-        train=given.train_region,
-        scale=scale,
-    )
-    shared.scored_part(str(split.test), scene.pixels.shape, scale, "the test region")
-    if split.validation is not None and ":" in (given.validation or ""):
-        shared.scored_part(str(split.validation), scene.pixels.shape, scale, "the validation block")
-    if split.validation is None:
-        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
-    return split
-
-
-def side_of(given: Given, scale: int) -> int:
-    """The side of a patch in pixels of the scene."""
-    patch = 16 if given.patch is None else given.patch
-    for option, value in (("--scale", scale), ("--patch", patch)):
-        if value < 1:
-            raise ValueError(f"{option} must be 1 or more, got {value}")
-    return patch * scale
-
-
-def splits_for(given: Given, scenes: Sequence["Scene"], test: str | None, scale: int) -> "list[Split]":
-    """The regions and patches of these options in several scenes."""
-    from lkcanet.data import split_scenes
-
-    validation = _fraction("0.1" if given.validation is None else given.validation)
-    if isinstance(validation, float) and not 0 < validation < 1:
-        raise ValueError(f"--validation must leave a block to choose the best checkpoint by, got {given.validation}")
-    return split_scenes(
-        scenes,
-        patch=side_of(given, scale),
-        stride=given.stride,
-        validation=validation,
-        test=test,
-        train=given.train_region,
-        scale=scale,
-        seed=given.seed,
-    )
-
-
 def tell_what_trains(given: Given, model: "Network", splits: Sequence["Split"]) -> None:
     """A note on stderr, before a run that may take hours."""
     side = splits[0].patch // model.scale
@@ -300,10 +250,3 @@ def parse_settings(texts: list[str] | None, option: str) -> dict[str, Any]:
         except ValueError:
             settings[name] = value
     return settings
-
-
-def _fraction(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text  # a rectangle; region_split says what is wrong with others

@@ -11,13 +11,12 @@ from . import _shared as shared
 from ._msi import refuse_msi
 from ._options import takes_options
 from ._report import report
-from ._scenes import training_input
+from ._scenes import split_for, training_input
 from ._training import (
     Given,
     check_network,
     network_for,
     says_how_to_go_on,
-    split_for,
     tell_what_trains,
 )
 
@@ -30,7 +29,9 @@ if TYPE_CHECKING:
 def distill(
     scene: shared.ScenePaths,
     *,
-    teacher: Annotated[Path, typer.Option(metavar="FILE", help="The trained network to learn from.")],
+    teacher: Annotated[
+        Path, typer.Option(metavar=shared.CHECKPOINT, help="The trained network to learn from, by file or name.")
+    ],
     test: Annotated[
         str | None,
         typer.Option(

@@ -11,6 +11,7 @@ from ..common.options import FLOOR
 from ..common.ssim import SSIM
 from . import _prepared as prepared
 from . import _shared as shared
+from ._fit import Resample, check_bands, resampled_for
 from ._msi import MsiOptions, PsfSigma
 from ._options import takes_options
 from ._reading import Reading
@@ -26,7 +27,9 @@ def evaluate(
     *,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated."),
+        typer.Option(
+            "--checkpoint", "-c", metavar=shared.CHECKPOINT, help="A trained network, by file or name; may be repeated."
+        ),
     ] = None,
     prediction: Annotated[
         list[Path] | None,
@@ -60,6 +63,8 @@ def evaluate(
             "train."
         ),
     ] = None,
+    ensemble: shared.Ensemble = False,
+    resample: Resample = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -104,18 +109,26 @@ def evaluate(
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(scene, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(scene, {"--peak": (reading.peak, load_prepared(scene).peak)})
+        prepared.refuse(scene, {"--resample": (resample or None, None)})
+        networks = shared.with_ensembles(networks) if ensemble else networks
         how: dict[str, Any] = {"ssim": ssim, "per_image": per_image, "reported": reported, "json": json}
         prepared.print_scores(scene, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
             raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scene} is not")
-    _check_together(networks, scale, psf_sigma)
+    _check_together(networks, scale, psf_sigma, resample=resample)
     if networks:
         path, model, record = networks[0]
         scale, psf_sigma = model.scale, record.psf_sigma if psf_sigma is None else psf_sigma
-        whole = reading.scene_for(scene, model, record)
+        whole = reading.scene_for(scene, model, record, resample=resample)
         region = choose_region(region, path, record, whole)
+        for other in networks[1:]:
+            if not resample:
+                check_bands(scene, whole, other.model, other.record, resample)
+        if resample:
+            networks = [each._replace(model=resampled_for(scene, whole, each.model, each.record)) for each in networks]
+        networks = shared.with_ensembles(networks) if ensemble else networks
     else:
         scale = 4 if scale is None else scale
         if scale < 1:
@@ -160,11 +173,14 @@ def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> floa
     return floor
 
 
-def _check_together(networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None) -> None:
+def _check_together(
+    networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None, *, resample: bool
+) -> None:
     """Raise for networks that one low-resolution image does not serve."""
     for path, model, record in networks:
         name, first, other = networks[0]
-        if (model.bands, model.scale, record.peak) != (first.bands, first.scale, other.peak):
+        bands = first.bands if resample else model.bands  # each is taken to the scene's
+        if (bands, model.scale, record.peak) != (first.bands, first.scale, other.peak):
             raise ValueError(f"{path} is of other bands, scale or peak than {name}: score it on its own")
         if psf_sigma is None and record.psf_sigma != other.psf_sigma:
             raise ValueError(f"{path} was trained with another point spread function than {name}: give --psf-sigma")

@@ -13,7 +13,8 @@ from ._reading import Reading
 @takes_options
 def info(
     path: Annotated[
-        Path | None, typer.Argument(metavar="FILE", help="A scene or a checkpoint; without one: versions, backends.")
+        Path | None,
+        typer.Argument(metavar="FILE", help="A scene, a checkpoint or its name; without: versions, backends."),
     ] = None,
     *,
     reading: Reading,
@@ -25,11 +26,12 @@ def info(
     Example: lkca info scene.mat --key Y --axes cp --size 100,100 --json
     """
     from lkcanet.common.installation import describe_installation
+    from lkcanet.models import pretrained
     from lkcanet.models.foreign import SAVED
 
     if path is None:
         facts = {"kind": "installation", **describe_installation()}
-    elif path.suffix.lower() in (".safetensors", *SAVED):
+    elif path.suffix.lower() in (".safetensors", *SAVED) or (not path.exists() and str(path) in pretrained.names()):
         facts = _checkpoint(path)
     else:
         from lkcanet.data import describe_scene
