@@ -1,8 +1,16 @@
 """`python -m bench.experiments.oil_painting RUN`: what a training run on CAVE's oil painting reached, into
 bench/results.
 
-RUN is the folder that `lkca train` wrote; README.md has the command. Scores are of the test region that the training
-never read, for both checkpoints: the best on the validation block by what the run monitored, and the last. Writes
+    lkca train ../shared/data/cave/oil_painting_ms --peak 65535 --test 0:512,320:512 --train-region 0:512,0:320 \\
+        --validation 128:256,0:128 --network lkca_lr --patch 32 --batch-size 4 --stride 3 --learning-rate 1e-3 \\
+        --final-learning-rate 1e-5 --steps 3000 --max-minutes 30 --monitor mpsnr --out run
+    python -m bench.experiments.oil_painting run --commit COMMIT --minutes 30
+
+The committed result is older than the native scene: it is of the painting stretched to 640 columns, 20 bands, test
+columns 320 to 575.
+
+RUN is the folder that `lkca train` wrote. Scores are of the test region that the training never read, for both
+checkpoints: the best on the validation block by what the run monitored, and the last. Writes
 oil_painting.json (settings, curve, scores, machine, commit) and oil_painting.png (of the last).
 """
 
@@ -22,7 +30,7 @@ from lkcanet.evaluation.tables import metrics_markdown
 from lkcanet.inference import super_resolve
 from lkcanet.models import load_model_and_extra
 
-SCENE = Path(__file__).parents[3] / "shared" / "data" / "cave_oil_painting"
+SCENE = Path(__file__).parents[3] / "shared" / "data" / "cave" / "oil_painting_ms"
 
 
 def curve(log: Path) -> list[dict[str, float]]:
@@ -54,7 +62,7 @@ def main() -> None:
     images |= {name: super_resolve(network, lowres) for name, (network, _) in checkpoints.items()}
     scores = {name: evaluate(image, target, model.scale) for name, image in images.items()}
     results: dict[str, Any] = {
-        "scene": "CAVE oil painting, bands 1 to 20",
+        "scene": f"CAVE oil painting, {scene.bands} bands of {scene.size[0]} x {scene.size[1]} pixels",
         "peak": extra["peak"],
         "network": model.config,
         "parameters": model.parameter_count(),

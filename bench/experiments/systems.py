@@ -1,13 +1,16 @@
 """`python -m bench.experiments.systems SCENE`: EDLGFS, CSAKD and the baselines in small, beside LKCA-LR and LKCA-KD.
 
-    python -m bench.experiments.systems ../shared/data/cave_oil_painting --peak 65535 --test 0:512,320:576 \\
-        --train 0:512,0:320 --validation 128:256,0:128 --out systems --also runs/cave_oil_painting
+    python -m bench.experiments.systems ../shared/data/cave/oil_painting_ms --peak 65535 --test 0:512,320:512 \\
+        --train 0:512,0:320 --validation 128:256,0:128 --out systems --also runs/oil_painting_ms
     ... the same with --report, on an idle machine
 
 All are trained with the same patches, batches and steps on one thread each, and scored on the test region that
 training never reads. CSAKD, student and teacher in the same run, sees a multispectral image too, simulated by averaging
 bands. `--also` takes LKCA-Net's runs of the same settings from bench.experiments.distillation. `--report` measures
 latencies and writes bench/results/systems.json and .md. Stopped and started again it goes on.
+
+The committed results are older than the native scene: they are of the painting stretched to 640 columns, 20 bands, test
+columns 320 to 575.
 """
 
 import argparse

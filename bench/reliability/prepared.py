@@ -210,6 +210,12 @@ def _other_scene(folder: Path) -> None:
     write_scene(folder / "scene.npy", scene_from_array(tiny_image()[:, : TINY.shape[0], ::-1]))
 
 
+def _no_manifest(folder: Path) -> None:
+    """And half of a scene: a whole one without a manifest is a folder with a scene in it, as any other."""
+    (folder / "protocol.json").unlink()
+    (folder / "scene.npy").write_bytes((folder / "scene.npy").read_bytes()[:1000])
+
+
 _REFUSED, _EITHER = frozenset({REFUSED}), frozenset({REFUSED, UNAFFECTED})
 FOLDERS: tuple[tuple[str, str, Callable[[Path], Any], frozenset[str]], ...] = (
     ("half-written", "no manifest", _no_manifest, _REFUSED),

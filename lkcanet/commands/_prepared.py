@@ -75,7 +75,7 @@ def print_scores(
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
-    for _, _, record in networks:
+    for record in {id(record): record for _, _, record in networks}.values():  # an ensemble has its network's
         if isinstance(prepared, PreparedSet):
             for doubt in record.doubts_of_set(prepared.test_names, prepared.peak):
                 shared.note(f"warning: {doubt}")
@@ -103,7 +103,8 @@ def print_scores(
     }
     if json:
         methods = []
-        files = dict(zip(names, (path for path, _, _ in networks), strict=True))
+        paths = [str(path).removesuffix(shared.ENSEMBLE) for path, _, _ in networks]
+        files = dict(zip(names, paths, strict=True))
         for name in scores:
             parameters, macs = sizes.get(name, (None, None))
             facts = {"method": name, "checkpoint": files.get(name), "parameters": parameters, "macs_16x16": macs}
@@ -156,7 +157,9 @@ def tell_of_paper(prepared: "Prepared | PreparedSet", row: "Reported", ssim: SSI
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Short names of checkpoints: the run's folder for best.safetensors, else the file's; whole paths where these are
     the same."""
-    short = [path.parent.name if path.stem == "best" and path.parent.name else path.stem for path in paths]
+    files = [Path(str(path).removesuffix(shared.ENSEMBLE)) for path in paths]
+    short = [file.parent.name if file.stem == "best" and file.parent.name else file.stem for file in files]
+    short = [f"{name}{str(path)[len(str(file)) :]}" for name, path, file in zip(short, paths, files, strict=True)]
     return [
         name if short.count(name) == 1 and name != "bicubic" else str(path)
         for name, path in zip(short, paths, strict=True)

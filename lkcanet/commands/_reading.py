@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _fit as fit
 from . import _shared as shared
 
 if TYPE_CHECKING:
@@ -65,14 +66,23 @@ class Reading:
         return scene if region is None else shared.crop(scene, region)
 
     def scene_for(
-        self, path: Path, model: "Network", record: "TrainingRecord | None" = None, region: str | None = None
+        self,
+        path: Path,
+        model: "Network",
+        record: "TrainingRecord | None" = None,
+        region: str | None = None,
+        *,
+        resample: bool | None = None,
     ) -> "Scene":
-        """A scene for a network: divided by the peak of its training unless another is given; bands checked."""
+        """A scene for a network: divided by the peak of its training unless another is given; bands and units checked.
+        `resample` is --resample where a command has it: bands may be others then, see `resampled_for`."""
         trained = None if record is None else record.peak
         scene = replace(self, peak=trained if self.peak is None else self.peak).scene(path, region)
-        if scene.bands != model.bands:
-            raise ValueError(f"{path} has {scene.bands} bands, the network takes {model.bands}")
-        if self.peak is None and trained is not None and not 0.02 < float(scene.pixels.max()) < 4:
+        if not resample:
+            fit.check_bands(path, scene, model, record, resample)
+        if self.peak is None and trained is not None and record is not None and "pretrained" in record.extra:
+            fit.check_units(path, scene, str(record.extra["pretrained"]))
+        elif self.peak is None and trained is not None and not 0.02 < float(scene.pixels.max()) < 4:
             shared.note(
                 f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the "
                 f"checkpoint, {scene.peak:g}: give --peak"

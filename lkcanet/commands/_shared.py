@@ -28,14 +28,18 @@ ScenePaths = Annotated[
         "folder of them, or a list (.txt, a path a line).",
     ),
 ]
-Checkpoint = Annotated[
-    Path | None, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
-]
+# wherever a checkpoint is taken: `load_checkpoint` reads both
+CHECKPOINT, TRAINED = "FILE|NAME", "A network that `lkca train` wrote, or a name of `lkca models`."
+Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", "-c", metavar=CHECKPOINT, help=TRAINED)]
 Region = Annotated[
     str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
+Ensemble = Annotated[
+    bool,
+    typer.Option("--ensemble", help="The mean over the image's eight orientations: mostly better, 8 times the work."),
+]
 NetworkName = Literal["lkca_lr", "lkca_net"]
 
 
@@ -82,12 +86,26 @@ class Checkpointed(NamedTuple):
 
 
 def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
-    """The network and what its training recorded."""
+    """The network and what its training recorded, of a file or of a pretrained network's name: a file that is there
+    wins."""
     from lkcanet.data import TrainingRecord
-    from lkcanet.models import load_model_and_extra
+    from lkcanet.models import load_model_and_extra, pretrained
 
-    model, extra = load_model_and_extra(path)
+    model, extra = load_model_and_extra(pretrained.locate(path))
     return model, TrainingRecord(extra, str(path))
+
+
+ENSEMBLE = " (ensemble)"
+
+
+def with_ensembles(networks: Sequence[Checkpointed]) -> list[Checkpointed]:
+    """Each network, and after it the mean over its eight orientations, under its path with " (ensemble)"."""
+    from lkcanet.inference import Ensembled
+
+    both = []
+    for each in networks:
+        both += [each, Checkpointed(Path(f"{each.path}{ENSEMBLE}"), Ensembled(each.model), each.record)]
+    return both
 
 
 def load_able(path: Path, ability: Callable[["models.Network"], object]) -> tuple["models.Network", "TrainingRecord"]:

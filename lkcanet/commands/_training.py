@@ -91,7 +91,9 @@ class Given:
     ] = False
     init: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Start from this network's weights, as far as they fit; says which don't."),
+        typer.Option(
+            metavar=shared.CHECKPOINT, help="Start from a network's weights, as far as they fit; says which don't."
+        ),
     ] = None
     learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3
     final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4

@@ -11,7 +11,22 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from . import bench, compress, degrade, demo, distill, evaluate, export, info, prepare, rank, show, super_resolve, train
+from . import (
+    bench,
+    compress,
+    degrade,
+    demo,
+    distill,
+    evaluate,
+    export,
+    info,
+    models,
+    prepare,
+    rank,
+    show,
+    super_resolve,
+    train,
+)
 from ._config import configurable, defaults, written
 from ._shared import KNOWN_ERRORS, error_text
 
@@ -106,6 +121,7 @@ def build() -> typer.Typer:
         "evaluate": evaluate.evaluate,
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
+        "models": models.models,
         "rank": rank.rank,
         "compress": compress.compress,
         "export": export.export,

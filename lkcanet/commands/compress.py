@@ -21,7 +21,7 @@ CALIBRATION = 64  # patches
 
 @takes_options
 def compress(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A network that `lkca train` wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=shared.TRAINED)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The compressed network: .safetensors.")],
     *,
     share: Annotated[

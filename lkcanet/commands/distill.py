@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 def distill(
     scene: shared.ScenePaths,
     *,
-    teacher: Annotated[Path, typer.Option(metavar="FILE", help="The trained network to learn from.")],
+    teacher: Annotated[
+        Path, typer.Option(metavar=shared.CHECKPOINT, help="The trained network to learn from, by file or name.")
+    ],
     test: Annotated[
         str | None,
         typer.Option(

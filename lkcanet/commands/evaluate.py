@@ -13,6 +13,7 @@ from . import _prepared as prepared
 from . import _scene_scores as scene_scores
 from . import _several as several
 from . import _shared as shared
+from ._fit import Resample, check_bands, resampled_for
 from ._msi import MsiOptions, PsfSigma
 from ._options import takes_options
 from ._reading import Reading
@@ -27,7 +28,9 @@ def evaluate(
     *,
     checkpoint: Annotated[
         list[Path] | None,
-        typer.Option("--checkpoint", "-c", metavar="FILE", help="A trained network; may be repeated."),
+        typer.Option(
+            "--checkpoint", "-c", metavar=shared.CHECKPOINT, help="A trained network, by file or name; may be repeated."
+        ),
     ] = None,
     prediction: Annotated[
         list[Path] | None,
@@ -65,6 +68,8 @@ def evaluate(
             "train."
         ),
     ] = None,
+    ensemble: shared.Ensemble = False,
+    resample: Resample = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -114,13 +119,15 @@ def evaluate(
         fixed["--prediction"] = prediction[0] if prediction else None
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
+        prepared.refuse(path, {"--resample": (resample or None, None)})
+        networks = shared.with_ensembles(networks) if ensemble else networks
         how: dict[str, Any] = {"ssim": ssim, "per_image": per_image, "reported": reported, "json": json}
         prepared.print_scores(path, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
             raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scenes[0]} is not")
-    _check_together(networks, scale, psf_sigma)
+    _check_together(networks, scale, psf_sigma, resample=resample)
     if msi_options.msi is not None:
         several.one_of(scenes, "--msi")
     if networks:
@@ -131,23 +138,29 @@ def evaluate(
         raise ValueError(f"--scale must be 1 or more, got {scale}")
 
     def scored(one: Path) -> scene_scores.Scored:
-        inside = region
+        inside, nets = region, networks
         if networks:
             path, model, record = networks[0]
-            whole = reading.scene_for(one, model, record)
+            whole = reading.scene_for(one, model, record, resample=resample)
             inside = choose_region(inside, path, record, whole)
+            for other in networks[1:]:
+                if not resample:
+                    check_bands(one, whole, other.model, other.record, resample)
+            if resample:
+                nets = [each._replace(model=resampled_for(one, whole, each.model, each.record)) for each in networks]
+            nets = shared.with_ensembles(nets) if ensemble else nets
         else:
             whole = reading.scene(one)
         inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
         results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
         scores = score(
             whole,
-            {str(path): model for path, model, _ in networks},
+            {str(path): model for path, model, _ in nets},
             predictions={str(path): read_scene(file, peak=whole.peak) for path, file in results.items()},
             region=inside,
             scale=scale,
             psf_sigma=psf_sigma,
-            msis=_msis(networks, msi_options, reading.nodata),
+            msis=_msis(nets, msi_options, reading.nodata),
             snrs=snrs,
             noise_on=noise_on,
             seed=seed,
@@ -161,7 +174,7 @@ def evaluate(
         return scene_scores.Scored(one, scores, facts)
 
     found, failed = several.each(scenes, scored, alone=len(scenes) == 1)
-    names = [path for path, _, _ in networks]
+    names = [path for path, _, _ in (shared.with_ensembles(networks) if ensemble else networks)]
     if len(scenes) > 1:
         scene_scores.show(found, failed, floor, names, noisy=snr is not None, json=json)
         several.end(failed, len(scenes))
@@ -186,11 +199,14 @@ def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> floa
     return floor
 
 
-def _check_together(networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None) -> None:
+def _check_together(
+    networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None, *, resample: bool
+) -> None:
     """Raise for networks that one low-resolution image does not serve."""
     for path, model, record in networks:
         name, first, other = networks[0]
-        if (model.bands, model.scale, record.peak) != (first.bands, first.scale, other.peak):
+        bands = first.bands if resample else model.bands  # each is taken to the scene's
+        if (bands, model.scale, record.peak) != (first.bands, first.scale, other.peak):
             raise ValueError(f"{path} is of other bands, scale or peak than {name}: score it on its own")
         if psf_sigma is None and record.psf_sigma != other.psf_sigma:
             raise ValueError(f"{path} was trained with another point spread function than {name}: give --psf-sigma")

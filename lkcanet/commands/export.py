@@ -9,7 +9,7 @@ from . import _shared as shared
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A network that `lkca train` wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=shared.TRAINED)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file: .onnx.")],
     size: Annotated[
         str | None,

@@ -17,8 +17,8 @@ def info(
         list[Path] | None,
         typer.Argument(
             metavar="FILE...",
-            help="A scene or a checkpoint, several, a folder of scenes or a list (.txt, a path a line); without one: "
-            "versions, backends.",
+            help="A scene, a checkpoint or its name, several, a folder of scenes or a list (.txt, a path a line); "
+            "without: versions, backends.",
         ),
     ] = None,
     *,
@@ -64,9 +64,10 @@ def info(
 
 
 def _is_checkpoint(path: Path) -> bool:
+    from lkcanet.models import pretrained
     from lkcanet.models.foreign import SAVED
 
-    return path.suffix.lower() in (".safetensors", *SAVED)
+    return path.suffix.lower() in (".safetensors", *SAVED) or (not path.exists() and str(path) in pretrained.names())
 
 
 def _facts(path: Path, reading: Reading, region: str | None) -> dict[str, Any]:

@@ -192,13 +192,14 @@ def _tell_set(done: "PreparedSet", json: bool) -> None:
         shared.print_json({"folder": done.folder, **done.manifest})
         return
     held = ", ".join(scene.name for scene in done.validation) or "none"
+    following = {"scene": done.folder, "out": Path("run"), "validation": None if done.validation else "patches:0.1"}
     peak = "of their own" if done.peak is None else f"{done.peak:g}"
     print(
         f"{done.folder}: {done.bands} bands, peak {peak} ({done.manifest['peak']['rule']}), scale {done.scale}\n"
         f"  test: {len(done.test)} scenes\n"
         f"  train: {len(done.train)} scenes, in patches of {done.patch} x {done.patch} at a step of {done.stride}\n"
         f"  validation: {held}\n"
-        f"next: {command_line('train', {'scene': done.folder, 'out': Path('run')})}"
+        f"next: {command_line('train', following)}"
     )
 
 

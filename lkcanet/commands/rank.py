@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def rank(
     checkpoint: Annotated[
-        list[Path] | None, typer.Argument(metavar="CHECKPOINT...", help="Networks that `lkca train` wrote.")
+        list[Path] | None,
+        typer.Argument(metavar="CHECKPOINT...", help="Networks, by file or name."),
     ] = None,
     share: Annotated[float, typer.Option(help="Of the sum of singular values, above 0, up to 1.")] = 0.9,
     energy: Annotated[bool, typer.Option("--energy", help="Shares of the squared singular values.")] = False,

@@ -16,9 +16,7 @@ from .evaluate import choose_region, part_name
 def show(
     scene: shared.ScenePath,
     *,
-    checkpoint: Annotated[
-        Path, typer.Option("--checkpoint", "-c", metavar="FILE", help="A network that `lkca train` wrote.")
-    ],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", "-c", metavar=shared.CHECKPOINT, help=shared.TRAINED)],
     out: Annotated[Path, typer.Option(help="The figure: .png, .pdf or .svg.")] = Path("show.png"),
     lowres: Annotated[bool, typer.Option("--lowres", help="SCENE is the LR image itself; there is no target.")] = False,
     region: Annotated[

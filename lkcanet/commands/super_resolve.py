@@ -9,6 +9,7 @@ import typer
 
 from . import _several as several
 from . import _shared as shared
+from ._fit import Resample, resampled_for
 from ._msi import MsiReading
 from ._options import takes_options
 from ._progress import bar
@@ -64,6 +65,8 @@ def super_resolve(
     overlap: Annotated[
         int | None, typer.Option(help="Low-resolution pixels that tiles share, and blend; default: 32.")
     ] = None,
+    ensemble: shared.Ensemble = False,
+    resample: Resample = False,
     force: Annotated[bool, typer.Option("--force", help="Start even where the memory can't suffice.")] = False,
     reading: Reading,
     region: shared.Region = None,
@@ -87,6 +90,8 @@ def super_resolve(
         raise typer.BadParameter("give --checkpoint, or --fresh, and not both")
     if overwrite and skip_existing:
         raise typer.BadParameter("give --overwrite or --skip-existing, not both")
+    if resample and fresh is not None:
+        raise ValueError("--resample goes with --checkpoint, which tells its wavelengths")
     sides = None if tile is None else shared.parse_pair(tile, "--tile")
     if sides is None and overlap is not None:
         raise ValueError("--overlap goes with --tile")
@@ -107,6 +112,8 @@ def super_resolve(
             f"note: with --tile channel attention averages over a tile of {rows} x {columns} instead of the scene: "
             "the result is another one than that of the whole"
         )
+    if ensemble:
+        shared.note("note: with --ensemble the network runs eight times: its time, eight times over")
     results, failed, skipped = [], [], []
     for index, (scene, out) in enumerate(jobs):
         try:
@@ -119,11 +126,12 @@ def super_resolve(
                 assert fresh is not None
                 model = shared.fresh_network(fresh, loaded.bands, scale)
             else:
-                loaded = reading.scene_for(scene, model, record, region)
+                loaded = reading.scene_for(scene, model, record, region, resample=resample)
+            network = resampled_for(scene, loaded, model, record) if resample and record is not None else model
             sharp = None
             if msi:
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
-            facts = {"out": out, **_run(model, loaded, sharp, out, sides, overlap, force)}
+            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble)}
         except shared.KNOWN_ERRORS as error:
             if not batch:
                 raise
@@ -204,7 +212,14 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> tuple[
 
 
 def _run(
-    model: "Network", scene: Any, msi: Any, out: Path, tile: tuple[int, int] | None, overlap: int | None, force: bool
+    model: "Network",
+    scene: Any,
+    msi: Any,
+    out: Path,
+    tile: tuple[int, int] | None,
+    overlap: int | None,
+    force: bool,
+    ensemble: bool,
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
@@ -213,7 +228,7 @@ def _run(
 
     mapped, estimate = out.suffix.lower() == ".npy", None
     try:
-        estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped)
+        estimate = inference.memory(model, *scene.size, tile=tile, mapped=mapped, ensemble=ensemble)
     except Lacking as error:
         shared.note(f"note: {error}")
     else:
@@ -221,7 +236,14 @@ def _run(
     start = time.perf_counter()
     with bar(out.name) as progress:
         result = inference.super_resolve(
-            model, scene, msi=msi, out=out if mapped else None, tile=tile, overlap=overlap, progress=progress
+            model,
+            scene,
+            msi=msi,
+            out=out if mapped else None,
+            tile=tile,
+            overlap=overlap,
+            ensemble=ensemble,
+            progress=progress,
         )
     seconds = time.perf_counter() - start
     if not mapped:
@@ -232,6 +254,7 @@ def _run(
         "peak": result.peak,
         "seconds": seconds,
         "tile": tile,
+        "ensemble": ensemble,
         "memory": None if estimate is None else estimate.as_dict(),
     }
 
@@ -248,7 +271,7 @@ def _state(
     there = footprint.available()
     known = "" if there is None else f"; {footprint.gigabytes(there[0])} are available"
     shared.note(f"note: {out.name} takes about {estimate}{known}")
-    lack = shortage(model, *scene.size, tile=tile, mapped=mapped, taken=taken)
+    lack = shortage(model, *scene.size, tile=tile, mapped=mapped, ensemble=estimate.ensemble, taken=taken)
     if lack is None:
         return
     advice = [] if lack.tile is None else [f"--tile {lack.tile},{lack.tile} would fit"]

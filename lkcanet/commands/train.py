@@ -27,7 +27,7 @@ def train(scene: shared.ScenePaths, *, test: Test = None, given: Given) -> None:
 
     A network that fuses takes a multispectral image too, from --msi or made of the scene by --response.
 
-    Example: lkca train paintings/ --peak 65535 --test 0:512,320:576 --max-minutes 45 --out run
+    Example: lkca train paintings/ --peak 65535 --test 0:512,320:512 --max-minutes 45 --out run
 
     Example: lkca train cave-x4/ --network lkca_net --ema 0.999 --max-minutes 240 --out run
 

@@ -24,6 +24,7 @@ from lkcanet.data.prepare_sets import prepare_cave, prepare_folder
 from lkcanet.data.prepared import Prepared, is_prepared, load_prepared, prepare
 from lkcanet.data.protocols import PROTOCOLS, Protocol, matlab_range
 from lkcanet.data.record import TrainingRecord
+from lkcanet.data.resampling import resampling_weights
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scene_sets import read_scenes, scene_paths
 from lkcanet.data.scene_splits import split_scenes, training_scene, validation_scene
@@ -66,6 +67,7 @@ __all__ = [
     "read_scene",
     "read_scenes",
     "region_split",
+    "resampling_weights",
     "scene_from_array",
     "scene_paths",
     "simulate_lowres",

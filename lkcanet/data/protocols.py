@@ -257,7 +257,7 @@ def protocol_named(name: str) -> Protocol:
         ValueError: unknown; lists the names. Or one of many scenes.
     """
     if name in ("cave", "folder"):
-        raise ValueError(f"protocol {name!r} is of many scenes: use lkcanet.data.prepare_{name}")
+        raise ValueError(f"protocol {name!r} is of many scenes: use prepare_{name}")
     if name not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {name!r}")
     return PROTOCOLS[name]

@@ -66,6 +66,7 @@ def score(
     seed: int = 0,
     floor: float | None = None,
     ssim: SSIM = "uniform",
+    ensemble: bool = False,
 ) -> Scores:
     """Score bicubic, networks and finished results on a scene or a region of it, without noise and with.
 
@@ -90,6 +91,7 @@ def score(
         seed: of that noise; LR image and MSI have draws of their own, the same for every network and level.
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
         ssim: of which windows MSSIM is, see `lkcanet.evaluation.metrics.mssim`.
+        ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
     Warns:
         UserWarning: a prediction is ten times larger or smaller than the scene: its units are others.
@@ -104,6 +106,8 @@ def score(
     from ..inference.msi import msi_for
 
     networks, predictions, msis = networks or {}, predictions or {}, msis or {}
+    if ensemble:
+        networks, msis = with_ensembles(networks), {**msis, **{_ensemble(name): msi for name, msi in msis.items()}}
     scale = _one_scale(networks, scale)
     _check_score(scene, networks, predictions, snrs, noise_on)
     rect = _scored_part(scene, region, scale)
@@ -134,6 +138,20 @@ def score(
             raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
         levels[None][name] = score_scene(part.pixels, target, scale, floor, ssim)
     return Scores(target, rect, scale, levels, ssim)
+
+
+def with_ensembles(networks: Mapping[str, Network]) -> dict[str, Network]:
+    """Each network, and after it the mean over its eight orientations, as "name (ensemble)"."""
+    from ..inference import Ensembled
+
+    both: dict[str, Network] = {}
+    for name, model in networks.items():
+        both |= {name: model, _ensemble(name): Ensembled(model)}
+    return both
+
+
+def _ensemble(name: str) -> str:
+    return f"{name} (ensemble)"
 
 
 def _one_scale(networks: Mapping[str, Network], scale: int | None) -> int:
@@ -227,6 +245,7 @@ def score_tests(
     floor: float | None = None,
     ssim: SSIM | None = None,
     progress: Callable[[str], None] | None = None,
+    ensemble: bool = False,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image, or on every test scene of a set.
 
@@ -241,6 +260,7 @@ def score_tests(
         ssim: of which windows MSSIM is, see `lkcanet.evaluation.metrics.mssim`; by default `prepared.ssim`,
             that of the protocol's published table.
         progress: is called with a line for the user before each image.
+        ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
 
     Returns:
         "bicubic" and the names, each with its scores image by image.
@@ -253,6 +273,9 @@ def score_tests(
 
     kind = prepared.ssim if ssim is None else ssim
     scale, bands, count = prepared.scale, prepared.bands, len(prepared.test_names)
+    if ensemble:
+        responses = {**(responses or {}), **{_ensemble(name): each for name, each in (responses or {}).items()}}
+        networks = with_ensembles(networks)
     for name, model in networks.items():
         if name == "bicubic":
             raise ValueError("networks: 'bicubic' is the name of the row that is always there")

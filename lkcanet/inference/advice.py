@@ -40,19 +40,20 @@ def shortage(
     *,
     tile: tuple[int, int] | None = None,
     mapped: bool = False,
+    ensemble: bool = False,
     taken: int = 0,
 ) -> Shortage | None:
     """What lacks of memory for `super_resolve` of an image (1, B, height, width); None where nothing does, or where
     the system does not say what it has.
 
     Args:
-        model, height, width, tile, mapped: as for `lkcanet.inference.memory`.
+        model, height, width, tile, mapped, ensemble: as for `lkcanet.inference.memory`.
         taken: bytes of its estimate that are in memory already, such as the image; below 0 for what else is needed.
     """
     there = footprint.available()
-    needed = footprint.memory(model, height, width, tile=tile, mapped=mapped).peak - taken
+    needed = footprint.memory(model, height, width, tile=tile, mapped=mapped, ensemble=ensemble).peak - taken
     if there is None or needed <= there[0]:
         return None
     free, swap = there
-    side = footprint.fitting_tile(model, height, width, int(_SPARE * free) + taken, mapped=mapped)
+    side = footprint.fitting_tile(model, height, width, int(_SPARE * free) + taken, mapped=mapped, ensemble=ensemble)
     return Shortage(needed, free, swap, None if side is None or (tile is not None and side >= min(tile)) else side)

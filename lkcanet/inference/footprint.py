@@ -5,9 +5,12 @@ from pathlib import Path
 
 from lkops._core import checks
 
-from ..models import Network
+from ..models import Network, Strips, WorkingMemory
 from ..models.capabilities import reach_of, working_memory_of
 from . import strips, tiles
+from .ensembles import Ensembled
+
+KEPT = 160 << 20  # bytes of blocks: five maps of 32 MiB, beyond which glibc gives memory back at once
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class Memory:
         output: the image that results. While it is made in one piece, none of it is there beside the blocks.
         tiled: whether it is made in tiles. Output is there while blocks run then, and what they free, in pieces of
             less than 32 MiB, mostly stays with the process.
+        ensemble: whether it is the mean over eight orientations. Output is there while blocks run then, too, and of
+            small ones what they free stays.
     """
 
     weights: int
@@ -31,6 +36,7 @@ class Memory:
     upsampling: int
     output: int
     tiled: bool = False
+    ensemble: bool = False
 
     @property
     def peak(self) -> int:
@@ -38,6 +44,9 @@ class Memory:
         held = self.weights + self.input
         if self.tiled:
             return held + self.output + self.blocks + self.upsampling
+        if self.ensemble:
+            kept = self.blocks if self.blocks < KEPT else 0
+            return held + self.output + max(self.blocks, self.upsampling + kept)
         return held + max(self.blocks, self.output + self.upsampling)
 
     def as_dict(self) -> dict[str, int | bool]:
@@ -57,6 +66,7 @@ def memory(
     batch: int = 1,
     tile: tuple[int, int] | None = None,
     mapped: bool = False,
+    ensemble: bool = False,
 ) -> Memory:
     """What `super_resolve` takes for an image of this size, in bytes.
 
@@ -69,7 +79,9 @@ def memory(
                     the whole image where the network has no strips
         output      e N B r^2 P;  with `mapped` none: what is written belongs to the system
         peak        weights + input + max(blocks, upsampling + output);  with tiles
-                    weights + input + output + blocks + upsampling, where the last two are a tile's
+                    weights + input + output + blocks + upsampling, where the last two are a tile's; with `ensemble`
+                    weights + input + output + max(blocks, upsampling), blocks added where they take less than 160
+                    MiB; both hold the turned image or tile as well, in the orientation that takes the most
 
     For LKCA-Net see `lkcanet.models.lkcanet_parts.memory`, for others their class. With small tiles or images, whose
     maps take less than 32 MiB, glibc's allocator may keep about 0.1 GB more. On a GPU all but input and output is the
@@ -81,34 +93,46 @@ def memory(
         batch: N.
         tile: as for `super_resolve`.
         mapped: the result goes into a file (`out`).
+        ensemble: as for `super_resolve`.
 
     Raises:
         ValueError: a size, batch or tile that is none; `lkcanet.models.Lacking`: the network has no such formula.
     """
+    if isinstance(model, Ensembled):
+        model, ensemble = model.network, True
     for name, value in (("height", height), ("width", width), ("batch", batch)):
         checks.positive(name, value)
     scale, pixels = model.scale, height * width
     rows, columns = (height, width) if tile is None else tiles.check(tile, None)[:2]
     rows, columns = min(rows, height), min(columns, width)
     element = next(model.parameters()).element_size()
-    how, made = strips.strips_or_none(model), rows
-    if how is not None:
-        made = min(rows, strips.strip_rows(model, how, batch, rows, columns, element) + 2 * how.halo)
-    working = working_memory_of(model, (batch, model.bands, rows, columns), made)
+    how = strips.strips_or_none(model)
+    sides = {(rows, columns), (columns, rows)} if ensemble else {(rows, columns)}
+    works = [_working(model, how, batch, *size, element) for size in sides]
+    body, strip = max(work.body for work in works), max(work.strip for work in works)
     given = element * batch * (model.bands + model.msi_bands * scale**2)  # for a pixel
-    copies = 0 if tile is None else given * rows * columns
-    output, strip = element * batch * model.bands * scale**2 * pixels, working.strip
-    if how is None and tile is None and not mapped:
+    copies = (0 if tile is None else given * rows * columns) + (given * rows * columns if ensemble else 0)
+    output = element * batch * model.bands * scale**2 * pixels
+    if how is None and tile is None and not mapped and not ensemble:
         strip = max(strip - output, output)  # of one piece: none of `output` is there before that is made
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     return Memory(
         weights=2 * weights,
         input=given * pixels,
-        blocks=copies + working.body if working.body else 0,
+        blocks=copies + body if body else 0,
         upsampling=copies + strip,
         output=0 if mapped else output,
         tiled=tile is not None,
+        ensemble=ensemble,
     )
+
+
+def _working(model: Network, how: Strips | None, batch: int, rows: int, columns: int, element: int) -> WorkingMemory:
+    """What the network takes for an image of this size, in strips."""
+    made = rows
+    if how is not None:
+        made = min(rows, strips.strip_rows(model, how, batch, rows, columns, element) + 2 * how.halo)
+    return working_memory_of(model, (batch, model.bands, rows, columns), made)
 
 
 def reach(model: Network) -> int:
@@ -152,10 +176,12 @@ def _container_limit() -> int | None:
         return None
 
 
-def fitting_tile(model: Network, height: int, width: int, limit: int, *, mapped: bool) -> int | None:
+def fitting_tile(
+    model: Network, height: int, width: int, limit: int, *, mapped: bool, ensemble: bool = False
+) -> int | None:
     """The side of the largest square tile, a multiple of 32, with which an image takes no more than `limit` bytes."""
     for side in range(-(-max(height, width) // 32) * 32, 32, -32):
-        if memory(model, height, width, tile=(side, side), mapped=mapped).peak <= limit:
+        if memory(model, height, width, tile=(side, side), mapped=mapped, ensemble=ensemble).peak <= limit:
             return side
     return None
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..models import Network
-from . import strips
+from . import ensembles, strips
 from .strips import Report
 
 DEFAULT_OVERLAP = 32  # about the reach of one block, 31: beyond it what a tile does not see acts through two or more
@@ -72,9 +72,10 @@ def forward_in_tiles(
     report: Report,
     release: Callable[[], None] | None = None,
     msi: Tensor | None = None,
+    ensemble: bool = False,
 ) -> None:
-    """Run the network on each tile of `image` (N, B, H, W), and of `msi` where it fuses, and add the weighted results
-    to `out`, which is zero; `release` as for `strips.write`."""
+    """Run the network on each tile of `image` (N, B, H, W), in its eight orientations where asked, and of `msi` where
+    it fuses, and add the weighted results to `out`, which is zero; `release` as for `strips.write`."""
     scale, parameter = folded.scale, next(folded.parameters())
     heights, widths = spans(image.shape[2], rows, overlap), spans(image.shape[3], columns, overlap)
     row_weights, column_weights = weights(heights, scale), weights(widths, scale)
@@ -86,16 +87,31 @@ def forward_in_tiles(
         add = partial(_add, place, row_weights[row].to(out.device), column_weights[column].to(out.device), release)
         tile = image[:, :, top:bottom, left:right].to(parameter.device, parameter.dtype).contiguous()
         sharp = None if msi is None else msi[enlarged].to(parameter.device, parameter.dtype).contiguous()
-        strips.forward_in_strips(folded, tile, add, partial(_part, report, index, len(tiles)), sharp)
+        tell = partial(_part, report, index, len(tiles))
+        if ensemble:
+            ensembles.forward_in_orientations(folded, tile, add, tell, sharp)
+        else:
+            strips.forward_in_strips(folded, tile, partial(_add_rows, add), tell, sharp)
+
+
+def _add_rows(add: ensembles.Put, row: int, strip: Tensor) -> None:
+    add(slice(None), slice(row, row + strip.shape[2]), slice(None), strip)
 
 
 def _add(
-    place: Tensor, down: Tensor, across: Tensor, release: Callable[[], None] | None, row: int, strip: Tensor
+    place: Tensor,
+    down: Tensor,
+    across: Tensor,
+    release: Callable[[], None] | None,
+    bands: slice,
+    rows: slice,
+    columns: slice,
+    part: Tensor,
 ) -> None:
-    """Add a strip of a tile's output, in its weights, to its place: a view of the result as large as the tile's."""
-    rows = slice(row, row + strip.shape[2])
-    wide = strip.to(place.device, torch.promote_types(strip.dtype, torch.float32))
-    strips.write(Tensor.add_, place[:, :, rows], wide.mul_(across).mul_(down[rows, None]), release)
+    """Add a part of a tile's output, in its weights, to its place: a view of the result as large as the tile's."""
+    wide = part.to(place.device, torch.promote_types(part.dtype, torch.float32))
+    weighted = wide.mul_(across[columns]).mul_(down[rows, None])
+    strips.write(Tensor.add_, place[:, bands, rows, columns], weighted, release)
 
 
 def _part(report: Report, index: int, count: int, share: float, _: str) -> None:

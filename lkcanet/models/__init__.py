@@ -1,5 +1,6 @@
 """The networks, and the files they live in."""
 
+from . import pretrained
 from .capabilities import Capabilities, Compression, Lacking, Strips, Upsampler, WorkingMemory
 from .checkpoints import load_model, load_model_and_extra, save_model
 from .csakd import (
@@ -41,6 +42,7 @@ __all__ = [
     "lkca_net",
     "load_model",
     "load_model_and_extra",
+    "pretrained",
     "register",
     "save_model",
     "start_from",

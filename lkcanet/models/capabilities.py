@@ -38,6 +38,8 @@ class Strips:
         whole: words for the progress, and what runs on the whole image.
         cost: multiply-adds of `rest` at a low-resolution pixel, for the progress: `whole` counts its parameters.
         least_rows: of a strip, in low-resolution pixels.
+        residual: called as `rest`, returns what the network adds to the bicubic image of the strip; None: it is found
+            by subtracting that.
     """
 
     rest: Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -45,6 +47,7 @@ class Strips:
     whole: tuple[tuple[str, nn.Module], ...] = ()
     cost: int = 1
     least_rows: int = LEAST_ROWS
+    residual: Callable[[Tensor, Tensor, Tensor | None], Tensor] | None = None
 
 
 class WorkingMemory(NamedTuple):

@@ -198,6 +198,7 @@ class LKCARes(Network):
                 rest=lambda features, lowres, _: self.upsample(features, lowres),
                 halo=max(self.upsample.reach, BICUBIC_ROWS),
                 cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
+                residual=lambda features, lowres, _: self.upsample(features),
             ),
             head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),

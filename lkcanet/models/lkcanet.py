@@ -232,6 +232,7 @@ class LKCANet(Network):
                 rest=lambda features, lowres, _: self.upsample(features, lowres),
                 halo=max(self.upsample.reach, BICUBIC_ROWS),
                 cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
+                residual=lambda features, lowres, _: self.upsample(features),
             ),
             memory=lambda shape, rows: parts.memory(self, shape, rows),
             head=self.head,

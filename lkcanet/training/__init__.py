@@ -16,7 +16,7 @@ from ..data.multispectral import simulate_msi
 from ..data.responses import SpectralResponse
 from ..data.scenes import Scene
 from ..data.splits import Split
-from ..models import Network, load_model, start_from
+from ..models import Network, pretrained, start_from
 from ..models.capabilities import head_of
 from ..objectives import Batch, HObjective, KDObjective, Objective, objective_for
 from ..objectives.distillation import Distillation, check_pair
@@ -232,7 +232,7 @@ def _run(
 
 def _start(model: Network, init: Path, tell: bool) -> dict[str, Any]:
     """Give the network the weights of a checkpoint; what the run's checkpoints tell of it."""
-    taken = start_from(model, load_model(init))
+    taken = start_from(model, pretrained.load(init))
     if tell:
         left = "" if taken.complete else f"; not these, which start afresh: {', '.join(taken.left)}"
         print(f"note: {len(taken.taken)} of the network's tensors are those of {init}{left}", file=sys.stderr)

@@ -12,6 +12,8 @@ import lkops
 from lkcanet.benchmark import eager, speed
 from lkops import testing as operators
 
+from ..models.pretrained_helpers import CARD, checkpoint, tiny
+
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -26,7 +28,13 @@ def demo(*args: object):
     return testing.CliRunner().invoke(build_app(), ["demo", "--quick", *map(str, args)])
 
 
-def test_quick_demo(tmp_path: Path) -> None:
+def test_quick_demo(tmp_path: Path, monkeypatch) -> None:
+    from lkcanet.models import pretrained
+
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setattr(pretrained, "PACKAGED", tmp_path / "weights")
+    file = checkpoint(tmp_path / "net.safetensors", tiny(31, 4), peak=65535.0, scene=None)
+    pretrained.publish(file, "ready", {**CARD, "wavelengths": None})
     result = demo("--out", tmp_path / "demo", "--json")
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
@@ -34,6 +42,9 @@ def test_quick_demo(tmp_path: Path) -> None:
     assert network["mpsnr"] > bicubic["mpsnr"] + 0.1
     assert network["sam"] < bicubic["sam"]
     assert report["beats_bicubic"] is True
+    assert report["pretrained"]["name"] == "ready"
+    assert list(report["pretrained"]["quality"]) == ["bicubic", "ready"]
+    assert "with ready, which needs no training" in result.stderr
     assert {row["name"] for row in report["operators"]} == set(lkops.backends.operators())
     assert Path(report["figure"]).read_bytes().startswith(b"\x89PNG")
     names = {path.name for path in (tmp_path / "demo").iterdir()}
@@ -44,10 +55,12 @@ def test_quick_demo(tmp_path: Path) -> None:
 def test_a_network_that_does_not_beat_bicubic_fails_the_demo(tmp_path: Path, monkeypatch) -> None:
     from lkcanet import inference, training
     from lkcanet.data import bicubic_upsample
+    from lkcanet.models import pretrained
 
     def no_better(model, image):
         return dataclasses.replace(image, pixels=bicubic_upsample(image.tensor(), model.scale)[0].numpy())
 
+    monkeypatch.setattr(pretrained, "PACKAGED", tmp_path / "none")
     monkeypatch.setattr(inference, "super_resolve", no_better)
     monkeypatch.setattr(speed, "operator_speeds", lambda quick: iter(()))
     options = training.TrainOptions
@@ -55,6 +68,8 @@ def test_a_network_that_does_not_beat_bicubic_fails_the_demo(tmp_path: Path, mon
     result = demo("--out", tmp_path)
     assert result.exit_code == 1
     assert "WARNING: the network does not beat bicubic: MPSNR" in result.stderr
+    assert "no pretrained network of 31 bands and x4 is here" in result.stderr
+    assert "pretrained" not in result.stdout
     assert "Quality on the held-out test region" in result.stdout
     assert str(tmp_path / "demo.png") in result.stdout
 

@@ -121,7 +121,7 @@ def test_a_set_trains_with_its_own_scenes_or_with_other_patches(folder: Path, tm
     for option, value in (
         ("--test", ":,8:"),
         ("--scale", 4),
-        ("--peak", 3),
+        ("--peak", 3.0),
         ("--validation", "0.1"),
         ("--axes", "hwc"),
     ):

@@ -22,6 +22,7 @@ from lkcanet.data import (
 )
 from lkcanet.evaluation.metrics import evaluate
 from lkcanet.evaluation.scoring import mean_scores, score_tests
+from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet, save_model
 
 testing = pytest.importorskip("typer.testing", reason="typer is not installed")
@@ -205,6 +206,26 @@ def test_scores_are_the_mean_over_test_images_degraded_on_their_own(folder) -> N
     assert abs(run["mpsnr"] - bicubic["mpsnr"]) > 0.01
     assert (run["parameters"], run["macs_16x16"]) == (model.parameter_count(), model.macs(16, 16))
     assert bicubic["parameters"] is None
+
+
+def test_the_ensemble_is_a_row_of_its_own(folder) -> None:
+    file = folder.parent / "run" / "best.safetensors"
+    model = network(file, folder, test="0:40,0:64")
+    result = lkca("evaluate", folder, "-c", file, "--ensemble", "--json")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("held out") == 1
+    rows = {row["method"]: row for row in json.loads(result.stdout)["scores"]}
+    assert list(rows) == ["bicubic", "run", "run (ensemble)"]
+    told = rows["run (ensemble)"]
+    assert (told["parameters"], told["macs_16x16"]) == (model.parameter_count(), 8 * model.macs(16, 16))
+    assert told["checkpoint"] == str(file)
+    expected = score_tests(load_prepared(folder), {"run": model}, ensemble=True)
+    assert told["mpsnr"] == pytest.approx(mean_scores(expected["run (ensemble)"])["mpsnr"])
+    assert told["mpsnr"] != rows["run"]["mpsnr"]
+    target = torch.tensor(load_prepared(folder).scene.pixels[:, :24, :24])[None]
+    by_hand = super_resolve(model, bicubic_downsample(target, 2), ensemble=True)
+    assert told["images"][0]["mpsnr"] == pytest.approx(evaluate(by_hand, target, 2)["mpsnr"], rel=1e-5)
+    assert "--resample True does not go with" in fails("evaluate", folder, "-c", file, "--resample")
 
 
 def test_the_table_has_sizes_images_and_the_papers_rows(folder, monkeypatch) -> None:

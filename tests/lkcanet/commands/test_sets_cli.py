@@ -83,6 +83,7 @@ def test_prepare_cave_in_json(images: Path, tmp_path: Path) -> None:
     assert facts["scale"] == load_prepared(tmp_path / "a").scale == 8
     result = lkca("prepare", "cave", images, tmp_path / "b", "--patch", "2", "--validation", "none")
     assert "validation: none" in result.stdout
+    assert "--validation patches:0.1" in result.stdout.splitlines()[-1]
     assert "train: 20 scenes" in result.stdout
 
 
@@ -170,6 +171,18 @@ def test_scores_are_the_mean_over_whole_scenes(prepared: Path, tmp_path: Path) -
     uniform = json.loads(lkca("evaluate", prepared, "--ssim", "uniform", "--json").stdout)
     assert uniform["ssim"] == "uniform"
     assert uniform["scores"][0]["mssim"] != pytest.approx(found["scores"][0]["mssim"], abs=1e-4)
+
+
+def test_what_was_trained_on_a_set_is_scored_on_it(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="lightning is not installed")
+    small = ["--channels", "16", "--blocks", "1", "--groups", "1", "--batch-size", "2", "--steps", "2"]
+    result = lkca("train", prepared, "--out", tmp_path / "run", *small)
+    assert result.exit_code == 0, result.output
+    result = lkca("evaluate", prepared, "-c", tmp_path / "run" / "last.safetensors", "--json")
+    assert result.exit_code == 0, result.output
+    assert "warning" not in result.stderr  # no test scene was seen, and the peak is the same
+    bicubic, last = json.loads(result.stdout)["scores"]
+    assert 0 < abs(bicubic["mpsnr"] - last["mpsnr"]) < 3
 
 
 def test_the_table_with_the_published_rows(prepared: Path) -> None:

@@ -291,7 +291,7 @@ def test_overwriting_spares_what_others_put_there(folder: Path, tmp_path: Path) 
 
 
 def test_prepare_is_of_one_scene(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"many scenes: use lkcanet.data.prepare_cave"):
+    with pytest.raises(ValueError, match="many scenes: use prepare_cave"):
         prepare("cave", tmp_path, tmp_path / "out")
 
 

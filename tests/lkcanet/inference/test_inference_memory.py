@@ -208,16 +208,16 @@ torch.set_num_threads(1)
 def status(key):
     return int(re.search(key + r":\\s*(\\d+)", open("/proc/self/status").read())[1]) << 10
 
-bands, scale, channels, blocks, rows, columns, tile, out = json.loads(sys.argv[1])
+bands, scale, channels, blocks, rows, columns, tile, out, ensemble = json.loads(sys.argv[1])
 model = LKCANet(bands, scale, channels, blocks, reduction=8)
 pixels = np.random.default_rng(0).random((bands, rows, columns), np.float32)
 super_resolve(model, Scene(pixels[:, :9, :9].copy(), 1.0))  # what torch loads and keeps once
 base = status("VmRSS") - pixels.nbytes
 open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
-result = super_resolve(model, Scene(pixels, 1.0), tile=tile and tuple(tile), out=out)
+result = super_resolve(model, Scene(pixels, 1.0), tile=tile and tuple(tile), out=out, ensemble=ensemble)
 peak = status("VmHWM") - base
 assert result.pixels.shape == (bands, scale * rows, scale * columns)
-said = memory(model, rows, columns, tile=tile and tuple(tile), mapped=out is not None)
+said = memory(model, rows, columns, tile=tile and tuple(tile), mapped=out is not None, ensemble=ensemble)
 print(json.dumps({"measured": peak, **said.as_dict()}))
 """
 
@@ -256,9 +256,21 @@ def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> No
     assert facts["measured"] > 150e6
 
 
-def measured(case: list, folder: Path, *other: str) -> dict:
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
+@pytest.mark.parametrize("case", [[48, 4, 32, 1, 200, 320, None, False], [64, 4, 16, 1, 448, 300, None, True]])
+def test_memory_of_the_ensemble(case: list, tmp_path: Path) -> None:
+    from lkops import backends
+
+    if backends.choose("lk_block", None, [torch.rand(1)]) != "cpu":
+        pytest.skip("a rough figure where no compiled kernels are built")
+    facts = measured(case, tmp_path, ensemble=True)
+    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    assert facts["measured"] > 150e6
+
+
+def measured(case: list, folder: Path, *other: str, ensemble: bool = False) -> dict:
     """Bytes that a process of its own takes for it, and those that were said; of LKCA-Net, or by another class."""
-    case = [*case[:-1], str(folder / "sr.npy") if case[-1] else None]
+    case = [*case[:-1], str(folder / "sr.npy") if case[-1] else None, ensemble]
     script = MEASURE
     for old, new in zip(
         ("lkcanet.models import LKCANet", "LKCANet(bands, scale, channels, blocks, reduction=8)"),

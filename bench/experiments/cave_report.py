@@ -1,0 +1,106 @@
+"""The experiment on CAVE as Markdown, learning curves and a picture; from its JSON file, without another look."""
+
+from pathlib import Path
+from typing import Any
+
+from bench.environment import said
+from lkcanet.common.files import atomic_path
+from lkcanet.data import PreparedSet, simulate_lowres
+from lkcanet.evaluation.figures import before_and_after, save_figure
+from lkcanet.evaluation.reported import reported
+from lkcanet.models import load_model
+
+# in the order of the published table: name, digits
+SCORES = {"cc": ("CC", 4), "sam": ("SAM (°)", 4), "rmse": ("RMSE", 4), "ergas": ("ERGAS", 4),
+          "mpsnr": ("MPSNR (dB)", 4), "mssim": ("MSSIM", 4)}  # fmt: skip
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The tables, and what they are of."""
+    scale, networks = found["scale"], found["networks"]
+    looks = ", ".join(f"{label} {each['looks']}" for label, each in networks.items())
+    head = ["", "parameters", "GMAC at 16x16", *(name for name, _ in SCORES.values())]
+    lines = [
+        f"# CAVE x{scale}, SSPSR's protocol: {len(networks)} networks of ours beside the published table",
+        "",
+        f"Scored on {said(found['environment'])}. Twelve test scenes of 512 x 512 pixels and 31 bands, MATLAB's "
+        f"bicubic, values divided by the full scale of the PNGs; MSSIM with {found['ssim']}'s windows. Rows marked "
+        "(published) are of the figure of SSPSR's repository. Validation scenes, by which everything was chosen: "
+        f"{', '.join(found['validation'])}. Looks at the test scenes: {looks}. Weights as the package "
+        "stores them, rounded to bfloat16. (ensemble): mean over eight orientations, eight times the work.",
+        "",
+        _row(head),
+        _row(["---", *["---:"] * (len(head) - 1)]),
+    ]
+    rows = reported("cave", scale)
+    lines += [_row([f"{entry.method} (published)", "-", "-", *_cells(entry.scores)]) for entry in rows]
+    for label, each in networks.items():
+        size = [f"{each['parameters'] / 1e6:.3f} M", f"{each['macs_16x16'] / 1e9:.3f}"]
+        lines.append(_row([f"**{label}**", *size, *_cells(each["scores"]["mean"])]))
+        lines.append(_row([f"{label} (ensemble)", *size, *_cells(each["ensemble"]["mean"])]))
+    lines += ["", "## How they were trained", "", "| | hours | steps | commit | command |", "|---|---:|---:|---|---|"]
+    for label, each in networks.items():
+        told = each["training"]
+        row = [label, f"{told['hours']:.2f}", str(each["step"]), told["commit"][:12], f"`{told['command']}`"]
+        lines.append(_row(row))
+    lines += ["", f"![Learning curves](cave_x{scale}.svg)", "", *_images(found), ""]
+    lines += [f"![The oil painting, a test scene](cave_x{scale}.png)", ""]
+    return "\n".join(lines)
+
+
+def _images(found: dict[str, Any]) -> list[str]:
+    """MPSNR and SAM of each test scene."""
+    networks = found["networks"]
+    lines = ["## Each test scene: MPSNR (dB) / SAM (°)", "", _row(["", "bicubic", *networks])]
+    lines.append(_row(["---", *["---:"] * (1 + len(networks))]))
+    for image, bicubic in found["bicubic"]["images"].items():
+        columns = [bicubic, *(each["scores"]["images"][image] for each in networks.values())]
+        lines.append(_row([image, *(f"{each['mpsnr']:.2f} / {each['sam']:.2f}" for each in columns)]))
+    for label, each in networks.items():
+        images = each["scores"]["images"]
+        worse = [name for name, row in found["bicubic"]["images"].items() if images[name]["mpsnr"] <= row["mpsnr"]]
+        lines += ["", f"{label} is better than bicubic in MPSNR on {len(images) - len(worse)} of {len(images)}."]
+    return lines
+
+
+def _cells(scores: Any) -> list[str]:
+    return [f"{scores[name]:.{digits}f}" for name, (_, digits) in SCORES.items()]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def curves(found: dict[str, Any]) -> Any:
+    """MPSNR and SAM on the validation scenes over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    panels: Any = figure.subplots(1, 2)
+    for axis, name, label in ((panels[0], "mpsnr", "MPSNR (dB)"), (panels[1], "sam", "SAM (°)")):
+        for colour, (network, each) in zip(COLOURS, found["networks"].items(), strict=False):
+            curve = each["curve"]
+            axis.plot([row["step"] for row in curve], [row[name] for row in curve], color=colour, label=network)
+            axis.axhline(curve[0][name], color="#888888", linestyle="--", linewidth=1)
+        axis.set_xlabel("Steps of 8 patches")
+        axis.set_ylabel(f"{label} on the validation scenes")
+        axis.grid(color="#dddddd", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False)
+    return figure
+
+
+def write(prepared: PreparedSet, found: dict[str, Any], runs: Path, results: Path) -> None:
+    """The three files."""
+    name = f"cave_x{found['scale']}"
+    with atomic_path(results / f"{name}.md") as temporary:
+        temporary.write_text(markdown(found))
+    save_figure(curves(found), results / f"{name}.svg")
+    best = max(found["networks"], key=lambda label: found["networks"][label]["scores"]["mean"]["mpsnr"])
+    target = next(scene for scene in prepared.test if scene.name.startswith("oil_painting"))
+    model = load_model(runs / best.lower() / "last.safetensors")
+    title = f"{best}, x{prepared.scale}: CAVE's oil painting, which it was not trained on"
+    save_figure(
+        before_and_after(model, simulate_lowres(target, prepared.scale), target, title=title), results / f"{name}.png"
+    )

@@ -1,0 +1,108 @@
+"""The experiment on CAVE: its command lines are ones that the commands take, and its tables say what was found."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.experiments import cave, cave_report
+from lkcanet.evaluation.reported import reported
+from lkcanet.models import LKCANet, load_model_and_extra, pretrained, save_model
+
+SCORES = {"cc": 0.99, "sam": 3.25, "rmse": 0.014, "ergas": 3.4, "mpsnr": 38.75, "mssim": 0.95}
+BICUBIC = {**SCORES, "mpsnr": 34.7, "sam": 4.2}
+
+
+def network(**changes: Any) -> dict[str, Any]:
+    worse = {**SCORES, "mpsnr": 34.0}
+    return {
+        "kind": "lkcanet",
+        "config": {},
+        "parameters": 1_234_567,
+        "macs_16x16": 371_000_000,
+        "step": 5000,
+        "training": {"commit": "0123456789abcdef", "command": "lkca train x", "machine": "a CPU", "hours": 1.5},
+        "curve": [{"step": 0, "mpsnr": 30.6, "sam": 3.9}, {"step": 500, "mpsnr": 31.7, "sam": 3.6}],
+        "looks": 2,
+        "scores": {"mean": SCORES, "images": {"a_ms": SCORES, "b_ms": worse}},
+        "ensemble": {"mean": {**SCORES, "mpsnr": 38.9}, "images": {"a_ms": SCORES, "b_ms": SCORES}},
+        **changes,
+    }
+
+
+@pytest.fixture
+def found() -> dict[str, Any]:
+    bicubic = {"mean": BICUBIC, "images": {"a_ms": BICUBIC, "b_ms": BICUBIC}}
+    networks = {"LKCA-Net": network(), "LKCA-Res": network(looks=1)}
+    facts = {"scale": 4, "ssim": "matlab", "environment": {"cpu": "a CPU"}, "validation": ["c_ms"]}
+    return {**facts, "bicubic": bicubic, "networks": networks}
+
+
+@pytest.mark.parametrize("label", cave.RUNS)
+def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, monkeypatch) -> None:
+    import typer
+
+    from lkcanet.commands.app import build
+
+    seen: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    monkeypatch.setattr(cave, "environment", lambda: {"commit": "abc", "cpu": "a CPU"})
+    monkeypatch.setattr(cave.subprocess, "run", lambda line: seen.append(line) or Done())
+    for _ in range(2):
+        with pytest.raises(SystemExit) as ended:
+            cave.train(Path("cave-x4"), label, tmp_path, 3.5)
+        assert ended.value.code == 0
+        (tmp_path / cave.folder_of(label) / "state.safetensors").touch()
+    first, again = (line[line.index("lkcanet.cli") + 1 :] for line in seen)
+    assert again == [*first, "--resume"]
+    group: Any = typer.main.get_command(build())
+    params = group.commands[first[0]].make_context(first[0], first[1:]).params
+    assert params["max_minutes"] == 3.5
+    assert params["out"] == tmp_path / cave.folder_of(label)
+    assert params["whiten"] == 0.1
+    note = json.loads((tmp_path / cave.folder_of(label) / cave.NOTE).read_text())
+    assert note["command"] == " ".join(["lkca", *first])
+
+
+def test_the_tables_tell_all(found) -> None:
+    text = cave_report.markdown(found)
+    rows = [line for line in text.splitlines() if "(published)" in line and line.startswith("|")]
+    assert len(rows) == len(reported("cave", 4)) == 7
+    assert "| **LKCA-Net** | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.7500 | 0.9500 |" in text
+    assert "| LKCA-Net (ensemble) | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.9000 | 0.9500 |" in text
+    assert "Looks at the test scenes: LKCA-Net 2, LKCA-Res 1." in text
+    assert "LKCA-Net is better than bicubic in MPSNR on 1 of 2." in text
+    assert "| b_ms | 34.70 / 4.20 | 34.00 / 3.25 | 34.00 / 3.25 |" in text
+    assert "`lkca train x`" in text
+
+
+def test_the_curves_start_at_the_first_validation(found) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    panels = cave_report.curves(found).axes
+    assert [len(panel.lines) for panel in panels] == [4, 4]
+    assert panels[0].lines[0].get_xydata().tolist() == [[0, 30.6], [500, 31.7]]
+
+
+def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = LKCANet(31, 2, 16, 1, reduction=8)
+    with torch.no_grad():
+        model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
+    save_model(model, tmp_path / "net.safetensors", extra={"step": 5000})
+    (tmp_path / "weights").mkdir()
+    file = cave.publish(network(), tmp_path / "net.safetensors", "a-net", overwrite=False, folder=tmp_path / "weights")
+    read, extra = load_model_and_extra(file)
+    scored = pretrained.stored(model, cave.DTYPE)
+    assert all(torch.equal(value, read.state_dict()[key]) for key, value in scored.state_dict().items())
+    x = torch.rand(1, 31, 8, 8)
+    assert (scored(x) - model.eval()(x)).abs().max() > 0  # rounded
+    assert extra["peak"] == 65535
+    card = json.loads(file.with_suffix(".json").read_text())
+    assert card["scores"]["mean"] == SCORES
+    assert card["test_looks"] == 2
+    assert len(card["wavelengths"]) == 31
