@@ -106,6 +106,8 @@ def super_resolve(
         model = model.fold().eval()  # once for all scenes
     elif msi:
         raise ValueError("--msi goes with a fusion network, which --fresh has not")
+    if batch:
+        jobs[0].out.parent.mkdir(parents=True, exist_ok=True)
     if sides is not None:
         rows, columns = sides
         shared.note(
@@ -207,7 +209,6 @@ def _jobs(paths: list[Path], out_dir: Path | None, suffix: str | None) -> tuple[
             shared.check_spared(scenes, out)
             return [several.Job(scenes[0], out)], False
         jobs = several.results_in(out, scenes, suffix)
-    (out_dir or out).mkdir(parents=True, exist_ok=True)
     return jobs, True
 
 

@@ -138,6 +138,8 @@ def test_what_can_not_be_written_is_refused(scenes: Path, tmp_path: Path, net: P
         assert "--suffix must be one of" in fails(*command, a, b, tmp_path / "out", "--suffix", ".bmp")
         assert "--suffix goes with" in fails(*command, a, tmp_path / "one.npy", "--suffix", ".npy")
         assert not (tmp_path / "out").exists()
+    fails("super-resolve", "-c", tmp_path / "none.safetensors", a, b, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
     forgotten = fails("super-resolve", "-c", net, a, b, scenes / "c.npy", code=2)
     assert "is no folder for the results of several scenes" in forgotten
 
@@ -194,6 +196,14 @@ def test_evaluate_gives_a_row_a_scene_and_the_mean(scenes: Path, net: Path) -> N
     assert text.count("mean of 3 scenes") == 3
     for row in [*(one["scores"][1] for one in alone), report["mean"][1]]:
         assert f"{row['mpsnr']:.3f}" in text
+
+
+def test_evaluate_with_ensembles(scenes: Path, net: Path) -> None:
+    report = json.loads(good("evaluate", scenes, "-c", net, "--ensemble", "--json").stdout)
+    assert [row["method"] for row in report["mean"]] == ["bicubic", str(net), f"{net} (ensemble)"]
+    alone = json.loads(good("evaluate", scenes / "b.npy", "-c", net, "--ensemble", "--json").stdout)
+    assert report["scenes"][1] == alone
+    assert "mean of 3 scenes" in good("evaluate", scenes, "-c", net, "--ensemble").stdout
 
 
 def test_evaluate_says_of_how_many_the_mean_is(scenes: Path, net: Path) -> None:
