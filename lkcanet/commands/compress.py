@@ -40,7 +40,7 @@ def compress(
         typer.Option(
             metavar="SCENE",
             help="Calibrate on training patches of this scene: much better, in seconds. May be repeated; or a folder "
-            "of scenes, or a list (.txt): of all of them, and none of them may fail.",
+            "of scenes, or a list (.txt): of all that trained, and none of them may fail.",
         ),
     ] = None,
     align: Annotated[int, typer.Option(metavar="STEPS", help="Then train the upsampler for so many steps.")] = 0,
@@ -99,6 +99,8 @@ def compress(
             if value is not None and value < 1:
                 raise ValueError(f"{option} must be 1 or more, got {value}")
         scenes = _scenes(several.scenes_of(scene), reading, model, record)
+        if test is None:
+            scenes = _that_trained(scenes, record)
         alone = len(scenes) == 1
         patches = [_patches(name, each, model, record, test, patch, alone=alone) for name, each in scenes]
         batches = PatchBatches(patches[0] if len(patches) == 1 else ConcatDataset(patches), batch_size, seed)
@@ -169,6 +171,15 @@ def _scenes(
     if len(paths) == 1 and is_set(paths[0]):
         return [(f"{paths[0]}, {scene.name}", scene) for scene in load_set(paths[0]).train]
     return [(str(path), reading.scene_for(path, model, record)) for path in paths]
+
+
+def _that_trained(scenes: "list[tuple[str, Scene]]", record: "TrainingRecord") -> "list[tuple[str, Scene]]":
+    """Of several, not those that validated the training as a whole; says which."""
+    held = [name for name, scene in scenes if (record.regions_among(scene) or {"train": ""})["train"] is None]
+    if not held or len(held) == len(scenes):
+        return scenes
+    shared.note(f"note: left out, since they chose the checkpoint and did not train it: {', '.join(held)}")
+    return [(name, scene) for name, scene in scenes if name not in held]
 
 
 def _patches(

@@ -112,11 +112,15 @@ class TrainingRecord:
     def regions_among(self, scene: Scene) -> dict[str, str | None] | None:
         """Of a training on several scenes: `test`, `train` and `validation` of the one that has this scene's name and
         shape, each a rectangle or None; `train` is None of a scene that validated as a whole. None: there is no such,
-        or the training had one scene."""
-        for told in self.extra.get("scenes") or ():
-            if told.get("name") == scene.name and told.get("shape") == list(scene.pixels.shape):
-                return {part: told.get(part) for part in ("test", "train", "validation")}
-        return None
+        the training had one scene, or several are called so and their source does not tell which this is."""
+        like = [
+            told
+            for told in self.extra.get("scenes") or ()
+            if told.get("name") == scene.name and told.get("shape") == list(scene.pixels.shape)
+        ]
+        if len(like) > 1:
+            like = [told for told in like if told.get("source") == scene.source]
+        return {part: like[0].get(part) for part in ("test", "train", "validation")} if len(like) == 1 else None
 
     def train_region(self, shape: Sequence[int]) -> Rect | None:
         """The smallest rectangle around all training patches, in a scene of (..., H, W).

@@ -265,7 +265,12 @@ def test_compress_calibrates_on_several_scenes(scenes: Path, tmp_path: Path, net
     for single in (one, other, weights()):
         assert any(not torch.allclose(single[name], both[name]) for name in both)
     good("compress", net, out, "--rank", 2, "--overwrite", "--scene", a, "--scene", b, "--align", 2)
-    assert "c.npy: " in fails("compress", net, out, "--rank", 2, "--overwrite", "--scene", scenes)
+    said = good("compress", net, out, "--rank", 2, "--overwrite", "--scene", scenes).stderr
+    assert f"did not train it: {c}\n" in said  # of the folder the one that validated is left out
+    assert all(torch.equal(both[name], weight) for name, weight in load_model(out).state_dict().items())
+    write_scene(scenes / "d.npy", demo_scene((16, 16), 6, seed=9))
+    assert "d.npy: give --test" in fails("compress", net, out, "--rank", 2, "--overwrite", "--scene", scenes)
+    (scenes / "d.npy").unlink()
     assert "which chose its checkpoint" in fails("compress", net, out, "--rank", 2, "--overwrite", "--scene", c)
     with_test = ["--scene", scenes, "--test", "0:20,16:"]
     good("compress", net, out, "--rank", 2, "--overwrite", *with_test)

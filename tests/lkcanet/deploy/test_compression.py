@@ -256,6 +256,11 @@ def test_patches_to_calibrate_on_of_a_training_on_several_scenes() -> None:
     other = {**told, "scenes": [{**one, "train": None, "validation": "0:48,0:64"}]}
     with pytest.raises(ValueError, match="net was not trained on 'demo', which chose its checkpoint"):
         training_patches(trained(), scene, TrainingRecord(other, "net"))
+    namesakes = {**told, "scenes": [one, {**one, "train": None, "source": scene.source}]}
+    with pytest.raises(ValueError, match="which chose its checkpoint"):
+        training_patches(trained(), scene, TrainingRecord(namesakes))
+    with pytest.raises(ValueError, match="test is None"):
+        training_patches(trained(), scene, TrainingRecord({**told, "scenes": [one, one]}))
 
 
 def test_patches_to_calibrate_on_need_a_test_region() -> None:
