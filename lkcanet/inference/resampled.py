@@ -73,7 +73,7 @@ class Resampled(Network):
         return image - lkops.bicubic_upsample(own, scale=self.scale, **kind)
 
     def _joined(self, residual: Tensor, x: Tensor) -> Tensor:
-        return lkops.bicubic_upsample(x, scale=self.scale).add(_mixed(self.get_buffer("back"), residual))
+        return _mixed(self.get_buffer("back"), residual).add_(lkops.bicubic_upsample(x, scale=self.scale))
 
     def fold(self) -> "Resampled":
         """Of the folded network."""
