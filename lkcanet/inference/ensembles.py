@@ -32,6 +32,7 @@ class Ensembled(Network):
         self.kind = network.kind  # type: ignore[misc]
         self.config = network.config
         self.bands, self.scale, self.msi_bands = network.bands, network.scale, network.msi_bands
+        self.train(network.training)
 
     def forward(self, x: Tensor, msi: Tensor | None = None) -> Tensor:
         """(1 / 8) sum over k of D_k^-1 f(D_k x), (N, B, r H, r W)."""

@@ -49,6 +49,7 @@ class Resampled(Network):
         like = next(network.parameters())
         for name, matrix in (("forth", forth), ("back", back)):
             self.register_buffer(name, matrix.detach().to(like.device, like.dtype), persistent=False)
+        self.train(network.training)  # in eval mode already it is used as it is, not copied
 
     def forward(self, x: Tensor, msi: Tensor | None = None) -> Tensor:
         """I_SR, (N, B, r H, r W), of (N, B, H, W)."""
@@ -72,11 +73,11 @@ class Resampled(Network):
         return image - lkops.bicubic_upsample(own, scale=self.scale, **kind)
 
     def _joined(self, residual: Tensor, x: Tensor) -> Tensor:
-        return lkops.bicubic_upsample(x, scale=self.scale).add(_mixed(self.get_buffer("back"), residual))
+        return _mixed(self.get_buffer("back"), residual).add_(lkops.bicubic_upsample(x, scale=self.scale))
 
     def fold(self) -> "Resampled":
         """Of the folded network."""
-        return Resampled(self.network.fold(), self.get_buffer("forth"), self.get_buffer("back")).train(self.training)
+        return Resampled(self.network.fold(), self.get_buffer("forth"), self.get_buffer("back"))
 
     def parameter_count(self) -> int:
         """Of the network: the matrices are constants."""

@@ -96,8 +96,10 @@ def test_strips_tiles_files_and_ensembles_are_of_the_same_network(tmp_path: Path
         np.testing.assert_allclose(cut.pixels, super_resolve(plain, image, **options)[0].numpy(), atol=1e-6)
 
 
-def test_a_network_of_strips_that_names_no_residual(narrow: None) -> None:
-    model = network().fold().eval()
+@pytest.mark.parametrize("options", [{}, {"cubic_a": -0.75, "border": "replicate"}])
+def test_a_network_that_names_no_residual(options: dict, narrow: None) -> None:
+    """Its own kind of bicubic image is subtracted."""
+    model = network(**options).fold().eval()
     told = model.capabilities()
     assert isinstance(told.strips, Strips)
     without = dataclasses.replace(told, strips=dataclasses.replace(told.strips, residual=None), residual_image="no")
