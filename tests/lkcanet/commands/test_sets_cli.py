@@ -144,6 +144,22 @@ def test_prepare_folder(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["each", "scenes", "set"]
 
 
+def test_a_preparation_is_repeated_by_its_config(tmp_path: Path) -> None:
+    scenes = write_set(tmp_path / "scenes", {"a": (20, 24), "b": (24, 20), "c": (20, 20), "d": (21, 23)})
+    line = ["prepare", "folder", scenes, tmp_path / "set", "--test", "b,c", "--patch", "3", "--peak", "1000"]
+    assert lkca(*line).exit_code == 0
+    config = tmp_path / "set" / "config.yaml"
+    result = lkca("prepare", "--config", config, "--out", tmp_path / "again")
+    assert result.exit_code == 0, result.output
+    one, other = load_prepared(tmp_path / "set"), load_prepared(tmp_path / "again")
+    assert one.manifest == other.manifest
+    assert lkca(*line, "--overwrite").exit_code == 0  # the config is no file of others'
+    assert load_prepared(tmp_path / "set").manifest == one.manifest
+    scored = json.loads(lkca("evaluate", scenes / "a.npy", scenes / "b.npy", "--ssim", "matlab", "--json").stdout)
+    assert [scene["ssim"] for scene in scored["scenes"]] == ["matlab", "matlab"]
+    assert "MSSIM of MATLAB's" in lkca("evaluate", scenes / "a.npy", scenes / "b.npy", "--ssim", "matlab").stdout
+
+
 def test_scores_are_the_mean_over_whole_scenes(prepared: Path, tmp_path: Path) -> None:
     path = tmp_path / "run" / "best.safetensors"
     model = network(path, {"peak": 65535, "scenes": [{"name": "face_ms", "peak": 65535}]})
