@@ -95,8 +95,11 @@ class Given:
             metavar=shared.CHECKPOINT, help="Start from a network's weights, as far as they fit; says which don't."
         ),
     ] = None
-    learning_rate: Annotated[float, typer.Option(help="Of Adam, at the start.")] = 2e-3
-    final_learning_rate: Annotated[float, typer.Option(help="Of Adam, at the end of the cosine.")] = 2e-4
+    optimizer: Annotated[
+        Literal["adam", "muon"], typer.Option(help="muon: orthogonal steps between features; learns in fewer steps.")
+    ] = "adam"
+    learning_rate: Annotated[float, typer.Option(help="Of the optimizer, at the start.")] = 2e-3
+    final_learning_rate: Annotated[float, typer.Option(help="Of the optimizer, at the end of the cosine.")] = 2e-4
     whiten: Annotated[
         float | None,
         typer.Option(help="Start with uncorrelated features of this standard deviation, such as 0.1: learns sooner."),

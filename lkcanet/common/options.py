@@ -22,7 +22,9 @@ class TrainOptions:
             (once, without `augment`).
         max_minutes: of training, without loading.
         batch_size: patches of a step.
-        learning_rate, final_learning_rate: of Adam, first and last.
+        optimizer: "adam", the paper's; or "muon": orthogonal steps for the weights between features, Adam for the
+            others, see `lkcanet.training.muon.Muon`.
+        learning_rate, final_learning_rate: of the optimizer, first and last.
         whiten: standard deviation of the features that the network's first conv starts with, uncorrelated over the
             training images, see `lkcanet.training.whitening`; 0.1 is a good one. None leaves that conv as it is.
         warmup: steps over which the learning rate rises from 0 to what the cosine asks for.
@@ -64,6 +66,7 @@ class TrainOptions:
     epochs: int | None = None
     max_minutes: float | None = None
     batch_size: int = 32
+    optimizer: str = "adam"
     learning_rate: float = 2e-3
     final_learning_rate: float = 2e-4
     whiten: float | None = None
@@ -123,6 +126,7 @@ class TrainOptions:
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
         for name, choices in {
             "precision": PRECISIONS,
+            "optimizer": ("adam", "muon"),
             "monitor": ("mpsnr", "loss"),
             "device": ("auto", "cpu", "cuda"),
         }.items():

@@ -102,7 +102,6 @@ class Resampled(Network):
         except Lacking:
             strips = own.strips if isinstance(own.strips, str) else "the network that it resamples for has none"
         return Capabilities(
-            starts_as_bicubic=own.starts_as_bicubic,
             receptive_field=receptive,
             reach=at_least(own.reach),
             strips=strips,

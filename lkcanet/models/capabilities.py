@@ -125,7 +125,6 @@ class Capabilities:
     of its own.
 
     Attributes:
-        starts_as_bicubic: a fresh network returns the bicubic image.
         trains_every_parameter: every loss gives every parameter a gradient: training on several devices need not look
             for those without.
         receptive_field: low-resolution pixels, in each direction, that a pixel of the output depends on and no further,
@@ -144,7 +143,6 @@ class Capabilities:
         compression: for `lkcanet.deploy.compression.compress`.
     """
 
-    starts_as_bicubic: bool = False
     trains_every_parameter: bool = False
     receptive_field: int | str = "it names no receptive field"
     reach: int | str | None = None

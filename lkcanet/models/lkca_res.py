@@ -189,7 +189,6 @@ class LKCARes(Network):
         margins = [d * (k // 2) for k, d in zip(self.config["kernel_sizes"], self.config["dilations"], strict=True)]
         group = 2 * self.config["residual_blocks"] + sum(margins)
         return Capabilities(
-            starts_as_bicubic=True,
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
             reach=max(1 + self.config["blocks"] * group + self.upsample.reach, BICUBIC_ROWS),

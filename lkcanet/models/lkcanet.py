@@ -223,7 +223,6 @@ class LKCANet(Network):
         attention, and upsampler, so that strips are made of the last, and `reach` is that of their convs."""
         body = [("head", self.head), *((f"block {i + 1} of {len(self.blocks)}", b) for i, b in enumerate(self.blocks))]
         return Capabilities(
-            starts_as_bicubic=True,
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
             reach=parts.reach(self),

@@ -24,6 +24,7 @@ from . import state as _state
 from .batches import mixed
 from .facts import describe, identity_of
 from .material import read_material
+from .muon import hidden
 from .rehearsal import rehearse
 from .result import BEST, LAST, TrainResult
 from .whitening import whiten
@@ -208,7 +209,9 @@ def _run(
         _state.check_same(identity, state.identity)
         total = options.total_steps(len(material.patches) * (8 if options.augment else 1))
         learned = [*model.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
-        _state.check_fits(out / _state.STATE, state, model, total, learned, objective.state())
+        matrices = {id(weight) for weight in hidden(model)} if options.optimizer == "muon" else set()
+        turned = frozenset(index for index, weight in enumerate(learned) if id(weight) in matrices)
+        _state.check_fits(out / _state.STATE, state, model, total, learned, objective.state(), turned)
     else:
         state = _state.State(0, 0.0, [], {}, 0, identity)
     along = [f"{name}.safetensors" for name in objective.companions()]

@@ -18,6 +18,7 @@ from ..objectives.losses import HLoss, h_loss
 from .average import Average
 from .batches import Batches, CachedPatches, mixed
 from .log import Log
+from .muon import Muon, hidden
 
 SHOWN = 16  # patches of a batch that an error names
 
@@ -150,7 +151,11 @@ class Module(pl.LightningModule):
         )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = torch.optim.Adam(self.trained(), lr=self.options.learning_rate)
+        optimizer: torch.optim.Optimizer
+        if self.options.optimizer == "muon":
+            optimizer = Muon(self.trained(), hidden(self.model), self.options.learning_rate)
+        else:
+            optimizer = torch.optim.Adam(self.trained(), lr=self.options.learning_rate)
         if self.moments is not None:
             # copied: what was sent to several processes lies in memory that they share
             optimizer.load_state_dict({**optimizer.state_dict(), "state": copy.deepcopy(self.moments)})

@@ -19,7 +19,7 @@ _FORMAT = "lkcanet-state-1"
 _NAMED = ("model", "average", "objective", "aside")  # dicts of tensors by name
 _TENSORS = (*_NAMED, "moments")
 # options that runs from before there were these options had in effect
-_BEFORE = {"floor": 0.0, "warmup": 0, "ema": None, "whiten": None}
+_BEFORE = {"floor": 0.0, "warmup": 0, "ema": None, "whiten": None, "optimizer": "adam"}
 # options that may change where a run goes on: they leave its result as it is, but for rounding
 FREE = frozenset({"workers", "threads", "device", "devices", "tensorboard", "progress"})
 
@@ -42,7 +42,7 @@ class State:
     scaler: dict[str, Any] = field(default_factory=dict)  # of 16-mixed
     model: dict[str, Tensor] = field(default_factory=dict)
     average: dict[str, Tensor] = field(default_factory=dict)  # of its weights, see `average.Average`
-    moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of Adam
+    moments: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # of the optimizer
     objective: dict[str, Tensor] = field(default_factory=dict)  # what learns along
     bicubic: dict[str, float] = field(default_factory=dict)  # its scores, where the fresh network is another
     still: list[int] = field(default_factory=list)  # parameters that have had no gradient, and so no moments
@@ -126,9 +126,11 @@ def check_fits(
     total: int | None,
     learned: list[torch.nn.Parameter],
     objective: Mapping[str, Tensor],
+    turned: frozenset[int] = frozenset(),
 ) -> None:
     """Raise a ValueError where a state that is whole and of this run can't have been left by it, as by another version
-    or a changed file: a run that went on with half of it would end with other weights, and say nothing."""
+    or a changed file: a run that went on with half of it would end with other weights, and say nothing. `turned`: which
+    of `learned` have a momentum alone (see `muon.Muon`)."""
     weights, trained = model.state_dict(), {i: p for i, p in enumerate(learned) if p.requires_grad}
     expected = set(trained) - set(state.still) if state.step else set()
     steps = [entry.get("step") for entry in state.history if isinstance(entry, dict)]
@@ -150,7 +152,7 @@ def check_fits(
     elif any(
         name not in entry or entry[name].shape != trained[index].shape
         for index, entry in state.moments.items()
-        for name in ("exp_avg", "exp_avg_sq")
+        for name in (("momentum",) if index in turned else ("exp_avg", "exp_avg_sq"))
     ):
         wrong = "its moments of Adam are not of the network's shapes"
     if wrong:

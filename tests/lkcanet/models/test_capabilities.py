@@ -126,7 +126,6 @@ def test_a_class_that_does_not_inherit_and_says_nothing() -> None:
             return self
 
     model: Any = Bare(3, 3, 3, padding=1).eval()
-    assert not capabilities_of(model).starts_as_bicubic
     image = torch.rand(1, 3, 5, 5)
     assert torch.equal(super_resolve(model, image), model(image).detach())
     with pytest.raises(Lacking, match="bare has no estimate of its memory: it names no formula of its activations"):

@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import lkops
 import lkops.nn
-from lkcanet.data import demo_scene, region_split
+from lkcanet.data import bicubic_downsample, demo_scene, region_split
 from lkcanet.deploy.export import export_onnx
 from lkcanet.deploy.rank import rank_report
+from lkcanet.evaluation.metrics import mpsnr
 from lkcanet.inference import memory, reach, strips, super_resolve
 from lkcanet.models import (
     CSAKD,
@@ -68,7 +70,6 @@ class Sharpener(Network):
             return WorkingMemory(3 * maps, maps + 4 * n * bands * self.scale**2 * rows * width)
 
         return Capabilities(
-            starts_as_bicubic=True,
             reach=3,
             strips=Strips(
                 whole=(("body", self.body), ("gate", self.gate)),
@@ -156,7 +157,11 @@ def test_it_trains_and_its_checkpoint_loads(tmp_path: Path) -> None:
     assert isinstance(model, Sharpener)
     assert extra["objective"]["name"] == "Weighed"
     assert state.read(tmp_path / state.STATE).identity["kind"] == "sharpener"
-    assert result.bicubic == {key: value for key, value in result.history[0].items() if key != "step"}
+    assert split.validation is not None
+    target = scene.cropped(split.validation).tensor()
+    bicubic = lkops.bicubic_upsample(bicubic_downsample(target, model.scale), scale=model.scale)
+    assert result.bicubic["mpsnr"] == pytest.approx(mpsnr(bicubic, target), abs=1e-4)
+    assert result.bicubic["mpsnr"] > result.history[0]["mpsnr"] + 1  # which starts with biases of its own
     assert model.upsampler.conv.weight.abs().max() > 0  # which starts at zero
 
 
