@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import lkops.nn
 from lkops._core import checks
 
+from . import lkcanet_parts as parts
 from .capabilities import BICUBIC_ROWS, Capabilities, Strips, Upsampler
 from .registry import Network
 
@@ -174,6 +175,11 @@ class LKCARes(Network):
             parameter.requires_grad_(self.get_parameter(key).requires_grad)
         return copied.train(self.training)
 
+    @property
+    def blocks_config(self) -> dict[str, Any]:
+        """The arguments that tell of the blocks."""
+        return self.config
+
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, as `LKCANet.macs` counts them."""
         c, kernels = self.config["channels"], self.config["kernel_sizes"]
@@ -185,9 +191,8 @@ class LKCARes(Network):
         return height * width * per_pixel + n * squeeze
 
     def capabilities(self) -> Capabilities:
-        """As LKCA-Net's, but for compression and memory."""
-        margins = [d * (k // 2) for k, d in zip(self.config["kernel_sizes"], self.config["dilations"], strict=True)]
-        group = 2 * self.config["residual_blocks"] + sum(margins)
+        """As LKCA-Net's, but for compression."""
+        group = 2 * self.config["residual_blocks"] + sum(parts.margins(self))
         return Capabilities(
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
@@ -199,6 +204,8 @@ class LKCARes(Network):
                 cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
                 residual=lambda features, lowres, _: self.upsample(features),
             ),
+            # F0 for the long skip, and the group's input beside that of the block at hand
+            memory=lambda shape, rows: parts.memory(self, shape, rows, held=2),
             head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,

@@ -152,6 +152,11 @@ class LKCANet(Network):
             )
         return {**self._config, **self._upsampler()}
 
+    @property
+    def blocks_config(self) -> dict[str, Any]:
+        """The arguments that tell of the blocks, also where the upsampler's can't be told any more."""
+        return self._config
+
     def _upsampler(self) -> dict[str, Any]:
         first, conv = self.upsample.first, self.upsample.conv
         rank = first.out_channels if isinstance(first, nn.Conv2d) else None
@@ -233,7 +238,7 @@ class LKCANet(Network):
                 cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
                 residual=lambda features, lowres, _: self.upsample(features),
             ),
-            memory=lambda shape, rows: parts.memory(self, shape, rows),
+            memory=lambda shape, rows: parts.memory(self, shape, rows, rank=self.config["upsample_rank"]),
             head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,

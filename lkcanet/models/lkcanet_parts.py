@@ -1,4 +1,5 @@
-"""What LKCA-Net's capabilities are computed by: its reach, its memory, and its features in another order."""
+"""What the capabilities of LKCA-Net, and of LKCA-Res with the same blocks, are computed by: reach, memory, and features
+in another order."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from lkops import backends
 from .capabilities import BICUBIC_ROWS, WorkingMemory
 
 if TYPE_CHECKING:
+    from .lkca_res import LKCARes
     from .lkcanet import LKCANet
 
 _REFERENCE_MAPS, _REFERENCE_STRIPS = 12, 4  # that plain PyTorch holds at once in a block and in the upsampler: measured
@@ -21,13 +23,16 @@ def reach(model: "LKCANet") -> int:
     """The head's conv adds 1, a block the halves of its two dilated kernels (31 with 5x5 of dilation 5 and 7x7 of
     dilation 7), the upsampler's conv 1: 498 for 16 blocks."""
     head = model.head.weight.shape[2] // 2
-    return max(head + len(model.blocks) * sum(_margins(model)) + model.upsample.reach, BICUBIC_ROWS)
+    return max(head + len(model.blocks) * sum(margins(model)) + model.upsample.reach, BICUBIC_ROWS)
 
 
-def memory(model: "LKCANet", shape: Sequence[int], made: int) -> WorkingMemory:
+def memory(
+    model: "LKCANet | LKCARes", shape: Sequence[int], made: int, *, held: int = 0, rank: int | None = None
+) -> WorkingMemory:
     """With N images of P = H W pixels, B bands, C channels, scale r, e bytes an element and T threads:
 
-        body        e (2 N + 3 M) C P + T planes   a block's input and output; u, a1 and a2 of M samples at a time
+        body        e ((held + 2) N + 3 M) C P + T planes   what is held for later; a block's input and output; u, a1
+                    and a2 of M samples at a time
                     or, if more, the head: e N (C + max(B, C)) P, for torch reorders input or output
         strip       e N C P + e N (B r^2 + B + C) W s, of s rows
 
@@ -35,19 +40,25 @@ def memory(model: "LKCANet", shape: Sequence[int], made: int) -> WorkingMemory:
     shared out to the threads (N is a multiple of T, or 8 T or more). Where lkops would run the blocks on its reference,
     in plain PyTorch (float64, or no compiled kernels), 12 maps count instead of 5, and the figure is rough: torch's
     convs of float64 take several times more where the image is small.
+
+    Args:
+        model: the network.
+        shape: of the low-resolution image.
+        made: s.
+        held: maps besides that a network with skips around several blocks keeps.
+        rank: channels between the convs of a factored upsampler.
     """
     batch, bands, rows, columns = shape
     parameter = next(model.parameters())
-    element, channels = parameter.element_size(), model.config["channels"]
+    element, channels = parameter.element_size(), model.blocks_config["channels"]
     plain = backends.choose("lk_block", None, [parameter]) == "reference"
     feature_map = element * channels * rows * columns
     seen = element * batch * bands * rows * columns
-    blocks = _REFERENCE_MAPS * batch * feature_map
+    blocks = (held + _REFERENCE_MAPS) * batch * feature_map
     if not plain:
-        blocks = (2 * batch + 3 * _samples(parameter, batch)) * feature_map + _planes(model, rows, columns)
+        blocks = ((held + 2) * batch + 3 * _samples(parameter, batch)) * feature_map + _planes(model, rows, columns)
     strip = element * batch * bands * model.scale**2 * columns * made
     around = 0 if made == rows else element * batch * (bands + channels) * columns * made
-    rank = model.config["upsample_rank"]  # channels between the convs of a factored upsampler
     around += element * batch * (rank or 0) * columns * made
     return WorkingMemory(
         body=max(blocks, batch * feature_map + max(seen, batch * feature_map)),
@@ -55,9 +66,9 @@ def memory(model: "LKCANet", shape: Sequence[int], made: int) -> WorkingMemory:
     )
 
 
-def _margins(model: "LKCANet") -> list[int]:
+def margins(model: "LKCANet | LKCARes") -> list[int]:
     """Pixels around one that each depthwise conv of a block reads."""
-    config = model._config  # not what tells of the upsampler, which lkops.compress may have changed
+    config = model.blocks_config  # not what tells of the upsampler, which lkops.compress may have changed
     return [dilation * (side // 2) for dilation, side in zip(config["dilations"], config["kernel_sizes"], strict=True)]
 
 
@@ -69,11 +80,11 @@ def _samples(parameter: Tensor, batch: int) -> int:
     return min(batch, threads) if shared_out else batch
 
 
-def _planes(model: "LKCANet", rows: int, columns: int) -> int:
+def _planes(model: "LKCANet | LKCARes", rows: int, columns: int) -> int:
     """Bytes of the padded planes in the depthwise convs of all threads."""
     if next(model.parameters()).device.type != "cpu":
         return 0
-    return 4 * torch.get_num_threads() * sum((rows + 2 * m) * (columns + 2 * m) for m in (*_margins(model), 0))
+    return 4 * torch.get_num_threads() * sum((rows + 2 * m) * (columns + 2 * m) for m in (*margins(model), 0))
 
 
 @torch.no_grad()

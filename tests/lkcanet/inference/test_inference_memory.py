@@ -257,6 +257,20 @@ def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
+@pytest.mark.parametrize("case", [[16, 2, 64, 2, 320, 512, None, True], [48, 4, 32, 2, 256, 384, [128, 128], False]])
+def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> None:
+    from lkops import backends
+
+    if backends.choose("lk_block", None, [torch.rand(1)]) != "cpu":
+        pytest.skip("a rough figure where no compiled kernels are built")
+    facts = measured(
+        case, tmp_path, "lkcanet.models import LKCARes", "LKCARes(bands, scale, channels, blocks, reduction=8)"
+    )
+    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    assert facts["measured"] > 150e6
+
+
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[48, 4, 32, 1, 200, 320, None, False], [64, 4, 16, 1, 448, 300, None, True]])
 def test_memory_of_the_ensemble(case: list, tmp_path: Path) -> None:
     from lkops import backends
