@@ -25,7 +25,7 @@ def markdown(found: dict[str, Any]) -> str:
         f"# CAVE x{scale}, SSPSR's protocol: {len(networks)} networks of ours beside the published table",
         "",
         f"Scored on {said(found['environment'])}. Twelve test scenes of 512 x 512 pixels and 31 bands, MATLAB's "
-        f"bicubic, values divided by the full scale of the PNGs; MSSIM with {found['ssim']}'s windows. Rows marked "
+        f"bicubic, values divided by the full scale of the PNGs; MSSIM of {found['ssim']} windows. Rows marked "
         "(published) are of the figure of SSPSR's repository. Validation scenes, by which everything was chosen: "
         f"{', '.join(found['validation'])}. Looks at the test scenes: {looks}. Weights as the package "
         "stores them, rounded to bfloat16. (ensemble): mean over eight orientations, eight times the work.",
