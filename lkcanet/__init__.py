@@ -1,6 +1,6 @@
 """Hyperspectral super-resolution: LKCA-Net, its data, metrics, training and inference, built on lkops.
 
-network = lkcanet.load("lkca-kd-cave-x4")      # a pretrained network (`lkca models` lists them), or a checkpoint
+network = lkcanet.load("lkca-res-cave-x4")      # a pretrained network (`lkca models` lists them), or a checkpoint
 sharp = lkcanet.super_resolve(network, lkcanet.data.read_scene("lr.npy", peak=65535))
 """
 

@@ -20,7 +20,7 @@ def models(
 
     They are those of the package, and of the folders that the environment variable LKCANET_WEIGHTS lists.
 
-    Example: lkca models lkca-kd-cave-x4
+    Example: lkca models lkca-res-cave-x4
     """
     from lkcanet.models import pretrained
 

@@ -1,7 +1,7 @@
 """Trained networks by name: those of the package, and of folders of your own.
 
-    network = lkcanet.load("lkca-kd-cave-x4")      # or the path of a checkpoint
-    print(lkcanet.models.pretrained.card("lkca-kd-cave-x4").text())
+    network = lkcanet.load("lkca-res-cave-x4")      # or the path of a checkpoint
+    print(lkcanet.models.pretrained.card("lkca-res-cave-x4").text())
 
 A name is two files, NAME.safetensors and its card NAME.json, in the package's folder `weights` or in one of the folders
 that the environment variable LKCANET_WEIGHTS lists (as PATH does); where several have a name, the package's stands,
@@ -126,7 +126,7 @@ def publish(
     The network is folded. Wavelengths and peak that the card gives and the checkpoint's record lacks get into the
     record, so that commands know them.
 
-        publish("run/best.safetensors", "lkca-kd-cave-x4", {
+        publish("run/best.safetensors", "lkca-res-cave-x4", {
             "data": {"name": "CAVE, 20 scenes", "terms": "research use, cite", "citation": "Yasuma et al., 2010"},
             "protocol": "...", "wavelengths": [400, ..., 700], "peak": 65535, "test_looks": 1, "notes": ["..."],
             "scores": {"mean": {"mpsnr": 38.2, ...}, "images": {"jelly_beans": {...}, ...}},
