@@ -252,7 +252,8 @@ def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> No
     if backends.choose("upsample_add", None, [torch.rand(1)]) != "cpu":
         pytest.skip("a rough figure where no compiled kernels are built")
     facts = measured(case, tmp_path, "lkcanet.models.baselines import VDSRLR", "VDSRLR(bands, scale, channels, blocks)")
-    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    # malloc keeps freed maps of strips of other heights: 10 to 25 MB, more on a busy machine
+    assert abs(facts["peak"] - facts["measured"]) < 0.2 * facts["measured"] + 16e6, facts
     assert facts["measured"] > 150e6
 
 
