@@ -93,7 +93,7 @@ def main() -> None:
         with atomic_path(file) as temporary:
             temporary.write_text(json.dumps(found, indent=1) + "\n")
     elif given.command == "report":
-        cave_report.write(prepared, found, given.runs, given.results)
+        cave_report.write(prepared, found, lambda label: given.runs / folder_of(label) / CHECKPOINT, given.results)
     else:
         (label,) = given.labels
         file = given.runs / folder_of(label) / CHECKPOINT

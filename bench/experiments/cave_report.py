@@ -1,5 +1,6 @@
 """The experiment on CAVE as Markdown, learning curves and a picture; from its JSON file, without another look."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,15 @@ def curves(found: dict[str, Any]) -> Any:
     return figure
 
 
-def write(prepared: PreparedSet, found: dict[str, Any], runs: Path, results: Path) -> None:
-    """The three files."""
+def write(prepared: PreparedSet, found: dict[str, Any], file_of: Callable[[str], Path], results: Path) -> None:
+    """The three files. `file_of`: a label to the checkpoint of its run."""
     name = f"cave_x{found['scale']}"
     with atomic_path(results / f"{name}.md") as temporary:
         temporary.write_text(markdown(found))
     save_figure(curves(found), results / f"{name}.svg")
     best = max(found["networks"], key=lambda label: found["networks"][label]["scores"]["mean"]["mpsnr"])
     target = next(scene for scene in prepared.test if scene.name.startswith("oil_painting"))
-    model = load_model(runs / best.lower() / "last.safetensors")
+    model = load_model(file_of(best))
     title = f"{best}, x{prepared.scale}: CAVE's oil painting, which it was not trained on"
     save_figure(
         before_and_after(model, simulate_lowres(target, prepared.scale), target, title=title), results / f"{name}.png"

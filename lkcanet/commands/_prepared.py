@@ -15,28 +15,18 @@ if TYPE_CHECKING:
     from ._training import Given
 
 
-def training_input(path: Path, given: "Given", test: str | None) -> tuple["Scene", "Split", int]:
-    """The scene of a prepared folder, its split and the scale, for a training with these options.
-
-    Raises:
-        ValueError: an option that the folder fixes; what `load_prepared` raises.
-    """
-    from lkcanet.data import PreparedSet, load_prepared
-
-    prepared = load_prepared(path)
-    if isinstance(prepared, PreparedSet):
-        raise ValueError(f"{path} is a set of scenes, expected one scene")
+def check_training(prepared: "Prepared", given: "Given", test: str | None) -> None:
+    """Raise a ValueError for an option of a training that the prepared folder fixes."""
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
     fixed |= {**fixed_reading(given.reading), "--msi": given.msi_options.msi, "--psf-sigma": given.psf_sigma}
-    refuse(path, {name: (value, None) for name, value in fixed.items()})
+    refuse(prepared.folder, {name: (value, None) for name, value in fixed.items()})
     numbers = {
         "--scale": (given.scale, prepared.scale),
         "--patch": (given.patch, prepared.split.patch // prepared.scale),
         "--stride": (given.stride, prepared.split.stride),
         "--peak": (given.reading.peak, prepared.scene.peak),
     }
-    refuse(path, numbers)
-    return prepared.scene, prepared.split, prepared.scale
+    refuse(prepared.folder, numbers)
 
 
 def fixed_reading(reading: "Reading") -> dict[str, Any]:

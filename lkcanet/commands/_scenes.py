@@ -15,18 +15,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingInput:
-    """Scenes with a split each, the scale, and whether a prepared folder fixed them."""
+    """Scenes with a split each, the scale, and the prepared folder of one scene that fixed them."""
 
     scenes: "tuple[Scene, ...]"
     splits: "tuple[Split, ...]"
     scale: int
-    prepared: "Prepared | PreparedSet | None" = None
-
-    @property
-    def only(self) -> "tuple[Scene, Split]":
-        """Of the one scene."""
-        (scene,), (split,) = self.scenes, self.splits
-        return scene, split
+    prepared: "Prepared | None" = None
 
 
 def training_input(
@@ -50,19 +44,18 @@ def training_input(
     Raises:
         ValueError: an option that goes with other scenes, or that a prepared folder fixes; scenes that do not fit.
     """
-    from lkcanet.data import is_prepared, load_prepared, read_scenes, scene_paths
-    from lkcanet.data.sets import is_set, load_set
+    from lkcanet.data import PreparedSet, is_prepared, load_prepared, read_scenes, scene_paths
 
     found = scene_paths(paths)
     if len(found) == 1:
         if given.one_peak:
             raise ValueError("--one-peak is of several scenes; there is one")
         if is_prepared(found[0]):
-            if is_set(found[0]):
-                return _of_set(load_set(found[0]), given, test)
-            scene, split, scale = prepared.training_input(found[0], given, test)
             loaded = load_prepared(found[0])
-            return TrainingInput((scene,), (split,), scale, loaded)
+            if isinstance(loaded, PreparedSet):
+                return _of_set(loaded, given, test)
+            prepared.check_training(loaded, given, test)
+            return TrainingInput((loaded.scene,), (loaded.split,), loaded.scale, loaded)
         scene, split = _one(found[0], given, test, scale) if one is None else one(found[0])
         return TrainingInput((scene,), (split,), scale)
     for path in found:
@@ -71,9 +64,9 @@ def training_input(
     if given.msi_options.msi is not None or given.msi_options.response is not None:
         raise ValueError("--msi and --response go with one scene, a network that fuses trains on one")
     reading = given.reading.arguments()
-    scenes = read_scenes(
-        paths, one_peak=given.one_peak, **reading | ({"peak": peak} if reading["peak"] is None else {})
-    )
+    if reading["peak"] is None:
+        reading["peak"] = peak
+    scenes = read_scenes(found, one_peak=given.one_peak, **reading)
     return TrainingInput(tuple(scenes), tuple(splits_for(given, scenes, test, scale)), scale)
 
 
@@ -86,7 +79,7 @@ def _one(path: Path, given: Given, test: str | None, scale: int) -> "tuple[Scene
 
 def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInput:
     """Whole scenes train, others validate. Patches may be other ones than the set's."""
-    from lkcanet.data import split_scenes, training_scene, validation_scene
+    from lkcanet.data import default_stride, split_scenes, training_scene, validation_scene
 
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--one-peak": given.one_peak or None}
     fixed |= {**prepared.fixed_reading(given.reading), "--peak": given.reading.peak}
@@ -95,32 +88,19 @@ def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInpu
         fixed["--validation"] = given.validation
     prepared.refuse(made.folder, {name: (value, None) for name, value in fixed.items()})
     prepared.refuse(made.folder, {"--scale": (given.scale, made.scale)})
-    side = made.patch if given.patch is None else given.patch * made.scale
-    if side < 1:
-        raise ValueError(f"--patch must be 1 or more, got {given.patch}")
-    stride = made.stride if given.stride is None and given.patch is None else given.stride
-    if not made.validation:
-        if given.validation is None:
-            raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
-        return TrainingInput(
-            made.train,
-            tuple(
-                split_scenes(
-                    made.train, patch=side, stride=stride, validation=_fraction(given.validation), scale=made.scale,
-                    seed=given.seed,
-                )
-            ),
-            made.scale,
-            made,
-        )  # fmt: skip
-    from lkcanet.data import default_stride
-
-    step = default_stride(side, made.scale) if stride is None else stride
-    splits = [
-        *(training_scene(scene, patch=side, stride=step, scale=made.scale) for scene in made.train),
-        *(validation_scene(scene, patch=side, stride=step) for scene in made.validation),
-    ]
-    return TrainingInput((*made.train, *made.validation), tuple(splits), made.scale, made)
+    side = made.patch if given.patch is None else side_of(given, made.scale)
+    stride = given.stride
+    if stride is None:
+        stride = made.stride if given.patch is None else default_stride(side, made.scale)
+    how: dict[str, Any] = {"patch": side, "stride": stride, "scale": made.scale}
+    if made.validation:
+        held = [validation_scene(scene, patch=side, stride=stride) for scene in made.validation]
+        splits = [*(training_scene(scene, **how) for scene in made.train), *held]
+        return TrainingInput((*made.train, *made.validation), tuple(splits), made.scale)
+    if given.validation is None:
+        raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
+    splits = split_scenes(made.train, **how, validation=_fraction(given.validation), seed=given.seed)
+    return TrainingInput(made.train, tuple(splits), made.scale)
 
 
 def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":

@@ -60,7 +60,6 @@ def distill(
     Example: lkca distill scene.mat --teacher teacher/best.safetensors --blocks 16 --max-minutes 45 --out student
     """
     from lkcanet import training
-    from lkcanet.data import Prepared
 
     distillation = training.Distillation(
         on=on,
@@ -89,8 +88,8 @@ def distill(
     data = training_input(scene, given, test, tutor.scale, peak=record.peak, one=alone)
     if data.scale != tutor.scale:
         raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene[0]} of scale {data.scale}")
-    if isinstance(data.prepared, Prepared):
-        prepared.tell_doubts(record, *data.only)
+    if data.prepared is not None:
+        prepared.tell_doubts(record, data.prepared.scene, data.prepared.split)
     model = network_for(given, data.scenes[0], tutor.scale)
     tell_what_trains(given, model, data.splits)
     result = training.distill(

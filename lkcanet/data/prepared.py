@@ -24,7 +24,7 @@ from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.scenes import Scene, check_positive
 from lkcanet.data.set_writer import patch_and_stride
 from lkcanet.data.sets import PreparedSet, is_set, load_set
-from lkcanet.data.splits import Rect, Split, in_rect, parse_rect, region_split, valid_patches
+from lkcanet.data.splits import Rect, Split, drawn, in_rect, parse_rect, region_split, valid_patches
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
 
@@ -174,7 +174,7 @@ def prepare(
         tell(f"reading {file}")
         value = _maximum(source, placement) if given is None else given
         scene = _write_scene(folder / SCENE, source, placement, rules, value)
-        split, drawn = _split(rules, scene, patch, stride, validation, seed)
+        split, validates = _split(rules, scene, patch, stride, validation, seed)
         manifest = {
             "format": FORMAT,
             "protocol": rules.name,
@@ -205,7 +205,7 @@ def prepare(
             "lowres": _LOWRES,
             "test": {"region": str(rules.test), "images": [str(rect) for rect in rules.tests]},
             "train": {"region": str(rules.train), "patch": patch, "stride": stride},
-            "validation": drawn,
+            "validation": validates,
             "patches": split.counts,
             "mat_files": patches,
             "versions": {
@@ -331,8 +331,7 @@ def _split(
     count = len(valid_patches(in_rect(rules.train, patch, stride), patch, scene.valid))
     if count < 2:
         raise ValueError(f"{count} patches of {patch} x {patch} valid pixels: too few to train and to validate")
-    held = np.random.default_rng(seed).permutation(count)[: max(1, round(_SHARE * count))]
-    held.sort()
+    held = drawn(count, _SHARE, seed)
     split = _drawn_split(scene, rules.test, rules.train, patch, stride, held)
     return split, {"kind": "patches", "share": _SHARE, "seed": seed, "rule": _LEAK, "indices": held.tolist()}
 

@@ -4,11 +4,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from lkcanet.data.scenes import Scene
-from lkcanet.data.splits import NONE, Rect, Split, default_stride, in_rect, region_split, valid_patches
+from lkcanet.data.splits import NONE, Rect, Split, default_stride, drawn, in_rect, region_split, valid_patches
 
 __all__ = ["split_scenes", "training_scene", "validation_scene"]
 
@@ -76,20 +77,17 @@ def split_scenes(
             range, or a scene in which no patch fits (named).
     """
     step = default_stride(patch, scale) if stride is None else stride
-    given = {"patch": patch, "stride": step}
-    if isinstance(validation, str) and not validation.startswith(_DRAWN) and not _RECTANGLE.fullmatch(validation):
-        held = _indices(scenes, validation)
-        return [
-            validation_scene(scene, **given)
-            if index in held
-            else _named(scene, **given, scale=scale, test=test, train=train, validation=0.0)
-            for index, scene in enumerate(scenes)
-        ]
-    if isinstance(validation, str) and validation.startswith(_DRAWN):
+    train_on = partial(_named, patch=patch, stride=step, scale=scale, test=test, train=train)
+    if not isinstance(validation, str) or _RECTANGLE.fullmatch(validation):
+        return [train_on(scene, validation=validation) for scene in scenes]
+    if validation.startswith(_DRAWN):
         share = _fraction(validation.removeprefix(_DRAWN))
-        splits = [_named(s, **given, scale=scale, test=test, train=train, validation=0.0) for s in scenes]
-        return _drawn(splits, share, seed)
-    return [_named(s, **given, scale=scale, test=test, train=train, validation=validation) for s in scenes]
+        return _drawn([train_on(scene, validation=0.0) for scene in scenes], share, seed)
+    held = _indices(scenes, validation)
+    return [
+        validation_scene(scene, patch=patch, stride=step) if index in held else train_on(scene, validation=0.0)
+        for index, scene in enumerate(scenes)
+    ]
 
 
 def _named(scene: Scene, *, test: str | None = None, **options: object) -> Split:
@@ -127,16 +125,15 @@ def _fraction(text: str) -> float:
 def _drawn(splits: list[Split], share: float, seed: int) -> list[Split]:
     """The splits with this share of all their patches, one at least, drawn to validate; the order of the rest stays."""
     total = sum(len(split.train_origins) for split in splits)
-    count = max(1, round(share * total))
-    if count >= total:
-        raise ValueError(f"validation patches:{share:g} of {total} patches leaves none to train on")
     chosen: np.ndarray = np.zeros(total, bool)
-    chosen[np.random.default_rng(seed).permutation(total)[:count]] = True
-    drawn, first = [], 0
+    chosen[drawn(total, share, seed)] = True
+    if chosen.all():
+        raise ValueError(f"validation patches:{share:g} of {total} patches leaves none to train on")
+    found, first = [], 0
     for split in splits:
         held = chosen[first : first + len(split.train_origins)]
         first += len(held)
-        drawn.append(
+        found.append(
             replace(split, train_origins=split.train_origins[~held], validation_origins=split.train_origins[held])
         )
-    return drawn
+    return found

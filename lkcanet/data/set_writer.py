@@ -19,7 +19,7 @@ from lkcanet.data.formats.png import band_files
 from lkcanet.data.formats.writers import write_scene
 from lkcanet.data.manifest import MANIFEST, SET_FORMAT, file_facts, fingerprint, write_manifest
 from lkcanet.data.scenes import Scene
-from lkcanet.data.splits import default_stride
+from lkcanet.data.splits import default_stride, drawn
 
 __all__ = ["Member", "chosen", "patch_and_stride", "write_set"]
 
@@ -69,9 +69,7 @@ def chosen(
             raise ValueError(f"seed must be a whole number, 0 or more, got {seed!r}")
         if isinstance(choice, bool) or not 0 < choice < 1:
             raise ValueError(f"{argument} must be names of scenes or a share above 0 and below 1, got {choice!r}")
-        count = max(1, round(choice * len(names)))
-        drawn = np.random.default_rng(seed).permutation(len(names))[:count]
-        found = [names[index] for index in sorted(drawn.tolist())]
+        found = [names[index] for index in drawn(len(names), choice, seed)]
         return found, {"kind": "share", "share": choice, "seed": seed, "scenes": found}
     if isinstance(choice, str):
         choice = [name.strip() for name in choice.split(",")]

@@ -171,6 +171,11 @@ def valid_patches(origins: np.ndarray, patch: int, valid: np.ndarray | None) -> 
     return origins[inside == patch**2]
 
 
+def drawn(count: int, share: float, seed: int) -> np.ndarray:
+    """Which of `count` things a share of them is, drawn by `seed`: sorted indices, one at least."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[: max(1, round(share * count))])
+
+
 def region_split(
     shape: Sequence[int],
     test: Rect | str | None,

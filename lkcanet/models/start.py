@@ -60,7 +60,7 @@ def _weights(network: nn.Module) -> list[tuple[str, Tensor]]:
     """Every parameter as it is used, by the name that it has without parametrization."""
     named = []
     for path, module in network.named_modules():
-        if path.rpartition(".")[2] == "parametrizations" or ".parametrizations." in f".{path}.":
+        if "parametrizations" in path.split("."):
             continue
         names = [*dict(module.named_parameters(recurse=False))]
         names += [*module.parametrizations] if parametrize.is_parametrized(module) else []

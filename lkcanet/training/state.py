@@ -141,7 +141,7 @@ def check_fits(
         wrong = "its history of validations is not that of its step"
     elif _shapes(state.model) != _shapes(weights):
         wrong = "its weights are not those of the network"
-    elif {key: tensor.shape for key, tensor in state.average.items()} != (
+    elif _shapes(state.average) != (
         {} if state.identity.get("option", {}).get("ema") is None else _shapes(dict(model.named_parameters()))
     ):
         wrong = "its averaged weights are not those of the network"
