@@ -12,7 +12,7 @@ import lkops
 from lkops._core import checks
 
 from .capabilities import BICUBIC_ROWS, Capabilities, Upsampler, WorkingMemory
-from .registry import Network
+from .registry import Network, copied
 
 __all__ = ["CNN3DLR", "VDSRLR"]
 
@@ -60,12 +60,7 @@ class _Baseline(Network):
 
     def fold(self) -> "_Baseline":
         """A copy in eval mode; there is nothing to fold. This network is left as it is."""
-        with torch.device("meta"):
-            copied = type(self)(**self.config)
-        copied.load_state_dict({key: value.detach().clone() for key, value in self.state_dict().items()}, assign=True)
-        for key, parameter in copied.named_parameters():
-            parameter.requires_grad_(self.get_parameter(key).requires_grad)
-        return copied.eval()
+        return copied(self).eval()
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, as fvcore counts them for the paper's tables: every

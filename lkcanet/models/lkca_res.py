@@ -11,8 +11,8 @@ import lkops.nn
 from lkops._core import checks
 
 from . import lkcanet_parts as parts
-from .capabilities import BICUBIC_ROWS, Capabilities, Strips, Upsampler
-from .registry import Network
+from .capabilities import BICUBIC_ROWS, Capabilities, Upsampler
+from .registry import Network, copied
 
 __all__ = ["LKCARes"]
 
@@ -94,21 +94,10 @@ class LKCARes(Network):
         border: str = "symmetric",
     ) -> None:
         super().__init__()
-        numbers = {
-            "bands": bands,
-            "scale": scale,
-            "channels": channels,
-            "upsample_groups": upsample_groups,
-            "attention_groups": attention_groups,
-            "reduction": reduction,
-        }
-        numbers = {name: checks.positive(name, value) for name, value in numbers.items()}
+        numbers = parts.sizes(bands, scale, channels, upsample_groups, attention_groups, reduction)
         bands, scale, channels, upsample_groups, attention_groups, reduction = numbers.values()
         counts = {"blocks": blocks, "residual_blocks": residual_blocks}
         counts = {name: checks.whole(name, value, 0) for name, value in counts.items()}
-        for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
-            if total % upsample_groups:
-                raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
         kernel_sizes, dilations = checks.pair("kernel_sizes", kernel_sizes), checks.pair("dilations", dilations)
         cubic_a, eps = checks.number("cubic_a", cubic_a), checks.above_zero("eps", eps)
         self.config: dict[str, Any] = {
@@ -168,12 +157,7 @@ class LKCARes(Network):
 
     def fold(self) -> "LKCARes":
         """A copy; there is nothing to fold. This network is left as it is."""
-        with torch.device("meta"):
-            copied = LKCARes(**self.config)
-        copied.load_state_dict({key: value.detach().clone() for key, value in self.state_dict().items()}, assign=True)
-        for key, parameter in copied.named_parameters():
-            parameter.requires_grad_(self.get_parameter(key).requires_grad)
-        return copied.train(self.training)
+        return copied(self)
 
     @property
     def blocks_config(self) -> dict[str, Any]:
@@ -182,11 +166,9 @@ class LKCARes(Network):
 
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, as `LKCANet.macs` counts them."""
-        c, kernels = self.config["channels"], self.config["kernel_sizes"]
-        block = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + 3 * c * c // self.config["attention_groups"]
-        group = 18 * c * c * self.config["residual_blocks"] + block + 3 * c
-        squeeze = 2 * (3 * c) * (3 * c // self.config["reduction"])
-        n = self.config["blocks"]
+        c, n = self.config["channels"], self.config["blocks"]
+        group, squeeze = parts.block_macs(self.config)
+        group += 18 * c * c * self.config["residual_blocks"]
         per_pixel = 9 * self.bands * c + n * group + self.upsample.conv.weight.numel()
         return height * width * per_pixel + n * squeeze
 
@@ -197,13 +179,7 @@ class LKCARes(Network):
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
             reach=max(1 + self.config["blocks"] * group + self.upsample.reach, BICUBIC_ROWS),
-            strips=Strips(
-                whole=(("head", self.head), ("body", self.body)),
-                rest=lambda features, lowres, _: self.upsample(features, lowres),
-                halo=max(self.upsample.reach, BICUBIC_ROWS),
-                cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
-                residual=lambda features, lowres, _: self.upsample(features),
-            ),
+            strips=parts.strips(self.upsample, (("head", self.head), ("body", self.body))),
             # F0 for the long skip, and the group's input beside that of the block at hand
             memory=lambda shape, rows: parts.memory(self, shape, rows, held=2),
             head=self.head,

@@ -13,7 +13,7 @@ import lkops.nn
 from lkops._core import checks
 
 from . import lkcanet_parts as parts
-from .capabilities import BICUBIC_ROWS, Capabilities, Compression, Strips, Upsampler
+from .capabilities import Capabilities, Compression, Upsampler
 from .registry import Network
 
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
@@ -75,15 +75,7 @@ class LKCANet(Network):
         border: str = "symmetric",
     ) -> None:
         super().__init__()
-        numbers = {
-            "bands": bands,
-            "scale": scale,
-            "channels": channels,
-            "upsample_groups": upsample_groups,
-            "attention_groups": attention_groups,
-            "reduction": reduction,
-        }
-        numbers = {name: checks.positive(name, value) for name, value in numbers.items()}
+        numbers = parts.sizes(bands, scale, channels, upsample_groups, attention_groups, reduction)
         bands, scale, channels, upsample_groups, attention_groups, reduction = numbers.values()
         if upsample_rank is not None:
             upsample_rank = checks.positive("upsample_rank", upsample_rank)
@@ -97,9 +89,6 @@ class LKCANet(Network):
             raise ValueError(f"drop_path must be in [0, 1), got {drop_path}")
         eps = checks.above_zero("eps", eps)
         kernel_sizes, dilations = checks.pair("kernel_sizes", kernel_sizes), checks.pair("dilations", dilations)
-        for what, total in (("channels", channels), ("bands * scale^2", bands * scale**2)):
-            if total % upsample_groups:
-                raise ValueError(f"upsample_groups must divide {what}, {total}; got {upsample_groups}")
         self._config: dict[str, Any] = {
             **numbers,
             "blocks": blocks,
@@ -214,14 +203,11 @@ class LKCANet(Network):
     def macs(self, height: int, width: int) -> int:
         """Multiply-adds of one low-resolution image of this size, counted as fvcore does for the paper's tables:
         convs, and one for every element that the average pool of the channel attention reads."""
-        c, bands, kernels = self._config["channels"], self.bands, self._config["kernel_sizes"]
-        mix = 3 * c * c // self._config["attention_groups"]
-        per_pixel = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + mix + 3 * c
-        squeeze = 2 * (3 * c) * (3 * c // self._config["reduction"])
+        per_pixel, squeeze = parts.block_macs(self._config)
         up = (self.upsample.conv, self.upsample.first)
         upsampler = sum(conv.weight.numel() for conv in up if isinstance(conv, nn.Conv2d))
         n = self._config["blocks"]
-        return height * width * (9 * bands * c + n * per_pixel + upsampler) + n * squeeze
+        return height * width * (9 * self.bands * self._config["channels"] + n * per_pixel + upsampler) + n * squeeze
 
     def capabilities(self) -> Capabilities:
         """All of them. The receptive field alone is absent: what is local are head, blocks but for their channel
@@ -231,13 +217,7 @@ class LKCANet(Network):
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
             reach=parts.reach(self),
-            strips=Strips(
-                whole=tuple(body),
-                rest=lambda features, lowres, _: self.upsample(features, lowres),
-                halo=max(self.upsample.reach, BICUBIC_ROWS),
-                cost=sum(parameter.numel() for parameter in self.upsample.parameters()),
-                residual=lambda features, lowres, _: self.upsample(features),
-            ),
+            strips=parts.strips(self.upsample, tuple(body)),
             memory=lambda shape, rows: parts.memory(self, shape, rows, rank=self.config["upsample_rank"]),
             head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),

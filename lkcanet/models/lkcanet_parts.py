@@ -1,22 +1,64 @@
 """What the capabilities of LKCA-Net, and of LKCA-Res with the same blocks, are computed by: reach, memory, and features
 in another order."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+import lkops.nn
 from lkops import backends
+from lkops._core import checks
 
-from .capabilities import BICUBIC_ROWS, WorkingMemory
+from .capabilities import BICUBIC_ROWS, Strips, WorkingMemory
 
 if TYPE_CHECKING:
     from .lkca_res import LKCARes
     from .lkcanet import LKCANet
 
 _REFERENCE_MAPS, _REFERENCE_STRIPS = 12, 4  # that plain PyTorch holds at once in a block and in the upsampler: measured
+
+
+def sizes(
+    bands: int, scale: int, channels: int, upsample_groups: int, attention_groups: int, reduction: int
+) -> dict[str, int]:
+    """These arguments of a network by name, checked: whole, 1 or more, the upsampler's groups dividing C and B r^2."""
+    given = {
+        "bands": bands,
+        "scale": scale,
+        "channels": channels,
+        "upsample_groups": upsample_groups,
+        "attention_groups": attention_groups,
+        "reduction": reduction,
+    }
+    given = {name: checks.positive(name, value) for name, value in given.items()}
+    groups = given["upsample_groups"]
+    for what, total in (("channels", given["channels"]), ("bands * scale^2", given["bands"] * given["scale"] ** 2)):
+        if total % groups:
+            raise ValueError(f"upsample_groups must divide {what}, {total}; got {groups}")
+    return given
+
+
+def block_macs(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Multiply-adds of a large-kernel block, as fvcore counts them: at each pixel, and once an image for the gate. The
+    average pool of the gate counts one for each element that it reads."""
+    c, kernels = config["channels"], config["kernel_sizes"]
+    mix = 3 * c * c // config["attention_groups"]
+    per_pixel = 2 * c * c + c * (kernels[0] ** 2 + kernels[1] ** 2) + mix + 3 * c
+    return per_pixel, 2 * (3 * c) * (3 * c // config["reduction"])
+
+
+def strips(upsample: lkops.nn.UpsampleAdd, whole: tuple[tuple[str, nn.Module], ...]) -> Strips:
+    """Strips of the upsampler's output, of features that `whole` makes of the whole image."""
+    return Strips(
+        whole=whole,
+        rest=lambda features, lowres, _: upsample(features, lowres),
+        halo=max(upsample.reach, BICUBIC_ROWS),
+        cost=sum(parameter.numel() for parameter in upsample.parameters()),
+        residual=lambda features, lowres, _: upsample(features),
+    )
 
 
 def reach(model: "LKCANet") -> int:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from .capabilities import Capabilities
@@ -50,6 +51,19 @@ class Network(nn.Module):
         """What it can do besides: strips, an estimate of its memory, rank, ... All are absent, or follow from
         `forward` and `fold`, where a network says nothing."""
         return Capabilities()
+
+
+Kind = TypeVar("Kind", bound=Network)
+
+
+def copied(network: Kind) -> Kind:
+    """A network of the same arguments, weights and frozen parameters, in the same mode; it shares nothing."""
+    with torch.device("meta"):  # its own values are not needed: copying draws no random numbers
+        twin = type(network)(**network.config)
+    twin.load_state_dict({key: value.detach().clone() for key, value in network.state_dict().items()}, assign=True)
+    for key, parameter in twin.named_parameters():
+        parameter.requires_grad_(network.get_parameter(key).requires_grad)
+    return twin.train(network.training)
 
 
 def enlarge(model: Network, lowres: Tensor, msi: Tensor | None = None) -> Tensor:
