@@ -14,7 +14,7 @@ from lkcanet.models import CSAKD, load_model, load_model_and_extra
 from lkcanet.objectives.csakd import OnlineDistillation
 from lkcanet.training import state
 
-from .training_helpers import at_step, die, ended, in_child, small_scene
+from .training_helpers import at_step, die, ended, in_child
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -30,11 +30,6 @@ def pair(seed: int = 0) -> tuple[CSAKD, OnlineDistillation]:
     torch.manual_seed(seed)
     student = CSAKD(8, 2, 2, (0, 1, 1, 1), h_groups=4, **SIZES)  # type: ignore[arg-type]
     return student, OnlineDistillation(CSAKD(8, 2, 2, (1, 1, 1, 1), **SIZES))  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,11 @@ from lkcanet.models.edlgfs import EDLGFS
 from lkcanet.objectives.edlgfs import EdgeDistillation
 from lkcanet.training import TrainResult, state, train
 
-from .training_helpers import at_step, die, ended, in_child, options_of, small_scene, split_of
+from .training_helpers import at_step, die, ended, in_child, options_of, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 def network(seed: int = 0) -> EDLGFS:

@@ -31,11 +31,6 @@ FILES = ("best.safetensors", "teacher.safetensors", "last.safetensors")
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
-
-
-@pytest.fixture(scope="module")
 def straight(scene: Scene, tmp_path_factory) -> Path:
     """A run without interruption."""
     out = tmp_path_factory.mktemp("straight")

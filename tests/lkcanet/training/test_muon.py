@@ -12,16 +12,11 @@ from lkcanet.training import state as _state
 from lkcanet.training.muon import Muon, hidden, orthogonal
 
 from .test_training_resume import files, killed_at
-from .training_helpers import network, options_of, run, small_scene
+from .training_helpers import network, options_of, run
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (5, 40), (40, 5), (64, 576)])

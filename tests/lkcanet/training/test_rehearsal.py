@@ -15,16 +15,11 @@ from lkcanet.models.edlgfs import EDLGFS
 from lkcanet.objectives import Batch, HObjective, Objective, objective_for
 from lkcanet.training import rehearsal, state, train
 
-from .training_helpers import network, options_of, small_scene, split_of
+from .training_helpers import network, options_of, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.fixture(scope="module")

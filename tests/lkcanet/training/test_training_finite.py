@@ -13,16 +13,11 @@ from lkcanet.models import load_model
 from lkcanet.training import state
 from lkcanet.training.batches import Batches
 
-from .training_helpers import network, run, small_scene, split_of
+from .training_helpers import network, run, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 def named(message: str) -> list[tuple[int, int, int]]:

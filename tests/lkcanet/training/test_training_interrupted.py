@@ -19,18 +19,13 @@ from lkcanet.training import TrainResult, state
 from lkcanet.training.keeper import Keeper
 from lkcanet.training.module import Module
 
-from .training_helpers import at_step, die, ended, in_child, network, run, small_scene
+from .training_helpers import at_step, die, ended, in_child, network, run
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
 RARE = {"steps": 9, "validate_every": 9, "learning_rate": 1e-4, "final_learning_rate": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.fixture(scope="module")

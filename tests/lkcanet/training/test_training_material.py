@@ -15,16 +15,11 @@ from lkcanet.objectives.losses import h_loss
 from lkcanet.training import train
 from lkcanet.training.material import read_material
 
-from .training_helpers import network, options_of, run, small_scene, split_of
+from .training_helpers import network, options_of, run, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 def in_patches(scene: Scene) -> Split:

@@ -15,18 +15,13 @@ from lkcanet.objectives.distillation import Distillation
 from lkcanet.training import distill
 from lkcanet.training import state as _state
 
-from .training_helpers import at_step, die, ended, in_child, network, options_of, run, small_scene, split_of
+from .training_helpers import at_step, die, ended, in_child, network, options_of, run, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
 FILES = ("best.safetensors", "last.safetensors", "metrics.csv")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,11 @@ from lkcanet.training.material import ScenePatches, read_material
 from lkcanet.training.whitening import whiten
 
 from .test_training_resume import files, killed_at
-from .training_helpers import network, options_of, run, small_scene, split_of
+from .training_helpers import network, options_of, run, split_of
 
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return small_scene()
 
 
 @pytest.fixture(scope="module")
