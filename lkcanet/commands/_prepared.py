@@ -49,6 +49,7 @@ def print_scores(
     scale: int | None,
     floor: float,
     *,
+    ensemble: bool,
     ssim: SSIM | None,
     per_image: bool,
     reported: bool,
@@ -58,6 +59,7 @@ def print_scores(
     from lkcanet.data import PreparedSet, load_prepared
     from lkcanet.evaluation import above_table, mean_scores, metrics_table, score_tests
     from lkcanet.evaluation.reported import reported as paper_rows
+    from lkcanet.evaluation.scoring import ensemble_of, with_ensembles
 
     prepared = load_prepared(folder)
     refuse(folder, {"--scale": (scale, prepared.scale)})
@@ -65,7 +67,7 @@ def print_scores(
     paper = paper_rows(prepared.protocol, prepared.scale) if reported else []
     if reported and not paper:
         raise ValueError(f"--reported: the paper has no table for protocol {prepared.protocol}, scale {prepared.scale}")
-    for record in {id(record): record for _, _, record in networks}.values():  # an ensemble has its network's
+    for _, _, record in networks:
         if isinstance(prepared, PreparedSet):
             for doubt in record.doubts_of_set(prepared.test_names, prepared.peak):
                 shared.note(f"warning: {doubt}")
@@ -86,15 +88,17 @@ def print_scores(
         floor=floor,
         ssim=kind,
         progress=lambda line: shared.note(f"note: {line}"),
+        ensemble=ensemble,
     )
     means = {name: mean_scores(images) for name, images in scores.items()}
+    rows_of = with_ensembles(models) if ensemble else models
     sizes: dict[str, tuple[float | None, float | None]] = {
-        name: (model.parameter_count(), model.macs(16, 16)) for name, model in models.items()
+        name: (model.parameter_count(), model.macs(16, 16)) for name, model in rows_of.items()
     }
     if json:
         methods = []
-        paths = [str(path).removesuffix(shared.ENSEMBLE) for path, _, _ in networks]
-        files = dict(zip(names, paths, strict=True))
+        files = dict(zip(names, (path for path, _, _ in networks), strict=True))
+        files |= {ensemble_of(name): path for name, path in files.items()}
         for name in scores:
             parameters, macs = sizes.get(name, (None, None))
             facts = {"method": name, "checkpoint": files.get(name), "parameters": parameters, "macs_16x16": macs}
@@ -147,9 +151,7 @@ def tell_of_paper(prepared: "Prepared | PreparedSet", row: "Reported", ssim: SSI
 def short_names(paths: Sequence[Path]) -> list[str]:
     """Short names of checkpoints: the run's folder for best.safetensors, else the file's; whole paths where these are
     the same."""
-    files = [Path(str(path).removesuffix(shared.ENSEMBLE)) for path in paths]
-    short = [file.parent.name if file.stem == "best" and file.parent.name else file.stem for file in files]
-    short = [f"{name}{str(path)[len(str(file)) :]}" for name, path, file in zip(short, paths, files, strict=True)]
+    short = [path.parent.name if path.stem == "best" and path.parent.name else path.stem for path in paths]
     return [
         name if short.count(name) == 1 and name != "bicubic" else str(path)
         for name, path in zip(short, paths, strict=True)

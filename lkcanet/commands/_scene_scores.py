@@ -75,10 +75,12 @@ def show(
 def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks: Sequence[Path], ssim: SSIM) -> None:
     """Print the scores of all methods, or where there is noise their MPSNR and SAM at its levels."""
     from lkcanet.evaluation import above_table, metrics_table, noise_tables
+    from lkcanet.evaluation.scoring import ensemble_of
 
     bicubic = f"bicubic x{scale}"
     if len(levels) > 1:
-        names = dict(zip(map(str, networks), prepared.short_names(networks), strict=True)) | {"bicubic": bicubic}
+        names = dict(zip(map(str, networks), prepared.short_names(networks), strict=True))
+        names |= {ensemble_of(path): ensemble_of(name) for path, name in names.items()} | {"bicubic": bicubic}
         for table in noise_tables(levels, names, title=title):
             shared.print_table(table)
         return

@@ -95,19 +95,6 @@ def load_checkpoint(path: Path) -> tuple["models.Network", "TrainingRecord"]:
     return model, TrainingRecord(extra, str(path))
 
 
-ENSEMBLE = " (ensemble)"
-
-
-def with_ensembles(networks: Sequence[Checkpointed]) -> list[Checkpointed]:
-    """Each network, and after it the mean over its eight orientations, under its path with " (ensemble)"."""
-    from lkcanet.inference import Ensembled
-
-    both = []
-    for each in networks:
-        both += [each, Checkpointed(Path(f"{each.path}{ENSEMBLE}"), Ensembled(each.model), each.record)]
-    return both
-
-
 def load_able(path: Path, ability: Callable[["models.Network"], object]) -> tuple["models.Network", "TrainingRecord"]:
     """As `load_checkpoint`, for a command that asks the network for what not all have; `ability`, of
     `lkcanet.models.capabilities`, raises where it has it not."""

@@ -120,8 +120,13 @@ def evaluate(
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
         prepared.refuse(path, {"--resample": (resample or None, None)})
-        networks = shared.with_ensembles(networks) if ensemble else networks
-        how: dict[str, Any] = {"ssim": ssim, "per_image": per_image, "reported": reported, "json": json}
+        how: dict[str, Any] = {
+            "ensemble": ensemble,
+            "ssim": ssim,
+            "per_image": per_image,
+            "reported": reported,
+            "json": json,
+        }
         prepared.print_scores(path, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
@@ -148,7 +153,6 @@ def evaluate(
                     check_bands(one, whole, other.model, other.record, resample)
             if resample:
                 nets = [each._replace(model=resampled_for(one, whole, each.model, each.record)) for each in networks]
-            nets = shared.with_ensembles(nets) if ensemble else nets
         else:
             whole = reading.scene(one)
         inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
@@ -166,6 +170,7 @@ def evaluate(
             seed=seed,
             floor=floor,
             ssim="uniform" if ssim is None else ssim,
+            ensemble=ensemble,
         )
         facts: dict[str, Any] = {"scene": one, "region": inside, "shape": scores.target.pixels.shape}
         facts |= {"peak": whole.peak, "floor": floor, "scale": scale, "ssim": scores.ssim}
@@ -174,7 +179,7 @@ def evaluate(
         return scene_scores.Scored(one, scores, facts)
 
     found, failed = several.each(scenes, scored, alone=len(scenes) == 1)
-    names = [path for path, _, _ in (shared.with_ensembles(networks) if ensemble else networks)]
+    names = [path for path, _, _ in networks]
     if len(scenes) > 1:
         scene_scores.show(found, failed, floor, names, noisy=snr is not None, json=json)
         several.end(failed, len(scenes))

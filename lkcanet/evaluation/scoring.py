@@ -107,7 +107,7 @@ def score(
 
     networks, predictions, msis = networks or {}, predictions or {}, msis or {}
     if ensemble:
-        networks, msis = with_ensembles(networks), {**msis, **{_ensemble(name): msi for name, msi in msis.items()}}
+        networks, msis = with_ensembles(networks), {**msis, **{ensemble_of(name): msi for name, msi in msis.items()}}
     scale = _one_scale(networks, scale)
     _check_score(scene, networks, predictions, snrs, noise_on)
     rect = _scored_part(scene, region, scale)
@@ -146,11 +146,12 @@ def with_ensembles(networks: Mapping[str, Network]) -> dict[str, Network]:
 
     both: dict[str, Network] = {}
     for name, model in networks.items():
-        both |= {name: model, _ensemble(name): Ensembled(model)}
+        both |= {name: model, ensemble_of(name): Ensembled(model)}
     return both
 
 
-def _ensemble(name: str) -> str:
+def ensemble_of(name: str) -> str:
+    """What the row of a network's ensemble is called."""
     return f"{name} (ensemble)"
 
 
@@ -274,7 +275,7 @@ def score_tests(
     kind = prepared.ssim if ssim is None else ssim
     scale, bands, count = prepared.scale, prepared.bands, len(prepared.test_names)
     if ensemble:
-        responses = {**(responses or {}), **{_ensemble(name): each for name, each in (responses or {}).items()}}
+        responses = {**(responses or {}), **{ensemble_of(name): each for name, each in (responses or {}).items()}}
         networks = with_ensembles(networks)
     for name, model in networks.items():
         if name == "bicubic":

@@ -204,6 +204,9 @@ def test_evaluate_with_ensembles(scenes: Path, net: Path) -> None:
     alone = json.loads(good("evaluate", scenes / "b.npy", "-c", net, "--ensemble", "--json").stdout)
     assert report["scenes"][1] == alone
     assert "mean of 3 scenes" in good("evaluate", scenes, "-c", net, "--ensemble").stdout
+    noisy = good("evaluate", scenes / "b.npy", "-c", net, "--ensemble", "--snr", "20,30").stdout
+    assert f"{net.stem} (ensemble)" in noisy
+    assert str(net.parent) not in "".join(line for line in noisy.splitlines() if "ensemble" in line)
 
 
 def test_evaluate_says_of_how_many_the_mean_is(scenes: Path, net: Path) -> None:
