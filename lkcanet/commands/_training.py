@@ -96,7 +96,7 @@ class Given:
         ),
     ] = None
     optimizer: Annotated[
-        Literal["adam", "muon"], typer.Option(help="muon: orthogonal steps between features; learns in fewer steps.")
+        Literal["adam", "muon"], typer.Option(help="muon: orthogonal steps for the weights between features.")
     ] = "adam"
     learning_rate: Annotated[float, typer.Option(help="Of the optimizer, at the start.")] = 2e-3
     final_learning_rate: Annotated[float, typer.Option(help="Of the optimizer, at the end of the cosine.")] = 2e-4

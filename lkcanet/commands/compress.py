@@ -166,10 +166,10 @@ def _scenes(
     paths: list[Path], reading: Reading, model: "Network", record: "TrainingRecord"
 ) -> "list[tuple[str, Scene]]":
     """What they are called in errors, and the scenes; of a prepared set those that it trains on."""
-    from lkcanet.data.sets import is_set, load_set
+    from lkcanet.data import PreparedSet, is_prepared, load_prepared
 
-    if len(paths) == 1 and is_set(paths[0]):
-        return [(f"{paths[0]}, {scene.name}", scene) for scene in load_set(paths[0]).train]
+    if len(paths) == 1 and is_prepared(paths[0]) and isinstance(made := load_prepared(paths[0]), PreparedSet):
+        return [(f"{paths[0]}, {scene.name}", scene) for scene in made.train]
     return [(str(path), reading.scene_for(path, model, record)) for path in paths]
 
 

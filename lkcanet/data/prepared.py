@@ -19,11 +19,20 @@ from lkcanet.common.ssim import SSIM
 from lkcanet.data import sources, sspsr
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import append_record
-from lkcanet.data.manifest import FORMAT, MANIFEST, SCENE, file_facts, fingerprint, read_manifest, write_manifest
+from lkcanet.data.manifest import (
+    FORMAT,
+    MANIFEST,
+    SCENE,
+    SET_FORMAT,
+    file_facts,
+    fingerprint,
+    read_manifest,
+    write_manifest,
+)
 from lkcanet.data.protocols import Placement, Protocol, protocol_named
 from lkcanet.data.scenes import Scene, check_positive
 from lkcanet.data.set_writer import patch_and_stride
-from lkcanet.data.sets import PreparedSet, is_set, load_set
+from lkcanet.data.sets import PreparedSet, set_of
 from lkcanet.data.splits import Rect, Split, drawn, in_rect, parse_rect, region_split, valid_patches
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
@@ -218,7 +227,7 @@ def prepare(
         if patches:
             sspsr.write_patches(folder, scene, split, rules.tests, scale, rules.title, tell)
         write_manifest(folder / MANIFEST, manifest)
-    return _load_one(Path(out))
+    return _one_of(Path(out), read_manifest(Path(out)))
 
 
 def load_prepared(folder: str | os.PathLike[str]) -> Prepared | PreparedSet:
@@ -232,7 +241,9 @@ def load_prepared(folder: str | os.PathLike[str]) -> Prepared | PreparedSet:
         ValueError: a manifest that was edited, cut short or is of another version, or one that does not belong to the
             scenes beside it. (A scene is known by 64 samples of its file and by its size, so that this takes no time.)
     """
-    return load_set(folder) if is_set(folder) else _load_one(Path(folder))
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    return set_of(folder, manifest) if manifest["format"] == SET_FORMAT else _one_of(folder, manifest)
 
 
 def prepared_scene(folder: str | os.PathLike[str]) -> Path:
@@ -250,8 +261,7 @@ def prepared_scene(folder: str | os.PathLike[str]) -> Path:
     return folder / SCENE
 
 
-def _load_one(folder: Path) -> Prepared:
-    manifest = read_manifest(folder)
+def _one_of(folder: Path, manifest: dict[str, Any]) -> Prepared:
     scene = read_scene(folder / SCENE)
     shape, train = scene.pixels.shape, manifest["train"]
     region, held = parse_rect(train["region"], shape), manifest["validation"]

@@ -1,6 +1,5 @@
 """Sets of scenes that `lkca prepare` makes: whole scenes that train, validate and are tested on."""
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,10 @@ from typing import Any
 
 from lkcanet.common.ssim import SSIM
 from lkcanet.data.formats.readers import read_scene
-from lkcanet.data.manifest import MANIFEST, SET_FORMAT, read_manifest
+from lkcanet.data.manifest import read_manifest
 from lkcanet.data.scenes import Scene
 
-__all__ = ["PreparedSet", "is_set", "load_set"]
+__all__ = ["PreparedSet", "load_set"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,19 +63,14 @@ class PreparedSet:
         return peaks.pop() if len(peaks) == 1 else None
 
 
-def is_set(folder: str | os.PathLike[str]) -> bool:
-    """Whether a path is a prepared folder of many scenes."""
-    path = Path(folder) / MANIFEST
-    try:
-        return path.is_file() and json.loads(path.read_bytes())["format"] == SET_FORMAT
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return False  # a manifest that no reader takes, and `read_manifest` says so
-
-
 def load_set(folder: str | os.PathLike[str]) -> PreparedSet:
     """Open a prepared folder of many scenes; errors as `lkcanet.data.load_prepared`."""
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    return set_of(folder, read_manifest(folder))
+
+
+def set_of(folder: Path, manifest: dict[str, Any]) -> PreparedSet:
+    """The set of a folder with this manifest."""
     parts: dict[str, list[Scene]] = {"train": [], "validation": [], "test": []}
     for entry in manifest["scenes"]:
         parts[entry["part"]].append(read_scene(folder / entry["file"]))
