@@ -9,8 +9,8 @@
 `train` runs `lkca train` or `lkca distill` with the options of `RUNS`. `score` looks at the twelve test scenes, once
 for each finished run that is named, and counts its looks in bench/results/cave_x4.json (cave_x8.json): a run that was
 scored before is refused unless `--again`. Everything is chosen on the validation scenes, two of the twenty that SSPSR
-trains on. Networks are scored as the package stores them, weights rounded to bfloat16. `report` and `publish` look at
-nothing.
+trains on. Networks are scored as the package stores them, weights rounded to bfloat16. `report` and `publish` score
+nothing; the picture of `report` is of a test scene, drawn after its scores are known.
 """
 
 import argparse
