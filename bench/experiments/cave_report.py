@@ -1,11 +1,13 @@
 """The experiment on CAVE as Markdown, learning curves and a picture; from its JSON file, without another look."""
 
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from bench.environment import said
 from lkcanet.common.files import atomic_path
+from lkcanet.common.plots import COLOURS, plain
 from lkcanet.data import PreparedSet, simulate_lowres
 from lkcanet.evaluation.figures import before_and_after, save_figure
 from lkcanet.evaluation.reported import reported
@@ -14,7 +16,6 @@ from lkcanet.models import load_model
 # in the order of the published table: name, digits
 SCORES = {"cc": ("CC", 4), "sam": ("SAM (°)", 4), "rmse": ("RMSE", 4), "ergas": ("ERGAS", 4),
           "mpsnr": ("MPSNR (dB)", 4), "mssim": ("MSSIM", 4)}  # fmt: skip
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 
 
 def markdown(found: dict[str, Any]) -> str:
@@ -41,13 +42,18 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(_row([f"**{label}**", *size, *_cells(each["scores"]["mean"])]))
         lines.append(_row([f"{label} (ensemble)", *size, *_cells(each["ensemble"]["mean"])]))
     lines += ["", "## How they were trained", "", "| | hours | steps | commit | command |", "|---|---:|---:|---|---|"]
-    for label, each in networks.items():
-        told = each["training"]
-        row = [label, f"{told['hours']:.2f}", str(each["step"]), told["commit"][:12], f"`{told['command']}`"]
+    runs = {told["label"]: told for each in networks.values() for told in stages(each["training"])}
+    for label, told in runs.items():
+        row = [label, f"{told['hours']:.2f}", str(told["steps"]), told["commit"][:12], f"`{told['command']}`"]
         lines.append(_row(row))
     lines += ["", f"![Learning curves](cave_x{scale}.svg)", "", *_images(found), ""]
     lines += [f"![The oil painting, a test scene](cave_x{scale}.png)", ""]
     return "\n".join(lines)
+
+
+def stages(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is noted of the runs that a network went through, the first one first."""
+    return [*reversed(training.get("before", [])), training]
 
 
 def _images(found: dict[str, Any]) -> list[str]:
@@ -74,20 +80,23 @@ def _row(cells: list[str]) -> str:
 
 
 def curves(found: dict[str, Any]) -> Any:
-    """MPSNR and SAM on the validation scenes over the steps."""
+    """MPSNR and SAM on the validation scenes over the steps; a run that starts from another goes on where that ended.
+    The dashed line is bicubic, where a fresh network starts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     panels: Any = figure.subplots(1, 2)
     for axis, name, label in ((panels[0], "mpsnr", "MPSNR (dB)"), (panels[1], "sam", "SAM (°)")):
-        for colour, (network, each) in zip(COLOURS, found["networks"].items(), strict=False):
-            curve = each["curve"]
-            axis.plot([row["step"] for row in curve], [row[name] for row in curve], color=colour, label=network)
-            axis.axhline(curve[0][name], color="#888888", linestyle="--", linewidth=1)
-        axis.set_xlabel("Steps of 8 patches")
+        trained = {label: each for label, each in found["networks"].items() if each["curve"]}
+        for colour, (network, each) in zip(cycle(COLOURS), trained.items(), strict=False):
+            curve, before = each["curve"], each["training"].get("before", [])
+            steps = [sum(told["steps"] for told in before) + row["step"] for row in curve]
+            axis.plot(steps, [row[name] for row in curve], color=colour, label=network)
+            if not before:
+                axis.axhline(curve[0][name], color="#888888", linestyle="--", linewidth=1)
+        axis.set_xlabel("Steps of 4608 low-resolution pixels")
         axis.set_ylabel(f"{label} on the validation scenes")
-        axis.grid(color="#dddddd", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     panels[0].legend(frameon=False)
     return figure
 

@@ -15,6 +15,7 @@ from bench.forward import Forward
 from lkcanet.benchmark import time_in_turns
 from lkcanet.benchmark.providers import Runner
 from lkcanet.common.files import atomic_path
+from lkcanet.common.plots import plain
 from lkcanet.evaluation.figures import save_figure
 from lkcanet.models import load_model
 
@@ -146,8 +147,7 @@ def plot(found: dict[str, Any]) -> Any:
         axis.axhline(found["bicubic"]["mpsnr"], color="#888888", linestyle="--", linewidth=1)
         axis.annotate("bicubic", (1, found["bicubic"]["mpsnr"]), xycoords=("axes fraction", "data"), ha="right",
                       xytext=(-4, 3), textcoords="offset points", fontsize=9)  # fmt: skip
-        axis.grid(color="#dddddd", linewidth=0.6)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     panels[0].set_xlabel("Parameters (million)")
     panels[1].set_xlabel(f"Latency, {IMAGE} x {IMAGE} low-resolution pixels (ms)")
     panels[0].set_ylabel("MPSNR on the held-out region (dB)")

@@ -31,8 +31,10 @@ def check_training(prepared: "Prepared", given: "Given", test: str | None) -> No
 
 def fixed_reading(reading: "Reading") -> dict[str, Any]:
     """The options of reading that a prepared folder leaves no choice in."""
-    values = {"--key": reading.key, "--axes": reading.axes, "--size": reading.size}
-    return {**values, "--nodata": reading.nodata, "--drop-bad-bands": reading.drop_bad_bands or None}
+    values: dict[str, Any] = {"--key": reading.key, "--axes": reading.axes, "--size": reading.size}
+    values |= {"--bands": reading.bands, "--wavelengths": reading.wavelengths, "--nodata": reading.nodata}
+    values["--nodata-in"] = None if reading.nodata_in == "any" else reading.nodata_in
+    return {**values, "--drop-bad-bands": reading.drop_bad_bands or None}
 
 
 def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:

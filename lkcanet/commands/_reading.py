@@ -1,8 +1,8 @@
 """How a scene is read: the options of every command that takes one."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Scene, TrainingRecord
+    from lkcanet.data.bands import BandChoice
     from lkcanet.models import Network
 
 Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
@@ -28,8 +29,19 @@ Nodata = Annotated[
     float | None,
     typer.Option(help="The value of pixels without data (nan too). Default: what the file declares."),
 ]
+NodataIn = Annotated[
+    Literal["any", "all"],
+    typer.Option(help="A pixel is left out where any band holds that value, or only where all do."),
+]
+Bands = Annotated[
+    str | None,
+    typer.Option(metavar="0:130,136:", help="Read these bands: numbers from 0, ranges without their last."),
+]
+Wavelengths = Annotated[
+    str | None, typer.Option(metavar="420:1340,1450:1790", help="Read the bands that lie in these ranges, nm.")
+]
 DropBadBands = Annotated[
-    bool, typer.Option("--drop-bad-bands", help="Leave out the bands that an ENVI header marks as bad.")
+    bool, typer.Option("--drop-bad-bands", help="Leave out the bands that the file marks as bad (bbl).")
 ]
 
 
@@ -42,27 +54,38 @@ class Reading:
     size: Size = None
     peak: Peak = None
     nodata: Nodata = None
+    nodata_in: NodataIn = "any"
+    bands: Bands = None
+    wavelengths: Wavelengths = None
     drop_bad_bands: DropBadBands = False
 
-    def arguments(self) -> dict[str, Any]:
-        """Those of `lkcanet.data.read_scene`."""
+    def arguments(self, record: "TrainingRecord | None" = None) -> dict[str, Any]:
+        """Those of `lkcanet.data.read_scene`; where nothing else is asked for, with the peak and the bands of a
+        training."""
         return {
             "key": self.key,
             "axes": self.axes,
             "size": None if self.size is None else shared.parse_pair(self.size, "--size"),
-            "peak": self.peak,
+            "peak": record.peak if self.peak is None and record is not None else self.peak,
             "nodata": self.nodata,
+            "nodata_in": self.nodata_in,
+            "bands": self._choice(record) or self.bands,
+            "wavelengths": self.wavelengths,
             "bad_bands": "drop" if self.drop_bad_bands else "keep",
         }
 
-    def scene(self, path: Path, region: str | None = None) -> "Scene":
-        """Read a scene; crop it. A prepared folder is its scene."""
+    def _choice(self, record: "TrainingRecord | None") -> "BandChoice | None":
+        asked = self.bands is not None or self.wavelengths is not None or self.drop_bad_bands
+        return None if record is None or asked else record.band_choice
+
+    def scene(self, path: Path, region: str | None = None, record: "TrainingRecord | None" = None) -> "Scene":
+        """Read a scene, as `arguments` has it; crop it. A prepared folder is its scene."""
         from lkcanet.data import is_prepared, read_scene
         from lkcanet.data.prepared import prepared_scene
 
         if is_prepared(path):
             path = prepared_scene(path)
-        scene = read_scene(path, **self.arguments())
+        scene = read_scene(path, **self.arguments(record))
         return scene if region is None else shared.crop(scene, region)
 
     def scene_for(
@@ -77,7 +100,9 @@ class Reading:
         """A scene for a network: divided by the peak of its training unless another is given; bands and units checked.
         `resample` is --resample where a command has it: bands may be others then, see `resampled_for`."""
         trained = None if record is None else record.peak
-        scene = replace(self, peak=trained if self.peak is None else self.peak).scene(path, region)
+        scene, choice = self.scene(path, region, record), self._choice(record)
+        if choice is not None and scene.band_choice == choice:
+            shared.note(f"note: of the {choice.of} bands of {path} those {len(choice.taken)} that the network had")
         if not resample:
             fit.check_bands(path, scene, model, record, resample)
         if self.peak is None and trained is not None and record is not None and "pretrained" in record.extra:

@@ -10,7 +10,7 @@ from . import _shared as shared
 from ._training import Given
 
 if TYPE_CHECKING:
-    from lkcanet.data import Prepared, PreparedSet, Scene, Split
+    from lkcanet.data import Prepared, PreparedSet, Scene, Split, TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def training_input(
     test: str | None,
     scale: int,
     *,
-    peak: float | None = None,
+    record: "TrainingRecord | None" = None,
     one: "Callable[[Path], tuple[Scene, Split]] | None" = None,
 ) -> TrainingInput:
     """What paths name, read and divided by the options.
@@ -38,7 +38,7 @@ def training_input(
         paths: of the command line.
         given, test: the options.
         scale: r, where no prepared folder has its own.
-        peak: what several scenes are divided by where --peak is not given.
+        record: by whose peak several scenes are divided, and whose bands are read, where the options don't tell.
         one: reads a single scene that is not prepared, and divides it.
 
     Raises:
@@ -63,10 +63,7 @@ def training_input(
             raise ValueError(f"{path}, which `lkca prepare` made, trains alone: it has its own test images")
     if given.msi_options.msi is not None or given.msi_options.response is not None:
         raise ValueError("--msi and --response go with one scene, a network that fuses trains on one")
-    reading = given.reading.arguments()
-    if reading["peak"] is None:
-        reading["peak"] = peak
-    scenes = read_scenes(found, one_peak=given.one_peak, **reading)
+    scenes = read_scenes(found, one_peak=given.one_peak, **given.reading.arguments(record))
     return TrainingInput(tuple(scenes), tuple(splits_for(given, scenes, test, scale)), scale)
 
 

@@ -111,6 +111,9 @@ class Given:
     ] = None
     sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5
     gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
+    psnr_weight: Annotated[
+        float, typer.Option(help="Weight of the logarithm of each band's error, which MPSNR is, besides the H loss.")
+    ] = 0.0
     floor: Annotated[
         float,
         typer.Option(
@@ -217,7 +220,7 @@ def objective_for(given: Given, model: "Network", options: "TrainOptions") -> "O
     from lkcanet import objectives
 
     if given.objective == ["h"]:
-        return objectives.HObjective(options.sam_weight, options.gradient_weight, options.floor)
+        return objectives.HObjective.of(options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(given.seed + 1)  # a teacher that trains along starts from the seed, too
         return objectives.objective_for(model, options, **parse_settings(given.objective, "--objective"))

@@ -23,6 +23,7 @@ from . import (
     models,
     prepare,
     rank,
+    reproduce,
     show,
     super_resolve,
     train,
@@ -95,8 +96,19 @@ class _Command(TyperCommand):
             return super().invoke(ctx)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from lkops import __version__
+
+        print(f"lkca {__version__}")
+        raise typer.Exit
+
+
 def _root(
     ctx: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works in any place.")] = False,
 ) -> None:
     """Hyperspectral super-resolution with LKCA-Net.
@@ -123,6 +135,7 @@ def build() -> typer.Typer:
         "show": show.show,
         "models": models.models,
         "rank": rank.rank,
+        "reproduce": reproduce.reproduce,
         "compress": compress.compress,
         "export": export.export,
         "demo": demo.demo,

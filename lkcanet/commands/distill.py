@@ -85,7 +85,7 @@ def distill(
         held, options = _regions(test, given, teacher, record, loaded)
         return loaded, split_for(options, loaded, held, tutor.scale)
 
-    data = training_input(scene, given, test, tutor.scale, peak=record.peak, one=alone)
+    data = training_input(scene, given, test, tutor.scale, record=record, one=alone)
     if data.scale != tutor.scale:
         raise ValueError(f"the teacher {teacher} is of scale {tutor.scale}, {scene[0]} of scale {data.scale}")
     if data.prepared is not None:

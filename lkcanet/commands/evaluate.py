@@ -132,7 +132,7 @@ def evaluate(
     for option, given in (("--per-image", per_image), ("--reported", reported)):
         if given:
             raise ValueError(f"{option} goes with a folder of `lkca prepare`, which {scenes[0]} is not")
-    _check_together(networks, scale, psf_sigma, resample=resample)
+    check_together(networks, scale, psf_sigma, resample=resample)
     if msi_options.msi is not None:
         several.one_of(scenes, "--msi")
     if networks:
@@ -204,8 +204,12 @@ def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> floa
     return floor
 
 
-def _check_together(
-    networks: Sequence[shared.Checkpointed], scale: int | None, psf_sigma: float | None, *, resample: bool
+def check_together(
+    networks: Sequence[shared.Checkpointed],
+    scale: int | None = None,
+    psf_sigma: float | None = None,
+    *,
+    resample: bool = False,
 ) -> None:
     """Raise for networks that one low-resolution image does not serve."""
     for path, model, record in networks:

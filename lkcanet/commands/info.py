@@ -82,6 +82,8 @@ def _show(facts: dict[str, Any], json: bool) -> None:
     if json:
         shared.print_json(facts)
         return
+    from lkcanet.data.georeference import system_name
+
     for name, value in facts.items():
         if isinstance(value, dict):
             print(f"{name}:")
@@ -93,8 +95,8 @@ def _show(facts: dict[str, Any], json: bool) -> None:
             print("backends (* runs float32 on the CPU when none is asked for):")
             for line in str(backends.status()).splitlines():
                 print(f"  {line}")
-        else:
-            print(f"{name:18} {_system_name(value) if name == 'crs' and value else _short(value)}")
+        elif name != "crs" or value:
+            print(f"{name:18} {_short(system_name(value) if name == 'crs' else value)}")
 
 
 def _short(value: Any) -> str:
@@ -102,11 +104,6 @@ def _short(value: Any) -> str:
         texts = [f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in value]
         return ", ".join(texts if len(texts) <= 8 else [*texts[:3], "...", texts[-1]])
     return f"{value:g}" if isinstance(value, float) else "-" if value is None else str(value)
-
-
-def _system_name(crs: str) -> str:
-    """The name inside a WKT text, the first in quotes."""
-    return crs.split('"')[1] if crs.count('"') > 1 else crs
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:

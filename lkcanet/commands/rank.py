@@ -81,7 +81,7 @@ def _table(reports: "dict[str, RankReport]") -> "Table":
     shares = sorted({first.share, *first.ranks})
     table = Table(title="Upsampler: rank at a share of its" + (" squared" * first.energy) + " singular values",
                   box=SIMPLE_HEAD, title_justify="left")  # fmt: skip
-    table.add_column("Network")
+    table.add_column("Network", overflow="fold")
     for heading in ("Groups", "Matrix", *(f"{100 * share:g} %" for share in shares), "Parameters", "of them up"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("MACs", justify="right", no_wrap=True)

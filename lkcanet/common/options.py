@@ -32,6 +32,8 @@ class TrainOptions:
             `lkcanet.training.average.Average`: what is validated and what checkpoints hold is the average then. None
             keeps none.
         sam_weight, gradient_weight: of the H loss.
+        psnr_weight: of the logarithm of the error of each image and band, which training minimises besides, see
+            `lkcanet.objectives.losses.log_rmse`; validation goes by H all the same.
         floor: of the target's spectra, in units of the scene divided by its peak: a pixel's angle counts by how far the
             root mean square over its bands is above this, see `lkops.spectral_losses`. 0 is the paper's loss, which
             gives up the values of dark pixels (water, shadow) for their angle.
@@ -74,6 +76,7 @@ class TrainOptions:
     ema: float | None = None
     sam_weight: float = 0.5
     gradient_weight: float = 0.1
+    psnr_weight: float = 0.0
     floor: float = FLOOR
     augment: bool = True
     psf_sigma: float | None = None
@@ -120,7 +123,7 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and abs(value) < math.inf):
                 raise ValueError(f"{name} must be a finite number of dB, got {value!r}")
-        for name in ("sam_weight", "gradient_weight", "floor"):
+        for name in ("sam_weight", "gradient_weight", "psnr_weight", "floor"):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")

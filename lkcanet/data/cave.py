@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lkcanet.common.ssim import SSIM
 from lkcanet.data.formats.png import band_files, image_size, read_bands
 from lkcanet.data.normalise import scene_from_array
 from lkcanet.data.scenes import Scene
@@ -52,6 +53,7 @@ TEST = (
 VALIDATION = ("chart_and_stuffed_toy_ms", "feathers_ms")
 SCALES = (4, 8)
 LR_SIZE = 32
+MSSIM: SSIM = "matlab"  # of which the published scores are
 SOURCE = (
     "SSPSR (Jiang et al., 2020), section IV, and its repository junjun-jiang/SSPSR: of the 32 scenes in the order of "
     "their names 20 train and 12 are tested on, whole; values / 65535 (crop_image.m)"

@@ -13,7 +13,8 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
     """Facts of a scene, for JSON.
 
     Returns:
-        name; bands, rows, columns; peak; smallest, largest and mean of the valid pixels (the mean over bands of each
+        name; bands, rows, columns; band_choice, "taken" (numbers from 0) "of" the bands of the file where it has not
+        all; peak; smallest, largest and mean of the valid pixels (the mean over bands of each
         band's, in float64), in the units of the source; wavelengths (nm) and band_names, None where not known; invalid,
         the share of pixels without data, 0 to 1; transform, pixel_size (of a pixel's sides) and crs, None where the
         scene has no georeference.
@@ -21,6 +22,7 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
     return {
         "name": scene.name,
         "bands": scene.bands,
+        **_choice(scene),
         "rows": scene.size[0],
         "columns": scene.size[1],
         "peak": scene.peak,
@@ -30,6 +32,11 @@ def describe_scene(scene: Scene) -> dict[str, Any]:
         "invalid": 0.0 if scene.valid is None else 1 - float(scene.valid.mean()),
         **_ground(scene.georeference),
     }
+
+
+def _choice(scene: Scene) -> dict[str, Any]:
+    choice = scene.band_choice
+    return {} if choice is None else {"band_choice": {"of": choice.of, "taken": list(choice.taken)}}
 
 
 def _values(scene: Scene) -> dict[str, float]:

@@ -42,9 +42,20 @@ class Georeference:
         a, b, c, d, e, f = self.transform
         return Georeference((a / scale, b / scale, c, d / scale, e / scale, f), self.crs)
 
+    def told(self) -> str:
+        """For people: the system's name, the corner and the sides of a pixel."""
+        a, b, c, d, e, f = self.transform
+        sides = f"{math.hypot(a, d):g} x {math.hypot(b, e):g}"
+        return f"{system_name(self.crs) or 'no system'}, corner {c:.10g}, {f:.10g}, pixels of {sides}"
+
     def agrees(self, other: "Georeference") -> bool:
         """Whether the transforms are the same to a billionth of a pixel, whatever the systems are called."""
         a, b, _, d, e, _ = self.transform
         tolerance = 1e-9 * max(map(abs, (a, b, d, e)))
         pairs = zip(self.transform, other.transform, strict=True)
         return all(abs(mine - its) <= tolerance for mine, its in pairs)
+
+
+def system_name(crs: str) -> str:
+    """The name inside a WKT text, the first in quotes; another text itself."""
+    return crs.split('"')[1] if crs.count('"') > 1 else crs

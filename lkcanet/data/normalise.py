@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -74,32 +74,49 @@ def scene_from_array(
     return Scene(pixels, peak, nanometres, name, source, names, valid, georeference)
 
 
-def without_nodata(values: np.ndarray, nodata: float, where: str) -> np.ndarray:
-    """Where (B, H, W) values hold `nodata` in no band: (H, W) bool. NaN stands for every NaN.
+class NodataMask(NamedTuple):
+    """Where values hold nodata, and where not.
+
+    Attributes:
+        valid: (H, W) bool.
+        empty: (B,) bool, bands that hold nothing else.
+        partial: pixels that hold it in some of the other bands and in some not.
+    """
+
+    valid: np.ndarray
+    empty: np.ndarray
+    partial: int
+
+
+def nodata_mask(
+    values: np.ndarray, nodata: float, within: np.ndarray | None = None, rule: Literal["any", "all"] = "any"
+) -> NodataMask:
+    """Where (B, H, W) values hold `nodata`; NaN stands for every NaN.
 
     The number is rounded to the dtype of the values first, as the programs that filled them in did; a number that the
     dtype can't hold occurs nowhere.
 
-    Raises:
-        ValueError: bands that hold nothing else; the message names them, counted from 1, and starts with `where`.
+    Args:
+        values: see above.
+        nodata: the value.
+        within: (H, W) bool, pixels to look at; None: all. Others are not valid.
+        rule: a pixel is invalid where "any" band that is not empty holds it, or where "all" do.
     """
     marker = _as_value(nodata, values.dtype)
-    valid = np.ones(values.shape[1:], bool)
-    if marker is None:
-        return valid
+    within = np.ones(values.shape[1:], bool) if within is None else within
+    count = np.zeros(values.shape[1:], np.intp)  # of bands that hold it
     empty = np.ones(len(values), bool)
+    if marker is None:
+        return NodataMask(within, ~empty, 0)
     for index in _pieces(values):
-        piece = values[index]
+        piece, looked = values[index], within[index[1:]]
         marked = np.isnan(piece) if np.isnan(marker) else piece == marker
-        valid[index[1:]] &= ~marked.any(0)
-        empty[index[0]] &= marked.all((1, 2))
-    if empty.any():
-        numbers = [str(band + 1) for band in np.flatnonzero(empty)]
-        listing = ", ".join(numbers if len(numbers) < 9 else [*numbers[:7], "...", numbers[-1]])
-        raise ValueError(
-            f"{where}nothing but nodata ({nodata:g}) in {len(numbers)} of {len(empty)} bands: {listing}; leave them out"
-        )
-    return valid
+        count[index[1:]] += marked.sum(0)
+        empty[index[0]] &= (marked | ~looked).all((1, 2))
+    count -= empty.sum()
+    rest = len(values) - int(empty.sum())
+    partial = within & (count > 0) & (count < rest)
+    return NodataMask(within & (count == 0 if rule == "any" else count < max(rest, 1)), empty, int(partial.sum()))
 
 
 def can_hold(dtype: np.dtype, nodata: float) -> bool:

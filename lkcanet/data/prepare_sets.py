@@ -86,7 +86,7 @@ def prepare_cave(
         "peak": {"rule": "full scale of each scene's PNG images: 65535 of 16 bits, 255 of 8"},
         "validation": drawn,
         "train": {"patch": patch, "stride": stride},
-        "ssim": "matlab",
+        "ssim": cave.MSSIM,
     }
     write_set(out, members, facts, overwrite, progress)
     return load_set(out)

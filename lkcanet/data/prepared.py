@@ -37,7 +37,7 @@ from lkcanet.data.splits import Rect, Split, drawn, in_rect, parse_rect, region_
 
 __all__ = ["MANIFEST", "SCENE", "Prepared", "is_prepared", "load_prepared", "prepare"]
 
-_SHARE = 0.1  # of the patches, for validation: the papers' 10 %
+SHARE = 0.1  # of the patches, for validation: the papers' 10 %
 _LOWRES = (
     "MATLAB's imresize(gt, 1 / scale), bicubic with antialiasing and mirrored borders (bicubic_downsample), in "
     "float32; every patch and test image is cropped first, then degraded"
@@ -332,18 +332,18 @@ def _split(
             rules.test,
             patch=patch,
             stride=stride,
-            validation=_SHARE,
+            validation=SHARE,
             train=rules.train,
             valid=scene.valid,
         )
         rule = "a block that shares no pixel with training patches; patches across its border are dropped"
-        return split, {"kind": "block", "share": _SHARE, "region": str(split.validation), "rule": rule}
+        return split, {"kind": "block", "share": SHARE, "region": str(split.validation), "rule": rule}
     count = len(valid_patches(in_rect(rules.train, patch, stride), patch, scene.valid))
     if count < 2:
         raise ValueError(f"{count} patches of {patch} x {patch} valid pixels: too few to train and to validate")
-    held = drawn(count, _SHARE, seed)
+    held = drawn(count, SHARE, seed)
     split = _drawn_split(scene, rules.test, rules.train, patch, stride, held)
-    return split, {"kind": "patches", "share": _SHARE, "seed": seed, "rule": _LEAK, "indices": held.tolist()}
+    return split, {"kind": "patches", "share": SHARE, "seed": seed, "rule": _LEAK, "indices": held.tolist()}
 
 
 def _drawn_split(scene: Scene, test: Rect, train: Rect, patch: int, stride: int, held: np.ndarray) -> Split:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lkcanet.common.options import FLOOR
+from lkcanet.data.bands import BandChoice
 from lkcanet.data.responses import SpectralResponse
 from lkcanet.data.scenes import Scene, check_positive
 from lkcanet.data.splits import Rect, Split, overlap, parse_rect
@@ -58,6 +59,17 @@ class TrainingRecord:
     def wavelengths(self) -> list[float] | None:
         """Of the scene's bands, in nm."""
         return self.extra.get("scene", {}).get("wavelengths")
+
+    @property
+    def band_choice(self) -> BandChoice | None:
+        """The bands of its file that the scene had; None where it had all, or the checkpoint does not tell."""
+        told = self.extra.get("scene", {}).get("bands")
+        if told is None:
+            return None
+        try:
+            return BandChoice(int(told["of"]), tuple(int(band) for band in told["taken"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.where}: bands in its metadata are damaged: {error}") from error
 
     @property
     def test(self) -> str | None:

@@ -1,12 +1,14 @@
 """A hyperspectral scene in memory: pixels divided by a normaliser that stays with them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
+from lkcanet.data.bands import BandChoice, bands_by_number, taken_of
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.splits import Rect
 
@@ -22,7 +24,7 @@ def check_positive(value: Any, argument: str) -> float:
     return number
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scene:
     """A normalised scene; `pixels * peak` is what the sensor or the file gave.
 
@@ -37,6 +39,8 @@ class Scene:
         valid: (H, W) bool, False where the sensor saw nothing; None where every pixel is valid. `pixels` hold there
             what readers fill in from the nearest valid pixel, so that no filler value bleeds into its neighbours.
         georeference: None where not known.
+        band_choice: which bands of the file it was read from these are; None: all, or not from a file. It is not
+            written to files: the bands of a written scene are its own.
 
     Raises:
         TypeError: `pixels` is not a float32 numpy array, or `valid` not one of bool.
@@ -54,6 +58,7 @@ class Scene:
     band_names: tuple[str, ...] | None = None
     valid: np.ndarray | None = None
     georeference: Georeference | None = None
+    band_choice: BandChoice | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, np.ndarray) or self.pixels.dtype != np.float32:
@@ -82,11 +87,37 @@ class Scene:
                 raise ValueError(f"valid must be {self.size} and true somewhere, got {_describe(self.valid)}")
             if self.valid.all():
                 object.__setattr__(self, "valid", None)
+        if self.band_choice is not None and len(self.band_choice.taken) != self.bands:
+            raise ValueError(f"band_choice must take {self.bands} bands, it takes {len(self.band_choice.taken)}")
 
     @property
     def bands(self) -> int:
         """B."""
         return self.pixels.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(B, H, W): bands, rows, columns."""
+        return (self.bands, *self.size)
+
+    def __repr__(self) -> str:
+        bands, rows, columns = self.shape
+        return f"<Scene {self.name!r}: {bands} bands, {rows} x {columns} pixels, peak {self.peak:g}>"
+
+    def __str__(self) -> str:
+        nanometres, place = self.wavelengths, self.georeference
+        of = "" if self.band_choice is None else f" of {self.band_choice.of}"
+        span = "" if nanometres is None else f", {nanometres.min():g} to {nanometres.max():g} nm"
+        invalid = 0.0 if self.valid is None else 1 - float(self.valid.mean())
+        return "\n".join(
+            [
+                f"Scene {self.name!r}, {self.source or 'of no file'}",
+                f"  bands   {self.bands}{of}{span}",
+                f"  pixels  {self.size[0]} x {self.size[1]}, {invalid:.1%} without data",
+                f"  peak    {self.peak:g}, the value that is 1 here",
+                f"  place   {'not known' if place is None else place.told()}",
+            ]
+        )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -97,6 +128,27 @@ class Scene:
         """The pixels as a (1, B, H, W) float32 tensor. It shares memory with `pixels` where they can be written to."""
         pixels = self.pixels if self.pixels.flags.writeable else self.pixels.copy()
         return torch.from_numpy(np.asarray(pixels)).unsqueeze(0)
+
+    def with_bands(self, bands: Sequence[int] | np.ndarray) -> "Scene":
+        """These bands, numbers from 0, in this order, with the same peak; the scene itself where they are all of it, a
+        view of its pixels where they follow each other, else a copy.
+
+        Raises:
+            ValueError: a band that is not there or named twice, or none.
+        """
+        chosen = bands_by_number([int(band) for band in bands], self.bands)
+        if np.array_equal(chosen, np.arange(self.bands)):
+            return self
+        before = range(self.bands) if self.band_choice is None else self.band_choice.taken
+        of = self.bands if self.band_choice is None else self.band_choice.of
+        names = self.band_names
+        return replace(
+            self,
+            pixels=taken_of(self.pixels, chosen),
+            wavelengths=None if self.wavelengths is None else self.wavelengths[chosen],
+            band_names=None if names is None else tuple(names[band] for band in chosen),
+            band_choice=BandChoice(of, tuple(before[band] for band in chosen)),
+        )
 
     def cropped(self, rect: Rect) -> "Scene":
         """The part inside a rectangle, with the same peak; a copy of its pixels."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from lkops.lowrank import cumulative_share, rank_at, spectrum
 
 from ..common.optional import require
+from ..common.plots import COLOURS, plain
 from ..models import Network
 from ..models.capabilities import upsampler_of
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["Parts", "RankReport", "plot_ranks", "rank_report"]
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
-# Okabe and Ito's palette, told apart by colour-blind readers too
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -179,10 +178,8 @@ def _draw_curves(axis: "Axes", reports: Mapping[str, RankReport], share: float, 
     axis.set_title("Upsampler's weight, (outputs, inputs x kernel) matrix", fontsize=11)
     axis.set_xlim(left=0)
     axis.set_ylim(0, 1.02)
-    axis.grid(color="#dddddd", linewidth=0.6)
-    axis.set_axisbelow(True)
     axis.legend(loc="lower right", fontsize=9)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain(axis)
 
 
 def _draw_parts(axis: "Axes", reports: Mapping[str, RankReport]) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
+from lkcanet.common.plots import plain
 from lkcanet.evaluation.pictures import (
     as_cube,
     check_wavelengths,
@@ -20,6 +21,7 @@ from lkcanet.evaluation.pictures import (
     false_colour,
     stretch_limits,
 )
+from lkcanet.evaluation.side_by_side import results_of, seen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +65,7 @@ def comparison(
     pixels: Sequence[tuple[int, int]] = (),
     title: str | None = None,
     error: Literal["rmse", "sam"] = "rmse",
+    bands: Sequence[int] | None = None,
 ) -> "Figure":
     """False colour of low resolution, bicubic, prediction and target; error maps; spectra of a few pixels.
 
@@ -78,6 +81,7 @@ def comparison(
             bicubic differs most from the target (from the prediction without one).
         title: line above the figure; names the scale if None.
         error: what the maps show, as `error_map`.
+        bands: three indices to show as red, green and blue; `display_bands` chooses if None.
 
     Raises:
         ValueError: shapes that don't fit, a pixel outside the image, more than 6 pixels, `scale` or `error` unknown.
@@ -88,8 +92,8 @@ def comparison(
     cubes["prediction"] = as_cube(prediction, "prediction")
     if target is not None:
         cubes["target"] = as_cube(target, "target")
-    bands, *small = cubes["lowres"].shape
-    expected = (bands, small[0] * scale, small[1] * scale)
+    count, *small = cubes["lowres"].shape
+    expected = (count, small[0] * scale, small[1] * scale)
     for name, cube in cubes.items():
         if name != "lowres" and cube.shape != expected:
             raise ValueError(f"{name} has shape {cube.shape}, expected {expected} for lowres x{scale}")
@@ -124,7 +128,7 @@ def comparison(
         bar.ax.tick_params(labelsize=SMALL)
         image_axes += error_axes
 
-    chosen = display_bands(bands, wavelengths)
+    chosen = display_bands(count, wavelengths) if bands is None else tuple(bands)
     limits = stretch_limits(cubes["bicubic" if target is None else "target"], chosen)
     extent = (-0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5)
     for axis, (name, cube) in zip(image_axes, cubes.items(), strict=False):
@@ -154,6 +158,7 @@ def before_and_after(
     pixels: Sequence[tuple[int, int]] = (),
     title: str | None = None,
     error: Literal["rmse", "sam"] = "rmse",
+    bands: Sequence[int] | None = None,
 ) -> "Figure":
     """`comparison` of a low-resolution scene, its bicubic image, and what a network makes of it.
 
@@ -161,7 +166,7 @@ def before_and_after(
         model: a network that takes no MSI, of the scene's bands.
         lowres: the scene that it super-resolves, see `lkcanet.data.simulate_lowres`.
         target: of `model.scale` times the rows and columns, where it is known.
-        pixels, title, error: as for `comparison`.
+        pixels, title, error, bands: as for `comparison`.
 
     Returns:
         The figure; pixels that are not valid (in the target, else in `lowres`) are left out of it.
@@ -169,27 +174,18 @@ def before_and_after(
     Raises:
         ValueError: as `comparison` and `lkcanet.inference.super_resolve`.
     """
-    from lkcanet.data.degrade import bicubic_upsample
-    from lkcanet.inference import super_resolve
-
-    np = require("numpy", extra="io")
-    result = super_resolve(model, lowres)
-    valid = result.valid if target is None else target.valid
-
-    def seen(pixels: "Array", valid: "Array | None") -> "Array":
-        """NaN where there was no data: not drawn."""
-        return pixels if valid is None else np.where(valid, pixels, np.float32(np.nan))
-
+    bicubic, result = results_of({"result": model}, lowres, model.scale, target).values()
     return comparison(
         seen(lowres.pixels, lowres.valid),
-        seen(bicubic_upsample(lowres.tensor(), model.scale)[0].numpy(), valid),
-        seen(result.pixels, valid),
-        None if target is None else seen(target.pixels, valid),
+        bicubic,
+        result,
+        None if target is None else seen(target.pixels, target.valid),
         scale=model.scale,
         wavelengths=None if lowres.wavelengths is None else list(lowres.wavelengths),
         pixels=pixels,
         title=title,
         error=error,
+        bands=bands,
     )
 
 
@@ -257,9 +253,7 @@ def _draw_spectra(
         axis.set_xlabel("Band" if wavelengths is None else "Wavelength (nm)", fontsize=SMALL)
         axis.tick_params(labelsize=SMALL)
         axis.locator_params(axis="x", nbins=5)
-        axis.grid(color="#dddddd", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
         axis.margins(x=0.02)
     for axis in axes[len(marks) :]:
         axis.remove()

@@ -140,6 +140,12 @@ def score(
     return Scores(target, rect, scale, levels, ssim)
 
 
+def named_scores(names: Sequence[str], images: Sequence[Metrics]) -> dict[str, Any]:
+    """Of a network's scores on several images "mean" and "images", the name of each to its scores: for JSON."""
+    named = dict(zip(names, (dict(image) for image in images), strict=True))
+    return {"mean": dict(mean_scores(images)), "images": named}
+
+
 def with_ensembles(networks: Mapping[str, Network]) -> dict[str, Network]:
     """Each network, and after it the mean over its eight orientations, as "name (ensemble)"."""
     from ..inference import Ensembled
@@ -247,11 +253,13 @@ def score_tests(
     ssim: SSIM | None = None,
     progress: Callable[[str], None] | None = None,
     ensemble: bool = False,
+    psf_sigma: float | None = None,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image, or on every test scene of a set.
 
-    Each image is cropped from the scene, then degraded by the MATLAB-exact bicubic, and super-resolved as a whole, all
-    in float32 as SSPSR's test images are; scores are computed in float64. One image is in memory at a time.
+    Each image is cropped from the scene, then degraded by the MATLAB-exact bicubic (or `psf_sigma`), and super-resolved
+    as a whole, all in float32 as SSPSR's test images are; scores are computed in float64. One image is in memory at a
+    time.
 
     Args:
         prepared: from `load_prepared`.
@@ -262,6 +270,7 @@ def score_tests(
             that of the protocol's published table.
         progress: is called with a line for the user before each image.
         ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
+        psf_sigma: of the LR images, in pixels of the scene, as in `score`.
 
     Returns:
         "bicubic" and the names, each with its scores image by image.
@@ -296,7 +305,8 @@ def score_tests(
             name: simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
             for name, model in networks.items()
         }
-        for name, row in _rows(target, simulate_lowres(target, scale), networks, msis, scale, floor, kind).items():
+        lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma)
+        for name, row in _rows(target, lowres, networks, msis, scale, floor, kind).items():
             scores[name].append(row)
     return scores
 

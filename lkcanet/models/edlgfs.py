@@ -4,14 +4,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lkops._core import checks
 
 from .capabilities import Capabilities, Upsampler, WorkingMemory
 from .edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
-from .registry import Network
+from .registry import Network, copied
 
 __all__ = ["EDLGFS"]
 
@@ -138,13 +137,7 @@ class EDLGFS(Network):
     def fold(self) -> "EDLGFS":
         """A copy without the edge branch, in eval mode, for inference and export; same image, bit for bit. This
         network is left as it is."""
-        with torch.device("meta"):  # its own values are not needed: folding draws no random numbers
-            folded = EDLGFS(**{**self.config, "edge_branch": False})
-        own = self.state_dict()
-        folded.load_state_dict({key: own[key].detach().clone() for key in folded.state_dict()}, assign=True)
-        for key, parameter in folded.named_parameters():
-            parameter.requires_grad_(self.get_parameter(key).requires_grad)
-        return folded.eval()
+        return copied(self, edge_branch=False).eval()
 
     def parameter_count(self) -> int:
         """The number of trainable values that make the image, as the paper counts: without the edge branch."""

@@ -56,11 +56,13 @@ class Network(nn.Module):
 Kind = TypeVar("Kind", bound=Network)
 
 
-def copied(network: Kind) -> Kind:
-    """A network of the same arguments, weights and frozen parameters, in the same mode; it shares nothing."""
+def copied(network: Kind, **changes: Any) -> Kind:
+    """A network of the same arguments but for `changes`, with those weights of this one that it has, frozen parameters
+    and mode as there; it shares nothing."""
     with torch.device("meta"):  # its own values are not needed: copying draws no random numbers
-        twin = type(network)(**network.config)
-    twin.load_state_dict({key: value.detach().clone() for key, value in network.state_dict().items()}, assign=True)
+        twin = type(network)(**{**network.config, **changes})
+    own = network.state_dict()
+    twin.load_state_dict({key: own[key].detach().clone() for key in twin.state_dict()}, assign=True)
     for key, parameter in twin.named_parameters():
         parameter.requires_grad_(network.get_parameter(key).requires_grad)
     return twin.train(network.training)
@@ -99,6 +101,9 @@ _PLACES: dict[str, str | type[Network]] = {
     "vdsr_lr": "baselines:VDSRLR",
     "cnn3d_lr": "baselines:CNN3DLR",
     "lkca_res": "lkca_res:LKCARes",
+    "sspsr": "sspsr:SSPSR",
+    "essaformer": "essaformer:ESSAformer",
+    "msdformer": "msdformer:MSDformer",
 }
 KINDS: Mapping[str, type[Network]] = _Kinds(_PLACES)
 _OBJECTIVES: dict[str, Callable[..., nn.Module]] = {}  # those of this package come from `lkcanet.objectives`
@@ -136,6 +141,9 @@ PRESETS: dict[str, Preset] = {
     "edlgfs": Preset("edlgfs", "edlgfs:EDLGFS"),
     "vdsr_lr": Preset("vdsr_lr", "baselines:VDSRLR"),
     "cnn3d_lr": Preset("cnn3d_lr", "baselines:CNN3DLR"),
+    "sspsr": Preset("sspsr", "sspsr:SSPSR"),
+    "essaformer": Preset("essaformer", "essaformer:ESSAformer"),
+    "msdformer": Preset("msdformer", "msdformer:MSDformer"),
     "csakd-student": Preset("csakd", "csakd:csakd_student", fuses=True),
     "csakd-student-as-described": Preset("csakd", "csakd:csakd_student_as_described", fuses=True),
     "csakd-student-l": Preset("csakd", "csakd:csakd_student_l", fuses=True),

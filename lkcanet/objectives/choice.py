@@ -42,7 +42,7 @@ def objective_for(model: Network, options: TrainOptions | None = None, **own: An
 
 
 def _supervised(_: Network, options: TrainOptions, **own: Any) -> Objective:
-    return HObjective(options.sam_weight, options.gradient_weight, options.floor, **own)
+    return HObjective.of(options, **own)
 
 
 def _edge(_: Network, __: TrainOptions, **own: Any) -> Objective:

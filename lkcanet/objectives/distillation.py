@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..common.digest import digest
+from ..common.options import TrainOptions
 from ..models import Lacking, Network
 from ..models.capabilities import residual_image_of
 from .base import Batch
@@ -106,11 +107,24 @@ class KDObjective(HObjective):
         gradient_weight: float = 0.1,
         teacher_file: str | None = None,
         floor: float = 0.0,
+        psnr_weight: float = 0.0,
     ) -> None:
-        super().__init__(sam_weight, gradient_weight, floor)
+        super().__init__(sam_weight, gradient_weight, floor, psnr_weight)
         self.teacher = teacher.fold().cpu().eval().requires_grad_(False)
         self.distillation = distillation or Distillation()
         self.told = {"file": teacher_file, "config": teacher.config, "digest": digest(self.teacher.state_dict())}
+
+    @classmethod
+    def taught(
+        cls,
+        options: TrainOptions,
+        teacher: Network,
+        distillation: Distillation | None = None,
+        teacher_file: str | None = None,
+    ) -> "KDObjective":
+        """With the weights and the floor of a training's options."""
+        weights = options.sam_weight, options.gradient_weight
+        return cls(teacher, distillation, *weights, teacher_file, options.floor, options.psnr_weight)
 
     def train(self, mode: bool = True) -> "KDObjective":
         super().train(mode)

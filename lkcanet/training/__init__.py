@@ -147,7 +147,7 @@ def distill(
     options, distillation = options or TrainOptions(), distillation or Distillation()
     check_pair(student, teacher, distillation)
     source = None if teacher_file is None else str(teacher_file)
-    objective = KDObjective(teacher, distillation, options.sam_weight, options.gradient_weight, source, options.floor)
+    objective = KDObjective.taught(options, teacher, distillation, source)
     return _run(student, scene, split, options, out_dir, None, objective, init, overwrite=overwrite, resume=resume)
 
 

@@ -76,11 +76,11 @@ def describe(
     peaks = {each.peak for each in scenes}
     facts: dict[str, Any] = {"peak": peaks.pop() if len(peaks) == 1 else None}
     if len(scenes) == 1:
-        facts["scene"] = {**_source(scenes[0]), "wavelengths": _wavelengths(scenes[0])}
+        facts["scene"] = {**_source(scenes[0]), "wavelengths": _wavelengths(scenes[0]), **_bands(scenes)}
         facts["split"] = {**_regions(splits[0]), **_sides(splits)}
     else:
         known = [each for each in scenes if each.wavelengths is not None]
-        facts["scene"] = {"wavelengths": _wavelengths(known[0]) if known else None}
+        facts["scene"] = {"wavelengths": _wavelengths(known[0]) if known else None, **_bands(scenes)}
         facts["split"] = _sides(splits)
         pairs = zip(scenes, splits, strict=True)
         facts["scenes"] = [{**_source(one), "peak": one.peak, **_regions(its)} for one, its in pairs]
@@ -97,6 +97,13 @@ def _source(scene: Scene) -> dict[str, Any]:
 
 def _wavelengths(scene: Scene) -> list[float] | None:
     return None if scene.wavelengths is None else [float(nm) for nm in scene.wavelengths]
+
+
+def _bands(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Which bands of their files all scenes have, where they have not all and it is the same for each."""
+    choices = {scene.band_choice for scene in scenes}
+    choice = choices.pop() if len(choices) == 1 else None
+    return {} if choice is None else {"bands": {"of": choice.of, "taken": list(choice.taken)}}
 
 
 def _regions(split: Split) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from lkcanet.models.csakd import CSAKD
 from lkcanet.models.edlgfs import EDLGFS
 
 ROOT = Path(lkcanet.__file__).parent
-CLASSES = {kind: KINDS[kind].__name__ for kind in ("lkcanet", "edlgfs", "csakd", "vdsr_lr", "cnn3d_lr")}
+CLASSES = {
+    kind: KINDS[kind].__name__ for kind in ("lkcanet", "edlgfs", "csakd", "vdsr_lr", "cnn3d_lr", "sspsr", "essaformer")
+}
 # the objectives that two kinds have of their own check that they got their own network
 OWN = {"objectives/csakd.py": CSAKD.__name__, "objectives/edlgfs.py": EDLGFS.__name__}
 

@@ -10,14 +10,14 @@ import re
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from lkcanet.common.optional import require
 from lkcanet.data.formats.envi_lines import entries_of, georeference_of, numbers, plain
-from lkcanet.data.formats.raw import Raw, check_record, own, reading
-from lkcanet.data.normalise import without_nodata
+from lkcanet.data.formats.raw import Raw, check_record, good_bands, own, reading
+from lkcanet.data.normalise import nodata_mask
 from lkcanet.data.wavelengths import to_nanometres
 
 SUFFIXES = (".img", ".dat", ".raw", ".bin", ".bsq", ".bil", ".bip", "")  # of data files
@@ -39,7 +39,7 @@ def header_of(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_envi(path: Path, header_path: Path, bad_bands: Literal["keep", "drop"]) -> Raw:
+def read_envi(path: Path, header_path: Path) -> Raw:
     """Read an image of any interleave, byte order and real data type, as a memory map.
 
     Taken from the header: `wavelength` with `wavelength units`, `band names`, `bbl`, `data ignore value`, `map info`
@@ -50,7 +50,6 @@ def read_envi(path: Path, header_path: Path, bad_bands: Literal["keep", "drop"])
         path: the data file, or the header again: then the data file is the one beside it, X for X.hdr with any of
             SUFFIXES; of several, the only one of the right size.
         header_path: the header.
-        bad_bands: "drop" leaves out the bands that `bbl` marks with 0.
 
     Raises:
         FileNotFoundError: no data file.
@@ -73,23 +72,14 @@ def read_envi(path: Path, header_path: Path, bad_bands: Literal["keep", "drop"])
     raw = Raw(values, "chw", nodata=None if nodata is None else numbers([nodata], "data ignore value", header_path)[0])
     facts = _facts(header, shape[0], header_path)
     if (MARK in header or RECORD in header) and (ours := _own_fields(header, facts, header_path)):
-        valid = None if nodata is None else without_nodata(values, math.nan, f"{data}: ")
+        valid = None if nodata is None else nodata_mask(values, math.nan).valid
         return raw._replace(own=ours, valid=valid)
-    good = _good_bands(header, shape[0], header_path)
-    if good is not None and bad_bands == "drop":
-        raw = raw._replace(values=values[good])
-        for name in ("wavelengths", "band_names"):
-            facts[name] = (
-                None if facts[name] is None else [x for x, keep in zip(facts[name], good, strict=True) if keep]
-            )
-    elif good is not None:
-        bad = int((~good).sum())
-        advice = "bad_bands='drop' or --drop-bad-bands leaves them out"
-        _warn(f"{header_path}: {bad} of {shape[0]} bands are marked as bad (bbl) and kept; {advice}")
+    marks = _of_bands(header, "bbl", shape[0], header_path)
+    good = None if marks is None else good_bands(numbers(marks, "bbl", header_path), "bbl", header_path)
     for name in ("data gain values", "data offset values"):
         if len(set(entries_of(header.get(name, [])))) > 1:
             _warn(f"{header_path}: {name} differ between bands and are not applied")
-    return raw._replace(facts=facts)
+    return raw._replace(facts=facts, good=good)
 
 
 def _existing(base: Path, suffix: str) -> Path | None:
@@ -171,15 +161,6 @@ def _of_bands(header: dict[str, Any], name: str, bands: int, path: Path) -> list
     if len(entries) != bands:
         raise ValueError(f"{path}: {name} must have {bands} entries, one a band, got {len(entries)}")
     return entries
-
-
-def _good_bands(header: dict[str, Any], bands: int, path: Path) -> np.ndarray | None:
-    """From `bbl`, or None where no band is bad."""
-    entries = _of_bands(header, "bbl", bands, path)
-    good = None if entries is None else np.array(numbers(entries, "bbl", path)) != 0
-    if good is not None and not good.any():
-        raise ValueError(f"{path}: bbl marks every band as bad")
-    return None if good is None or good.all() else good
 
 
 def _facts(header: dict[str, Any], bands: int, path: Path) -> dict[str, Any]:

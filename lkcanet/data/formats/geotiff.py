@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lkcanet.common.optional import require
-from lkcanet.data.formats.raw import Raw, check_record, metadata, own, reading, record_of
+from lkcanet.data.formats.raw import Raw, check_record, good_bands, metadata, own, reading, record_of
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 from lkcanet.data.wavelengths import from_text, to_nanometres
@@ -33,6 +33,7 @@ def read_geotiff(path: Path) -> Raw:
       where each is a number with nm or um behind it, or where all are plain numbers in 200..20000 (nm). Nothing is
       guessed from other texts.
     - Band names: the descriptions, where there are any.
+    - Bad bands: the tags `bbl` or `good_wavelengths` of the bands (0: bad), or of the file with a list.
     - The nodata value, and the mask of an internal or external mask or of an alpha band.
     - Transform and coordinate system (as WKT). Ground control points are not carried, with a warning.
 
@@ -72,7 +73,8 @@ def read_geotiff(path: Path) -> Raw:
                 "band_names": names if any(names) else None,
                 "georeference": _georeference(file, path),
             }
-    return Raw(values, "chw", facts=facts, nodata=nodata, valid=valid)
+        good = _good(file, bands, path)
+    return Raw(values, "chw", facts=facts, nodata=nodata, valid=valid, good=good)
 
 
 @contextmanager
@@ -172,6 +174,24 @@ def _wavelengths(file: Any, bands: list[int], names: list[str], where: str) -> n
         _warn(f"{where}wavelengths are in several units: they are left out")
         return None
     return to_nanometres([entry[0] for entry in numbers if entry], units.pop(), where)
+
+
+def _good(file: Any, bands: list[int], path: Path) -> np.ndarray | None:
+    """From the bands' tags, or the file's; None, with a warning, where these are not numbers, one a band."""
+    whole = {name.lower(): text for name, text in file.tags().items()}
+    tags = [{name.lower(): text for name, text in file.tags(band).items()} for band in bands]
+    for name in ("bbl", "good_wavelengths"):
+        texts = [tag[name] for tag in tags if name in tag]
+        if not texts and name in whole:
+            texts = re.split(r"[\s,;]+", whole[name].strip(" {}[]\t\n"))
+        if not texts:
+            continue
+        marks = [from_text(text) for text in texts]
+        if len(marks) != len(bands) or None in marks:
+            _warn(f"{path}: {name} has {len(texts)} entries for {len(bands)} bands, or no numbers: it is left out")
+            return None
+        return good_bands([mark[0] for mark in marks if mark], name, path)
+    return None
 
 
 def _from_names(names: list[str]) -> np.ndarray | None:

@@ -27,7 +27,8 @@ class Raw(NamedTuple):
     """What the reader of a format found.
 
     `own` holds the fields of the Scene where write_scene wrote the file, `facts` those that another file tells.
-    `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping.
+    `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping;
+    `good` tells which bands it does not mark as bad, None where it marks none.
     """
 
     values: np.ndarray
@@ -36,6 +37,7 @@ class Raw(NamedTuple):
     facts: dict[str, Any] | None = None
     nodata: float | None = None
     valid: np.ndarray | None = None
+    good: np.ndarray | None = None
 
 
 @contextmanager
@@ -102,6 +104,14 @@ def _checksum(fields: dict[str, Any], valid: np.ndarray | None) -> str:
     if valid is not None:
         digest.update(np.ascontiguousarray(valid).tobytes())
     return digest.hexdigest()[:16]
+
+
+def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray | None:
+    """From a mark for each band, 0 for a bad one; None where no band is bad."""
+    good: np.ndarray = np.array(marks) != 0
+    if not good.any():
+        raise ValueError(f"{path}: {what} marks every band as bad")
+    return None if good.all() else good
 
 
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:

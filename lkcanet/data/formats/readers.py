@@ -1,15 +1,17 @@
 """Scenes from files: the one way in, whatever the format."""
 
 import os
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from lkcanet.data.bands import BandChoice, Numbers, Ranges, bands_by_number, bands_by_wavelength, listing, taken_of
 from lkcanet.data.formats import arrays, envi, geotiff, matlab, png
 from lkcanet.data.formats.raw import Raw, reading
-from lkcanet.data.normalise import can_hold, scene_from_array, without_nodata
+from lkcanet.data.normalise import NodataMask, can_hold, nodata_mask, scene_from_array
 from lkcanet.data.scenes import Scene, check_positive
 
 SUPPORTED = ".mat, .npy, .npz, ENVI (.hdr), GeoTIFF (.tif, .tiff), or a folder of single-band .png images"
@@ -23,6 +25,9 @@ def read_scene(
     size: tuple[int, int] | None = None,
     peak: float | None = None,
     nodata: float | None = None,
+    nodata_in: Literal["any", "all"] = "any",
+    bands: Numbers | BandChoice | None = None,
+    wavelengths: Ranges | None = None,
     bad_bands: Literal["keep", "drop"] = "keep",
 ) -> Scene:
     """Read a scene and normalise it: pixels = values / peak, (B, H, W) float32.
@@ -41,9 +46,10 @@ def read_scene(
     pixels, or by `peak` (for example 65535 for CAVE). Scale factors and offsets that a file declares are not applied.
 
     ENVI and GeoTIFF also give wavelengths (in nm), band names and the georeference; see `lkcanet.data.formats.envi` and
-    `lkcanet.data.formats.geotiff`. A pixel is invalid where any band holds the nodata value, or where the file's mask
-    or alpha says so. What an invalid pixel holds is replaced by the spectrum of the nearest valid pixel and counts
-    nowhere.
+    `lkcanet.data.formats.geotiff`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
+    invalid where any other band holds the nodata value (`nodata_in`), or where the file's mask or alpha says so. What
+    an invalid pixel holds is replaced by the spectrum of the nearest valid pixel and counts nowhere. A scene that has
+    not all bands of its file says which, `Scene.band_choice`.
 
     Args:
         path: the file or folder.
@@ -53,7 +59,15 @@ def read_scene(
         size: (rows, columns), with "cp" and "pc" only.
         peak: the normaliser.
         nodata: the value that marks invalid pixels, NaN included; instead of the one that the file declares.
-        bad_bands: what to do with bands that an ENVI header marks as bad (bbl): "keep" them, with a warning, or "drop".
+        nodata_in: "any": a pixel with nodata in one band is invalid as a whole, with a warning that counts such pixels;
+            "all": only one that holds it in all bands, elsewhere the number counts as a value (0 in dark bands).
+        bands: the bands to read, numbers from 0: "0:130,136:" (behind the last), or a sequence; or the `band_choice` of
+            another scene, which is taken of a file with as many bands as that had, and leaves others whole.
+        wavelengths: ranges in nm, both ends included, whose bands are read: "420:1340,1450:1790", or pairs. With
+            `bands` those that both name.
+        bad_bands: what to do with bands that the file marks as bad (`bbl` of an ENVI header; `bbl` or
+            `good_wavelengths` of a GeoTIFF): "keep" them, with a warning unless `bands` or `wavelengths` chose them, or
+            "drop".
 
     Raises:
         FileNotFoundError: no such file, or an ENVI header without its data.
@@ -61,35 +75,94 @@ def read_scene(
         ValueError: unsupported suffix, unknown or ambiguous key (lists the keys and shapes), wrong axes or size, not
             real numbers, bands of different sizes, coloured bands whose channels differ, an empty folder, a header
             that contradicts itself, NaN or infinite valid pixels (with their count and the first position), no positive
-            pixel, bands of nothing but nodata, no valid pixel, a nodata value that the pixels can't hold, or a peak
-            that is not positive and finite.
+            pixel, no valid pixel, a nodata value that the pixels can't hold, bands or wavelengths that are not there,
+            or a peak that is not positive and finite.
         ModuleNotFoundError: the package for this format is not installed; the message names the extra that brings it.
     """
     path = Path(path)
     peak = None if peak is None else check_positive(peak, "peak")
-    if bad_bands not in ("keep", "drop"):
-        raise ValueError(f"bad_bands must be 'keep' or 'drop', got {bad_bands!r}")
+    for name, value, choices in (
+        ("bad_bands", bad_bands, ("keep", "drop")),
+        ("nodata_in", nodata_in, ("any", "all")),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, got {value!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    raw = _read(path, key, axes, size, bad_bands)
+    raw = _read(path, key, axes, size)
     if raw.own is not None:
-        return _own_scene(path, raw, axes, size, peak, nodata)
+        return _own_scene(path, raw, axes, size, peak, nodata, bands, wavelengths)
+    facts = {"wavelengths": None, "band_names": None, **(raw.facts or {})}
     values = _to_chw(raw, axes, size, path)
-    valid = raw.valid
+    of = len(values)
+    bands = _asked(bands, of)
+    chosen = _chosen(path, of, facts["wavelengths"], bands, wavelengths)
+    if raw.good is not None and bad_bands == "drop":
+        chosen = chosen[raw.good[chosen]]
+        if not len(chosen):
+            raise ValueError(f"{path}: every band that was chosen is marked as bad")
     if nodata is not None and not can_hold(values.dtype, nodata):
         raise ValueError(f"{path}: nodata {nodata:g} cannot occur in pixels of {values.dtype}")
-    marker = raw.nodata if nodata is None else nodata
+    marker, valid = raw.nodata if nodata is None else nodata, raw.valid
+    values = taken_of(values, chosen)
     if marker is not None and values.dtype.kind in "iuf":
-        clean = without_nodata(values, marker, f"{path}: ")
-        valid = clean if valid is None else clean & valid
-    if valid is not None and not valid.any():
-        raise ValueError(f"{path}: no pixel is valid: every one is nodata or masked")
-    return scene_from_array(values, peak=peak, name=path.stem, source=str(path), valid=valid, **(raw.facts or {}))
+        found = nodata_mask(values, marker, valid, nodata_in)
+        _tell_nodata(path, found, marker, chosen, of, nodata_in)
+        valid = found.valid
+        values, chosen = taken_of(values, np.flatnonzero(~found.empty)), chosen[~found.empty]
+    elif valid is not None and not valid.any():
+        raise ValueError(f"{path}: no pixel is valid: every one is masked")
+    if raw.good is not None and bands is None and wavelengths is None and not raw.good[chosen].all():
+        advice = "bad_bands='drop' or --drop-bad-bands leaves them out"
+        _warn(f"{path}: {(~raw.good[chosen]).sum()} of {of} bands are marked as bad (bbl) and kept; {advice}")
+    for name in ("wavelengths", "band_names"):
+        facts[name] = None if facts[name] is None else [facts[name][band] for band in chosen]
+    scene = scene_from_array(values, peak=peak, name=path.stem, source=str(path), valid=valid, **facts)
+    return replace(scene, band_choice=_choice(of, chosen))
 
 
-def _read(
-    path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None, bad_bands: Literal["keep", "drop"]
-) -> Raw:
+def _tell_nodata(path: Path, found: NodataMask, marker: float, chosen: np.ndarray, of: int, rule: str) -> None:
+    """Warn of bands and pixels that are left out; raise where nothing is left."""
+    if found.empty.all() or not found.valid.any():
+        raise ValueError(f"{path}: no pixel is valid: every one is nodata ({marker:g}) or masked")
+    if found.empty.any():
+        empty = chosen[found.empty].tolist()
+        what = f"{len(empty)} of {of} bands hold nothing but nodata ({marker:g})"
+        _warn(f"{path}: {what} and are left out: {listing(empty)} (from 0)")
+    if found.partial and rule == "any":
+        what = f"{found.partial} of {found.valid.size} pixels hold nodata ({marker:g}) in some bands only"
+        advice = "nodata_in='all' or --nodata-in all takes the number as a value there"
+        _warn(f"{path}: {what} and are left out as a whole; {advice}")
+
+
+def _asked(bands: Numbers | BandChoice | None, of: int) -> Numbers | None:
+    """What is asked for of a file with so many bands."""
+    if isinstance(bands, BandChoice):
+        return bands.taken if bands.of == of else None
+    return bands
+
+
+def _chosen(
+    path: Path, of: int, nanometres: np.ndarray | None, bands: Numbers | None, wavelengths: Ranges | None
+) -> np.ndarray:
+    """The numbers of the bands that are asked for."""
+    try:
+        chosen = np.arange(of) if bands is None else bands_by_number(bands, of)
+        if wavelengths is not None:
+            inside = bands_by_wavelength(wavelengths, None if nanometres is None else np.asarray(nanometres))
+            chosen = chosen[np.isin(chosen, inside)]
+            if not len(chosen):
+                raise ValueError("bands and wavelengths have no band in common")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return chosen
+
+
+def _choice(of: int, chosen: np.ndarray) -> BandChoice | None:
+    return None if np.array_equal(chosen, np.arange(of)) else BandChoice(of, tuple(chosen.tolist()))
+
+
+def _read(path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None) -> Raw:
     """By folder, suffix, or header beside the file."""
     suffix = "folder" if path.is_dir() else path.suffix.lower()
     if suffix in (".mat", ".npz"):
@@ -104,7 +177,7 @@ def _read(
         return arrays.read_npy(path) if suffix == ".npy" else png.read_folder(path)
     if axes is not None or size is not None:
         raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
-    return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header, bad_bands)
+    return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header)
 
 
 def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path) -> np.ndarray:
@@ -121,8 +194,10 @@ def _own_scene(
     size: tuple[int, int] | None,
     peak: float | None,
     nodata: float | None,
+    bands: Numbers | BandChoice | None,
+    wavelengths: Ranges | None,
 ) -> Scene:
-    """What write_scene wrote."""
+    """What write_scene wrote, or some bands of it."""
     assert raw.own is not None
     if (axes or raw.axes) != raw.axes or size is not None:
         raise ValueError(f"{path}: was written by write_scene with axes {raw.axes!r}: leave axes and size out")
@@ -134,4 +209,9 @@ def _own_scene(
     divisor = 1.0 if peak is None else peak / stored
     scene = scene_from_array(values, peak=divisor, source=str(path), valid=raw.valid)
     with reading(path, "a scene of write_scene"):
-        return replace(scene, **{**raw.own, "peak": stored if peak is None else peak})
+        scene = replace(scene, **{**raw.own, "peak": stored if peak is None else peak})
+    return scene.with_bands(_chosen(path, scene.bands, scene.wavelengths, _asked(bands, scene.bands), wavelengths))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=3)

@@ -7,12 +7,17 @@ from typing import Any
 import pytest
 import torch
 
-from bench.experiments import cave, cave_report
+from bench.experiments import cave, cave_report, cave_runs
 from lkcanet.evaluation.reported import reported
 from lkcanet.models import LKCANet, load_model_and_extra, pretrained, save_model
 
 SCORES = {"cc": 0.99, "sam": 3.25, "rmse": 0.014, "ergas": 3.4, "mpsnr": 38.75, "mssim": 0.95}
 BICUBIC = {**SCORES, "mpsnr": 34.7, "sam": 4.2}
+
+
+def training(label: str) -> dict[str, Any]:
+    facts = {"commit": "0123456789abcdef", "command": f"lkca train {label}", "machine": "a CPU"}
+    return {"label": label, **facts, "steps": 5000, "hours": 1.5}
 
 
 def network(**changes: Any) -> dict[str, Any]:
@@ -22,8 +27,7 @@ def network(**changes: Any) -> dict[str, Any]:
         "config": {},
         "parameters": 1_234_567,
         "macs_16x16": 371_000_000,
-        "step": 5000,
-        "training": {"commit": "0123456789abcdef", "command": "lkca train x", "machine": "a CPU", "hours": 1.5},
+        "training": training("LKCA-X"),
         "curve": [{"step": 0, "mpsnr": 30.6, "sam": 3.9}, {"step": 500, "mpsnr": 31.7, "sam": 3.6}],
         "looks": 2,
         "scores": {"mean": SCORES, "images": {"a_ms": SCORES, "b_ms": worse}},
@@ -35,12 +39,14 @@ def network(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def found() -> dict[str, Any]:
     bicubic = {"mean": BICUBIC, "images": {"a_ms": BICUBIC, "b_ms": BICUBIC}}
-    networks = {"LKCA-Net": network(), "LKCA-Res": network(looks=1)}
+    second = {**training("LKCA-Y"), "before": [training("LKCA-X")]}
+    networks = {"LKCA-Net": network(), "LKCA-Res": network(looks=1, training=second)}
+    networks["compressed"] = network(training=training("LKCA-Z"), curve=[])
     facts = {"scale": 4, "ssim": "matlab", "environment": {"cpu": "a CPU"}, "validation": ["c_ms"]}
     return {**facts, "bicubic": bicubic, "networks": networks}
 
 
-@pytest.mark.parametrize("label", cave.RUNS)
+@pytest.mark.parametrize("label", cave_runs.RUNS)
 def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, monkeypatch) -> None:
     import typer
 
@@ -53,18 +59,25 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
 
     monkeypatch.setattr(cave, "environment", lambda: {"commit": "abc", "cpu": "a CPU"})
     monkeypatch.setattr(cave.subprocess, "run", lambda line: seen.append(line) or Done())
-    for _ in range(2):
+    compresses = cave_runs.RUNS[label].command == "compress"
+    for _ in range(1 if compresses else 2):
         with pytest.raises(SystemExit) as ended:
             cave.train(Path("cave-x4"), label, tmp_path, 3.5)
         assert ended.value.code == 0
         (tmp_path / cave.folder_of(label) / "state.safetensors").touch()
-    first, again = (line[line.index("lkcanet.cli") + 1 :] for line in seen)
-    assert again == [*first, "--resume"]
+    first, *again = (line[line.index("lkcanet.cli") + 1 :] for line in seen)
+    assert again == ([] if compresses else [[*first, "--resume"]])
     group: Any = typer.main.get_command(build())
     params = group.commands[first[0]].make_context(first[0], first[1:]).params
-    assert params["max_minutes"] == 3.5
-    assert params["out"] == tmp_path / cave.folder_of(label)
-    assert params["whiten"] == 0.1
+    out = tmp_path / cave.folder_of(label)
+    if compresses:
+        assert (params["out"], params["scene"]) == (out / "last.safetensors", [Path("cave-x4")])
+    else:
+        assert (params["max_minutes"], params["out"]) == (3.5, out)
+    start = params["checkpoint" if compresses else "init"]
+    before = cave_runs.RUNS[label].start
+    assert (None if before is None else tmp_path / cave.folder_of(before) / "last.safetensors") == start
+    assert params.get("whiten") == (0.1 if before is None else None)
     note = json.loads((tmp_path / cave.folder_of(label) / cave.NOTE).read_text())
     assert note["command"] == " ".join(["lkca", *first])
 
@@ -75,17 +88,20 @@ def test_the_tables_tell_all(found) -> None:
     assert len(rows) == len(reported("cave", 4)) == 7
     assert "| **LKCA-Net** | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.7500 | 0.9500 |" in text
     assert "| LKCA-Net (ensemble) | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.9000 | 0.9500 |" in text
-    assert "Looks at the test scenes: LKCA-Net 2, LKCA-Res 1." in text
+    assert "Looks at the test scenes: LKCA-Net 2, LKCA-Res 1, compressed 2." in text
     assert "LKCA-Net is better than bicubic in MPSNR on 1 of 2." in text
-    assert "| b_ms | 34.70 / 4.20 | 34.00 / 3.25 | 34.00 / 3.25 |" in text
-    assert "`lkca train x`" in text
+    assert "| b_ms | 34.70 / 4.20 | 34.00 / 3.25 | 34.00 / 3.25 | 34.00 / 3.25 |" in text
+    rows = [line for line in text.splitlines() if "`lkca train" in line]
+    assert [row.split(" | ")[0] for row in rows] == ["| LKCA-X", "| LKCA-Y", "| LKCA-Z"]
+    assert rows[0] == "| LKCA-X | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
 
 
 def test_the_curves_start_at_the_first_validation(found) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     panels = cave_report.curves(found).axes
-    assert [len(panel.lines) for panel in panels] == [4, 4]
+    assert [len(panel.lines) for panel in panels] == [3, 3]  # two curves and bicubic
     assert panels[0].lines[0].get_xydata().tolist() == [[0, 30.6], [500, 31.7]]
+    assert panels[0].lines[2].get_xydata().tolist() == [[5000, 30.6], [5500, 31.7]]  # goes on where the first ended
 
 
 def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
@@ -95,7 +111,8 @@ def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
         model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
     save_model(model, tmp_path / "net.safetensors", extra={"step": 5000})
     (tmp_path / "weights").mkdir()
-    file = cave.publish(network(), tmp_path / "net.safetensors", "a-net", overwrite=False, folder=tmp_path / "weights")
+    second = network(training={**training("LKCA-Y"), "before": [training("LKCA-X")]})
+    file = cave.publish(second, tmp_path / "net.safetensors", "a-net", overwrite=False, folder=tmp_path / "weights")
     read, extra = load_model_and_extra(file)
     scored = pretrained.stored(model, cave.DTYPE)
     assert all(torch.equal(value, read.state_dict()[key]) for key, value in scored.state_dict().items())
@@ -105,4 +122,6 @@ def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
     card = json.loads(file.with_suffix(".json").read_text())
     assert card["scores"]["mean"] == SCORES
     assert card["test_looks"] == 2
+    assert (card["training"]["command"], card["training"]["hours"]) == ("lkca train LKCA-Y", 3.0)
+    assert "before that, LKCA-X: 5000 steps in 1.5 hours, `lkca train LKCA-X`" in card["notes"][1]
     assert len(card["wavelengths"]) == 31

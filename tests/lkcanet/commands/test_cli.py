@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from lkcanet.data import bicubic_downsample, bicubic_upsample, demo_scene, read_scene, scene_from_array, write_scene
+from lkcanet.evaluation import side_by_side
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
 
 testing = pytest.importorskip("typer.testing", reason="typer is not installed")
@@ -63,7 +64,7 @@ def test_every_command_has_an_example_and_the_help_is_quick() -> None:
     result = lkca("--help")
     assert result.exit_code == 0
     commands = ["info", "degrade", "prepare", "train", "distill", "evaluate", "super-resolve", "show", "rank", "export"]
-    commands += ["demo", "bench"]
+    commands += ["demo", "bench", "reproduce"]
     assert all(command in result.stdout for command in commands)
     assert lkca().stdout == result.stdout
     for command in commands:
@@ -79,6 +80,12 @@ def test_without_typer_the_entry_point_says_what_to_install() -> None:
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "error: typer is not installed; it comes with `pip install lkops[io]`\n"
+
+
+def test_version() -> None:
+    import lkops
+
+    assert lkca("--version").output == f"lkca {lkops.__version__}\n"
 
 
 def test_info(folder: Path) -> None:
@@ -98,6 +105,7 @@ def test_info(folder: Path) -> None:
         text = lkca("info", folder / arguments[0])
         assert text.exit_code == 0
         assert "peak" in text.stdout
+        assert "crs" not in text.stdout  # nothing is printed of what it has not
     assert "lk_block" in lkca("info").stdout
 
 
@@ -194,6 +202,33 @@ def test_show(folder: Path, tmp_path: Path) -> None:
     assert "--pixel must be two whole numbers" in fails(*common, "--pixel", "3", "--out", tmp_path / "c.png")
     assert "pixels" in fails(*common, "--pixel", "3,400", "--out", tmp_path / "c.png")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+
+
+def test_show_several(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    original = side_by_side.side_by_side
+    monkeypatch.setattr(
+        side_by_side, "side_by_side", lambda *args, **given: drawn.append(args) or original(*args, **given)
+    )
+    model, extra = load_model_and_extra(folder / "net.safetensors")
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    save_model(model, tmp_path / "other.safetensors", extra=extra)
+    net, other = folder / "net.safetensors", tmp_path / "other.safetensors"
+    common = ["show", folder / "scene.npz", "-c", net, "--out", tmp_path / "a.png"]
+    assert lkca(*common, "-c", other, "--rgb", "3,1,8").exit_code == 0
+    results, target = drawn[0]
+    assert list(results) == ["bicubic", "net", "other"]
+    assert target.shape == results["net"].shape
+    assert not np.array_equal(results["net"], results["other"])
+    assert lkca(*common, "-c", other, "--lowres").exit_code == 0
+    assert drawn[1][1] is None
+    assert lkca(*common, "--rgb", "3,1,8").exit_code == 0
+    assert len(drawn) == 2
+    assert "--pixel goes with one checkpoint" in fails(*common, "-c", other, "--pixel", "3,4")
+    assert "--rgb must be three numbers from 1 to 8" in fails(*common, "--rgb", "3,1,9")
+    save_model(model, other, extra={**extra, "peak": 2.0})
+    assert "of other bands, scale or peak" in fails(*common, "-c", other)
 
 
 def test_train(folder: Path, tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ from lkcanet import training
 from lkcanet.data import (
     PROTOCOLS,
     Prepared,
-    Protocol,
-    Rect,
     bicubic_downsample,
     bicubic_upsample,
     demo_scene,
@@ -25,23 +23,13 @@ from lkcanet.evaluation.scoring import mean_scores, score_tests
 from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet, save_model
 
+from ..data.protocol_helpers import SMALL
+
 testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 scipy_io = pytest.importorskip("scipy.io", reason="scipy is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
-SMALL = Protocol(
-    name="small",
-    title="Small",
-    bands=6,
-    shape=(80, 64),
-    crop=Rect(0, 80, 0, 64),
-    test=Rect(0, 24, 0, 48),
-    test_size=24,
-    train=Rect(24, 80, 0, 64),
-    patches={2: (24, 8)},
-    source="this test",
-)
 NETWORK = ["--channels", "16", "--blocks", "1", "--groups", "1", "--batch-size", "2", "--steps", "2"]
 
 

@@ -20,6 +20,18 @@ TINY = Protocol(
     key="cube",
     source="this test",
 )
+SMALL = Protocol(
+    name="small",
+    title="Small",
+    bands=6,
+    shape=(80, 64),
+    crop=Rect(0, 80, 0, 64),
+    test=Rect(0, 24, 0, 48),
+    test_size=24,
+    train=Rect(24, 80, 0, 64),
+    patches={2: (24, 8)},
+    source="this test",
+)
 
 
 def coded(rows: int, columns: int, bands: int) -> np.ndarray:

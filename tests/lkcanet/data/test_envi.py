@@ -1,6 +1,7 @@
 """ENVI: what spectral writes is read, what is written spectral and GDAL read, and bad headers are one clear error."""
 
 import math
+import re
 import warnings
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from lkcanet.data import Scene, normalise, read_scene
+from lkcanet.data.bands import BandChoice
 from lkcanet.data.wavelengths import to_nanometres
 
 envi = pytest.importorskip("spectral.io.envi", reason="spectral is not installed")
@@ -111,7 +113,8 @@ def test_nodata_and_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
     cube[0, 1, 2] = 32767  # the largest value lies in an invalid pixel
     lines = {"data type": 2, "data ignore value": -1, "bbl": "{1, 1, 0, 1}", "wavelength": "{1, 2, 3, 4}"}
     path = save(tmp_path / "a.hdr", cube, "bil", lines)
-    scene = read_scene(path, bad_bands="drop")
+    with pytest.warns(UserWarning, match=r"a.hdr: 2 of 30 pixels hold nodata \(-1\) in some bands only"):
+        scene = read_scene(path, bad_bands="drop")
     kept = cube[[0, 1, 3]].astype(np.float64)
     expected = np.ones((5, 6), bool)
     expected[1, 2] = expected[4, 5] = False
@@ -123,8 +126,12 @@ def test_nodata_and_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
     assert scene.pixels[:, 1, 2].tolist() in around
     assert scene.wavelengths is not None
     assert scene.wavelengths.tolist() == [1000, 2000, 4000]
-    with pytest.raises(ValueError, match=r"a.hdr: nothing but nodata \(-1\) in 1 of 4 bands: 3; leave them out"):
-        read_scene(path)
+    empty = r"a.hdr: 1 of 4 bands hold nothing but nodata \(-1\) and are left out: 2 \(from 0\)"
+    with pytest.warns(UserWarning, match="nothing but nodata") as told:
+        same = read_scene(path)  # the empty band is left out unasked
+    assert [bool(re.search(empty, str(each.message))) for each in told] == [True, False]  # and none is bad and kept
+    np.testing.assert_array_equal(same.pixels, scene.pixels)
+    assert same.band_choice == scene.band_choice == BandChoice(4, (0, 1, 3))
     with pytest.warns(UserWarning, match=r"a.hdr: 1 of 4 bands are marked as bad \(bbl\) and kept"):
         read_scene(path, nodata=-2)
     with pytest.raises(ValueError, match="nodata 1e\\+06 cannot occur in pixels of int16"):

@@ -303,6 +303,7 @@ def test_the_schedule_is_half_a_cosine() -> None:
         ({"max_minutes": 0}, "max_minutes must be a positive finite number"),
         ({"gradient_clip": -1.0}, "gradient_clip must be a positive"),
         ({"sam_weight": -0.5}, r"sam_weight must be a finite number, 0 or more, got -0\.5"),
+        ({"psnr_weight": float("inf")}, "psnr_weight must be a finite number, 0 or more, got inf"),
         ({"precision": "half"}, "precision must be one of 32-true"),
         ({"monitor": "sam"}, "monitor must be one of mpsnr, loss; got 'sam'"),
         ({"device": "tpu"}, "device must be one of auto, cpu, cuda"),

@@ -1,0 +1,254 @@
+"""From the rows of a table to the runs that they need; equal runs are one, whichever rows and tables want them."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+
+from ..evaluation.printed import Printed, printed
+from ..models import PRESETS, Network
+from ..training import Distillation, TrainOptions
+from .recipes import Entry, NetworkRecipe, Paper, Row
+
+__all__ = ["Budget", "Cell", "Run", "lacking", "plan", "runs_of"]
+
+_MADE: set[tuple[object, ...]] = set()  # networks whose arguments were found good
+# options that leave a result as it is, but for rounding: how a machine runs it, not what is run
+_MACHINE = ("threads", "device", "devices", "workers", "tensorboard", "progress")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What differs from a recipe for all runs: the time of each, and how the machine runs them.
+
+    Attributes:
+        minutes: of each training at most; None is the recipe's whole course.
+        seeds: how often each row is trained, with seeds from 0 on.
+        threads, devices: see `TrainOptions`.
+        progress: show each training's.
+    """
+
+    minutes: float | None = None
+    seeds: int = 1
+    threads: int | None = None
+    devices: int = 1
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if type(self.seeds) is not int or self.seeds < 1:
+            raise ValueError(f"seeds must be a whole number, 1 or more, got {self.seeds!r}")
+        TrainOptions(max_minutes=self.minutes, threads=self.threads)  # raises where they are out of range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training: a network on a data set, a seed.
+
+    Attributes:
+        network: its name in the recipe.
+        preset, set: what makes it.
+        data, scale, bands: protocol, r, B.
+        options, objective, distillation, teacher: how it is trained; the teacher is a run of its own.
+    """
+
+    network: str
+    preset: str
+    set: dict[str, Any]
+    data: str
+    scale: int
+    bands: int
+    options: TrainOptions
+    objective: dict[str, Any] = field(default_factory=dict)
+    distillation: Distillation | None = None
+    teacher: "Run | None" = None
+
+    @property
+    def id(self) -> str:
+        """The name of its folder: the same for equal runs."""
+        text = json.dumps(self.facts(), sort_keys=True)
+        digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        return f"{self.data}-x{self.scale}-{self.preset}-{digest}-seed{self.options.seed}"
+
+    def facts(self) -> dict[str, Any]:
+        """All that its result depends on but the pixels, JSON-serialisable."""
+        options = {key: value for key, value in asdict(self.options).items() if key not in _MACHINE}
+        return {
+            "preset": self.preset,
+            "set": self.set,
+            "data": self.data,
+            "scale": self.scale,
+            "bands": self.bands,
+            "options": options,
+            "objective": self.objective,
+            "distillation": None if self.distillation is None else asdict(self.distillation),
+            "teacher": None if self.teacher is None else self.teacher.id,
+        }
+
+    def make(self) -> Network:
+        """The fresh network, by the seed.
+
+        Raises:
+            ValueError: arguments that the network does not take.
+        """
+        torch.manual_seed(self.options.seed)
+        try:
+            return PRESETS[self.preset].make(self.bands, self.scale, **self.set)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.network} ({self.preset}) can't be made: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A row at one scale.
+
+    Attributes:
+        row, scale, data: which.
+        runs: one a seed; none for bicubic, for what is counted only, and where `why` says why it can't be run.
+        printed: what the paper has, None where nothing.
+        ours: what was chosen for its network.
+        why: it is shown as the paper's.
+        network: its recipe; None where `why` stands for it.
+        psf_sigma: of its LR images, see `TrainOptions`.
+    """
+
+    row: Row
+    scale: int
+    data: str
+    runs: tuple[Run, ...] = ()
+    printed: Printed | None = None
+    ours: str = ""
+    why: str = ""
+    network: NetworkRecipe | None = None
+    psf_sigma: float | None = None
+
+
+def plan(
+    paper: Paper,
+    entry: Entry,
+    budget: Budget | None = None,
+    *,
+    rows: Sequence[str] = (),
+    scales: Sequence[int] = (),
+    bands: dict[str, int] | None = None,
+) -> list[Cell]:
+    """The cells of a table, in its order, scale by scale. What the paper prints and the recipe lacks comes last, as the
+    paper's.
+
+    Args:
+        paper, entry: from `lkcanet.reproduce.load`.
+        budget: for all trainings.
+        rows: names of rows; all if empty.
+        scales: of these; all of the table's if empty.
+        bands: of data sets that no protocol knows: name to B.
+
+    Raises:
+        ValueError: a row, scale or data set that there is not; lists those that there are. Arguments that a network
+            does not take: names file, table and row.
+    """
+    budget = budget or Budget()
+    where = f"{paper.file}: [entries.{entry.name}]"
+    known = [row.name for row in entry.rows]
+    for name in rows:
+        if name not in known:
+            raise ValueError(f"--rows must be among {', '.join(map(repr, known))} of {entry.name}; got {name!r}")
+    for scale in scales:
+        if scale not in entry.scales:
+            raise ValueError(f"--scale must be one of {', '.join(map(str, entry.scales))} in {entry.name}; got {scale}")
+    cells = []
+    for scale in [scale for scale in entry.scales if not scales or scale in scales]:
+        paper_rows = printed(paper.name, entry.printed or entry.name, scale)
+        for row in entry.rows:
+            if rows and row.name not in rows:
+                continue
+            cell = Cell(row=row, scale=scale, data=row.data or entry.data or "", printed=paper_rows.get(row.name))
+            cells.append(_filled(paper, entry, cell, budget, bands or {}, f"{where}: row {row.name!r}"))
+        for name, values in paper_rows.items() if not rows and not entry.printed else ():
+            if name not in known and entry.kind != "weights":
+                cells.append(_paper_only(name, scale, entry.data or "", values))
+    return cells
+
+
+def lacking(recipe: NetworkRecipe) -> str:
+    """Why a network of a recipe can't be made; empty where it can."""
+    missing = recipe.preset is not None and recipe.preset not in PRESETS
+    return f"this version has no network {recipe.preset!r}" if missing else ""
+
+
+def _paper_only(name: str, scale: int, data: str, values: Printed) -> Cell:
+    why = "the recipe has no such network"
+    return Cell(row=Row(name=name, why=why), scale=scale, data=data, printed=values, why=why)
+
+
+def _filled(paper: Paper, entry: Entry, cell: Cell, budget: Budget, bands: dict[str, int], where: str) -> Cell:
+    row = cell.row
+    if row.why:
+        return replace(cell, why=row.why)
+    recipe = paper.networks[row.network or ""]
+    cell = replace(cell, network=recipe, ours=recipe.ours, psf_sigma=paper.blur and paper.blur * cell.scale)
+    if why := lacking(recipe):
+        return replace(cell, why=why)
+    if recipe.preset is None:
+        return cell
+    if entry.kind == "parts":
+        return cell
+    runs = tuple(
+        run_of(paper, row, cell.data, cell.scale, replace(budget, seeds=1), bands, seed) for seed in range(budget.seeds)
+    )
+    key = (recipe.preset, repr(runs[0].set), runs[0].bands, cell.scale)
+    if key not in _MADE:
+        try:
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                runs[0].make()
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        except (NotImplementedError, RuntimeError):  # of a constructor that computes: it can't be tried without memory
+            pass
+        _MADE.add(key)
+    return replace(cell, runs=runs)
+
+
+def run_of(paper: Paper, row: Row, data: str, scale: int, budget: Budget, bands: dict[str, int], seed: int) -> Run:
+    """The run of a row, and of its teacher before it."""
+    assert row.network is not None
+    recipe = paper.networks[row.network]
+    assert recipe.preset is not None
+    protocol = paper.protocol(data)
+    if protocol is None and data not in bands:
+        raise ValueError(f"{paper.file}: data {data!r} is no protocol: give a prepared folder of that protocol")
+    teacher = None
+    if recipe.teacher is not None:
+        teacher = run_of(paper, Row(name=recipe.teacher, network=recipe.teacher), data, scale, budget, bands, seed)
+    told = {**paper.training, **recipe.training, **row.training}
+    if paper.blur is not None:
+        told["psf_sigma"] = paper.blur * scale
+    told |= {"threads": budget.threads, "devices": budget.devices, "progress": budget.progress, "seed": seed}
+    if budget.minutes is not None:
+        told["max_minutes"] = budget.minutes
+    return Run(
+        network=row.network,
+        preset=recipe.preset,
+        set={**recipe.set, **row.set},
+        data=data,
+        scale=scale,
+        bands=bands[data] if protocol is None else protocol.bands,
+        options=TrainOptions(**told),
+        objective={**recipe.objective, **row.objective},
+        distillation=Distillation(**{**recipe.distillation, **row.distillation}) if teacher is not None else None,
+        teacher=teacher,
+    )
+
+
+def runs_of(cells: Sequence[Cell]) -> list[Run]:
+    """The runs that cells need, each once, teachers before their students."""
+
+    def each() -> Iterator[Run]:
+        for cell in cells:
+            for run in cell.runs:
+                if run.teacher is not None:
+                    yield run.teacher
+                yield run
+
+    return list({run.id: run for run in each()}.values())
