@@ -17,7 +17,19 @@ from lkcanet.common.optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Block", "Code", "Facts", "Heading", "Items", "Picture", "Table", "Text", "picture_of", "render", "write_page"]
+__all__ = [
+    "Block",
+    "Code",
+    "Facts",
+    "Heading",
+    "Items",
+    "Picture",
+    "Table",
+    "Text",
+    "picture_of",
+    "render",
+    "write_page",
+]
 
 TYPES = {"png": "image/png", "svg": "image/svg+xml"}
 

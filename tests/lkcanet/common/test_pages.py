@@ -9,7 +9,7 @@ from .html_page import Page
 
 pytest.importorskip("jinja2", reason="jinja2 is not installed")
 
-from lkcanet.common.pages import (  # noqa: E402
+from lkcanet.common.pages import (
     Code,
     Facts,
     Heading,
