@@ -27,6 +27,7 @@ from . import (
     show,
     super_resolve,
     train,
+    view,
 )
 from ._config import configurable, defaults, written
 from ._shared import KNOWN_ERRORS, error_text
@@ -126,6 +127,7 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     commands: dict[str, Callable[..., None]] = {
         "info": info.info,
+        "view": view.view,
         "degrade": degrade.degrade,
         "prepare": prepare.prepare,
         "train": train.train,

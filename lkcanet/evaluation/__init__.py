@@ -2,6 +2,7 @@
 
 from .figures import before_and_after, comparison, save_figure
 from .metrics import Metrics, evaluate
+from .quicklook import quicklook, quicklook_page
 from .scoring import Scores, mean_scores, score, score_scene, score_tests
 from .tables import above_table, metrics_markdown, metrics_table, noise_tables, scenes_table
 
@@ -16,6 +17,8 @@ __all__ = [
     "metrics_markdown",
     "metrics_table",
     "noise_tables",
+    "quicklook",
+    "quicklook_page",
     "save_figure",
     "scenes_table",
     "score",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
+from lkcanet.common.plots import literal
 from lkcanet.evaluation.pictures import (
     as_cube,
     colour_note,
@@ -157,7 +158,7 @@ def comparison(
     draw_spectra(list(grid), large, marks, axis_of_bands, STYLES, quantity=quantity, names=names)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), fontsize=MEDIUM, frameon=False)
-    figure.suptitle(title or f"Super-resolution x{scale}", fontsize=LARGE, fontweight="bold")
+    figure.suptitle(literal(title or f"Super-resolution x{scale}"), fontsize=LARGE, fontweight="bold")
     figure.supxlabel(colour_note(chosen, wavelengths), fontsize=SMALL, x=0.01, ha="left", color="#444444")
     return figure
 

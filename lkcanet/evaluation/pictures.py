@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "as_cube",
+    "check_bands",
     "check_wavelengths",
     "colour_note",
     "display_bands",
@@ -79,9 +80,7 @@ def false_colour(
     """
     np = require("numpy", extra="io")
     values = as_cube(cube, "cube")
-    chosen = display_bands(len(values), wavelengths) if bands is None else [_band(b, len(values)) for b in bands]
-    if len(chosen) != 3:
-        raise ValueError(f"bands is {bands}, expected three indices")
+    chosen = display_bands(len(values), wavelengths) if bands is None else check_bands(bands, len(values))
     low_high = np.asarray(stretch_limits(values, chosen) if limits is None else limits, dtype=np.float32)
     if low_high.shape != (3, 2):
         raise ValueError(f"limits has shape {low_high.shape}, expected (3, 2)")
@@ -133,6 +132,13 @@ def check_wavelengths(values: Sequence[float], count: int) -> list[float]:
     if not all(100 <= wave < math.inf for wave in waves):
         raise ValueError("wavelengths must be finite and in nanometres (at least 100)")
     return waves
+
+
+def check_bands(bands: Sequence[int], count: int) -> tuple[int, int, int]:
+    """`bands` as three indices of `count` bands; ValueError where they are none."""
+    if len(bands) != 3:
+        raise ValueError(f"bands is {bands}, expected three indices")
+    return _band(bands[0], count), _band(bands[1], count), _band(bands[2], count)
 
 
 def _band(index: int, count: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from lkcanet.common.optional import require
-from lkcanet.common.plots import COLOURS
+from lkcanet.common.plots import COLOURS, literal
 from lkcanet.evaluation.metrics import mpsnr, sam
 from lkcanet.evaluation.pictures import as_cube, display_bands, error_map, false_colour, stretch_limits
 from lkcanet.evaluation.spectra import BandAxis, Quantity, check_pixels, draw_spectra, mark_pixels
@@ -31,14 +31,14 @@ def seen(pixels: "Array", valid: "Array | None") -> "Array":
 
 
 def scores_text(cube: "Array", target: "Array") -> str:
-    """ "38.015 dB, 3.37°": MPSNR and SAM of (C, H, W) arrays in units of the peak, over the pixels that have numbers in
+    """ "MPSNR 38.02 dB, SAM 3.37°" of (C, H, W) arrays in units of the peak, over the pixels that have numbers in
     both; "" where there are none."""
     np = require("numpy", extra="io")
     valid = np.isfinite(cube).all(0) & np.isfinite(target).all(0)
     if not valid.any():
         return ""
     cube, target = (each.astype(np.float32) if each.dtype.kind != "f" else each for each in (cube, target))
-    return f"{mpsnr(cube, target, valid=valid):.2f} dB, {sam(cube, target, valid=valid):.2f}°"
+    return f"MPSNR {mpsnr(cube, target, valid=valid):.2f} dB, SAM {sam(cube, target, valid=valid):.2f}°"
 
 
 def results_of(
@@ -110,7 +110,7 @@ def side_by_side(
     part: Any = figure
     if marks:
         part, below = figure.subfigures(2, 1, height_ratios=[height, 2.6])
-        styles = {name: {"label": name, "color": _colour(name, number)} for number, name in enumerate(cubes)}
+        styles = {name: {"label": literal(name), "color": _colour(name, number)} for number, name in enumerate(cubes)}
         panels = list(below.subplots(1, len(marks), squeeze=False)[0])
         draw_spectra(
             panels, cubes, marks, BandAxis.of(len(first), wavelengths, taken), styles, quantity=quantity, names=names
@@ -120,7 +120,7 @@ def side_by_side(
     axes: Any = part.subplots(rows, len(cubes), squeeze=False)
     for (name, cube), axis in zip(cubes.items(), axes[0], strict=True):
         axis.imshow(false_colour(cube, bands=chosen, limits=limits))
-        axis.set_title(name, fontsize=9)
+        axis.set_title(literal(name), fontsize=9)
         mark_pixels(axis, marks)
         if target is not None and name in results:
             axis.set_xlabel(scores_text(cube, first), fontsize=8)
@@ -128,13 +128,13 @@ def side_by_side(
     if target is not None:
         axes[1][0].remove()
         _draw_errors(part, axes[1][1:], {name: cubes[name] for name in results}, first, error, quantity)
-        text += "; MPSNR and SAM; below: error, and its mean"
+        text += "; below: error, and its mean"
     for axis in [*axes[0], *(axes[1][1:] if target is not None else ())]:
         axis.set_xticks([])
         axis.set_yticks([])
     part.supxlabel(text, fontsize=8)
     if title is not None:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(literal(title), fontsize=11)
     return figure
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lkcanet.common.optional import require
-from lkcanet.common.plots import plain
+from lkcanet.common.plots import literal, plain
 from lkcanet.evaluation.pictures import check_wavelengths
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Quantity(NamedTuple):
         """ "Value (reflectance)"; "Value (units of the file)" where the unit is not known."""
         if self.unit is None and self.factor == 1:
             return name
-        return f"{name} ({self.unit or 'units of the file'})"
+        return literal(f"{name} ({self.unit or 'units of the file'})")
 
     def text(self, value: float) -> str:
         """A pixel's value, or a difference, in these units."""
@@ -142,13 +142,12 @@ def check_pixels(pixels: Sequence[Sequence[int]], shape: Sequence[int]) -> list[
     return marks
 
 
-def mark_pixels(axis: "Axes", marks: Sequence[tuple[int, int]], colours: Sequence[str] = ()) -> None:
+def mark_pixels(axis: "Axes", marks: Sequence[tuple[int, int]]) -> None:
     """A ring and a letter at each pixel, outlined so that they show on any colour; the letter stays inside."""
     outline = [require("matplotlib.patheffects", extra="io").withStroke(linewidth=3, foreground="black")]
     (_, width), (height, _) = axis.get_xlim(), axis.get_ylim()
     for number, (row, column) in enumerate(marks):
-        colour = colours[number] if colours else "white"
-        axis.plot(column, row, "o", ms=9, mfc="none", mec=colour, mew=1.3, path_effects=outline, clip_on=False)
+        axis.plot(column, row, "o", ms=9, mfc="none", mec="white", mew=1.3, path_effects=outline, clip_on=False)
         side = -1 if column > 0.85 * width else 1
         vertical = "top" if row < 0.1 * height else "bottom" if row > 0.9 * height else "center"
         axis.annotate(
@@ -160,7 +159,7 @@ def mark_pixels(axis: "Axes", marks: Sequence[tuple[int, int]], colours: Sequenc
 def pixel_title(number: int, mark: tuple[int, int], names: Sequence[str] = ()) -> str:
     """ "A (40, 60)", or "A roof (40, 60)"."""
     name = f" {names[number]}" if number < len(names) and names[number] else ""
-    return f"{LETTERS[number]}{name} ({mark[0]}, {mark[1]})"
+    return literal(f"{LETTERS[number]}{name} ({mark[0]}, {mark[1]})")
 
 
 def draw_spectra(

@@ -133,7 +133,7 @@ def test_comparison_shows_the_cubes(error: Any) -> None:
     assert unit in {text.get_text() for text in figure.findobj(Text)}
     for image, name in zip(images[1:3], ["bicubic", "prediction"], strict=True):
         y, x = cubes[name], cubes["target"]
-        assert image.axes.get_xlabel() == f"{mpsnr(y, x):.2f} dB, {sam(y, x):.2f}°"
+        assert image.axes.get_xlabel() == f"MPSNR {mpsnr(y, x):.2f} dB, SAM {sam(y, x):.2f}°"
     assert figure.get_suptitle() == "Discs"
 
 
@@ -159,7 +159,7 @@ def test_scores_are_of_the_pixels_with_data() -> None:
     y, x = cubes["prediction"].copy(), cubes["target"].copy()
     x[:, :10] = y[:, :10] = np.nan
     figure = comparison(cubes["lowres"], cubes["bicubic"], y, x, scale=4)
-    expected = f"{mpsnr(y[:, 10:], x[:, 10:]):.2f} dB, {sam(y[:, 10:], x[:, 10:]):.2f}°"
+    expected = f"MPSNR {mpsnr(y[:, 10:], x[:, 10:]):.2f} dB, SAM {sam(y[:, 10:], x[:, 10:]):.2f}°"
     assert expected in {axis.get_xlabel() for axis in figure.axes}
 
 
