@@ -144,9 +144,9 @@ def cc(prediction: "Images", target: "Images") -> float:
     return _measure(prediction, target, ["cc"])["cc"]
 
 
-def rmse(prediction: "Images", target: "Images") -> float:
+def rmse(prediction: "Images", target: "Images", valid: "Images | None" = None) -> float:
     """sqrt(mean over the whole cube of (x - y)^2), units of the data: not the mean of the bands' RMSE."""
-    return _measure(prediction, target, ["rmse"])["rmse"]
+    return _measure(prediction, target, ["rmse"], valid=valid)["rmse"]
 
 
 def ergas(prediction: "Images", target: "Images", scale: int) -> float:
