@@ -9,6 +9,7 @@ import typer
 
 from ..common.options import FLOOR
 from ..common.ssim import SSIM
+from . import _no_reference as without
 from . import _prepared as prepared
 from . import _scene_scores as scene_scores
 from . import _several as several
@@ -70,6 +71,14 @@ def evaluate(
     ] = None,
     ensemble: shared.Ensemble = False,
     resample: Resample = False,
+    no_reference: Annotated[
+        bool,
+        typer.Option(
+            "--no-reference",
+            help="SCENE is a real low-resolution scene, of which there is no truth: score whether the result, degraded "
+            "again, gives it back (consistency), and how much the relations between bands changed (D_lambda of QNR).",
+        ),
+    ] = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -86,7 +95,7 @@ def evaluate(
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Score networks, or finished results, on a high-resolution scene, beside bicubic.
+    """Score networks, or finished results, on a high-resolution scene, beside bicubic; or without one.
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
     A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
@@ -94,12 +103,16 @@ def evaluate(
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
     of the training if left out. Of several scenes there is a row for each, and their mean; one that fails is reported,
     the mean is of the others, and the exit code is 1.
+    With --no-reference SCENE is what a sensor gave, and the scores say whether a result contradicts it: not how true
+    its details are, which nothing can without the truth. Bicubic's are there to compare.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
 
     Example: lkca evaluate scenes/ -c run/best.safetensors
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
+
+    Example: lkca evaluate lr.hdr -c run/best.safetensors --no-reference
     """
     from lkcanet.data import is_prepared, load_prepared, read_scene
     from lkcanet.evaluation import score
@@ -107,6 +120,7 @@ def evaluate(
     shared.set_threads(threads)
     networks = [shared.Checkpointed(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
     msi_options.check()
+    given_floor = floor
     floor = _floor(floor, networks)
     snrs = [] if snr is None else parse_snrs(snr)
     if snrs and prediction:
@@ -117,6 +131,7 @@ def evaluate(
         fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
+        fixed["--no-reference"] = no_reference or None
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
         prepared.refuse(path, {"--resample": (resample or None, None)})
@@ -138,6 +153,22 @@ def evaluate(
     if networks:
         scale = networks[0].model.scale
         psf_sigma = networks[0].record.psf_sigma if psf_sigma is None else psf_sigma
+    if no_reference:
+        others = {"--snr": snr, "--floor": given_floor is not None, "--ssim": ssim, "--response": msi_options.response}
+        without.print_scores(
+            scenes,
+            networks,
+            prediction or [],
+            reading,
+            msi_options,
+            region=region,
+            psf_sigma=psf_sigma,
+            ensemble=ensemble,
+            resample=resample,
+            others=others,
+            json=json,
+        )
+        return
     scale = 4 if scale is None else scale
     if scale < 1:
         raise ValueError(f"--scale must be 1 or more, got {scale}")
