@@ -148,4 +148,5 @@ def brightness_bins(quantity: Quantity) -> list[str]:
 
 
 def _colour(number: int) -> str:
-    return COLOURS[number % len(COLOURS)]
+    """Bicubic, which is the first, is orange as in `lkcanet.evaluation.comparison`."""
+    return (COLOURS[1], COLOURS[0], *COLOURS[2:])[number % len(COLOURS)]
