@@ -110,7 +110,7 @@ def curves(found: dict[str, Any]) -> Any:
 
 def _validated(found: dict[str, Any]) -> dict[str, tuple[int, list[dict[str, float]]]]:
     """Runs that have a curve of the validation scenes: the steps before them, the curve."""
-    curves = {}
+    curves: dict[str, tuple[int, list[dict[str, float]]]] = {}
     for each in found["networks"].values():
         begin = 0
         for told in stages({**each["training"], "curve": each["curve"]}):
