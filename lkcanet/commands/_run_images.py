@@ -130,6 +130,7 @@ def _held_out(run: "Run", paths: Sequence[Path], reading: Reading, chosen: Chose
         part = whole_pixels(rect, run.model.scale, name)
         own = msi.cropped(part) if isinstance(msi, Scene) and msi.size == scene.size else msi
         whole = (part.height, part.width) == scene.size
+        scene = run.record.with_wavelengths(scene)
         called = name if whole else f"{name}, {kind} {part}"
         yield Image(called, scene if whole else scene.cropped(part), HELD[kind], own)
 

@@ -70,6 +70,7 @@ def show(
     loaded = reading.scene_for(scene, model, record)
     for _, other, told in networks[1:]:
         check_bands(scene, loaded, other, told, None)
+    loaded = record.with_wavelengths(loaded)
     shown: dict[str, Any] = {"bands": drawing.bands(loaded), "pixels": marks.pixels, "names": marks.names}
     if not lowres:  # a region of the training is in HR pixels
         region = choose_region(region, first, record, loaded)

@@ -240,7 +240,7 @@ def test_show_several(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rgb = ",".join(f"{waves[band] + 1:g}nm" for band in (7, 3, 0))
     assert lkca(*common, "-c", other, "--rgb", rgb).exit_code == 0
     assert given[1]["bands"] == [7, 3, 0]
-    assert "--rgb must be three wavelengths from" in fails(*common, "--rgb", "2000nm,550nm,450nm")
+    assert "--rgb must be three wavelengths from" in fails(*common, "--rgb", "9000nm,550nm,450nm")
     assert "--rgb must be three wavelengths from" in fails(*common, "--rgb", "500nm,550nm")
     assert "--rgb must be three numbers from 1 to 8" in fails(*common, "--rgb", "3,1,9")
     save_model(model, other, extra={**extra, "peak": 2.0})
