@@ -88,7 +88,9 @@ def _as_then(reading: Reading, options: dict[str, Any]) -> Reading:
 def _msi(run: "Run", options: dict[str, Any], reading: Reading) -> "Scene | SpectralResponse | None":
     if not run.model.msi_bands:
         return None
-    own = {name: options[name] for name in ("response", "msi_key", "msi_axes", "msi_peak") if name in options}
+    own: dict[str, Any] = {
+        name: options[name] for name in ("response", "msi_key", "msi_axes", "msi_peak") if name in options
+    }
     if "msi" in options:
         own["msi"] = Path(options["msi"])
     return gathered(MsiOptions, own).read(run.record, nodata=reading.nodata)

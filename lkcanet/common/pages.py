@@ -186,10 +186,10 @@ def write_page(path: Path, title: str, blocks: Sequence[Block]) -> Path:
     return path
 
 
-def picture_of(title: str, figure: "Figure", suffix: str = "png", *, dpi: float | None = None) -> Picture:
+def picture_of(title: str, figure: "Figure", suffix: str = "png") -> Picture:
     """A matplotlib figure as a picture, "png" or "svg" (curves; images are smaller as PNG)."""
     import io
 
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=suffix, **({} if dpi is None else {"dpi": dpi}))
+    figure.savefig(buffer, format=suffix)
     return Picture(title, TYPES[suffix], buffer.getvalue())

@@ -171,7 +171,7 @@ def _grid(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
     places = np.arange(scene.size[0] * scene.size[1]) if scene.valid is None else np.flatnonzero(scene.valid)
     # not every n-th: that could follow the columns, and see stripes
     chosen = places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)]
-    return np.unravel_index(chosen, scene.size)  # type: ignore[return-value]
+    return np.unravel_index(chosen, scene.size)
 
 
 def _draw_image(axis: "Axes", scene: Scene, chosen: Sequence[int], step: int) -> None:
@@ -237,7 +237,7 @@ def _draw_histogram(
 ) -> None:
     """Of all bands, and of those that are shown; the outermost 0.1 % are left out, and stand in the facts."""
     low, high = np.percentile(values, (0.1, 99.9))
-    edges = np.linspace(low, high if high > low else low + 1, 81)
+    edges = np.linspace(low, high if high > low else low + 1, 81).tolist()
     axis.hist(
         values.ravel(), edges, weights=np.full(values.size, 100 / values.size), color="#cccccc", label="all bands"
     )

@@ -116,7 +116,8 @@ def side_by_side(
     )
     part: Any = figure
     if marks:
-        part, below = figure.subfigures(2, 1, height_ratios=[height, 2.6])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[height, 2.6])
+        part, below = parts
         styles = {name: {"label": literal(name), "color": _colour(name, number)} for number, name in enumerate(cubes)}
         panels = list(below.subplots(1, len(marks), squeeze=False)[0])
         draw_spectra(

@@ -112,8 +112,8 @@ class BandAxis:
         ordered = np.asarray(values)[self.order].astype(float)
         x, y = [self.places[self.pieces[0]]], [ordered[self.pieces[0]]]
         for piece in self.pieces[1:]:
-            x += [[np.nan], self.places[piece]]
-            y += [[np.nan], ordered[piece]]
+            x += [np.array([np.nan]), self.places[piece]]
+            y += [np.array([np.nan]), ordered[piece]]
         return np.concatenate(x), np.concatenate(y)
 
     def draw(self, axis: "Axes", values: "Array", **style: Any) -> None:
