@@ -20,7 +20,7 @@ from ._options import takes_options
 from ._reading import Reading
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, SpectralResponse, TrainingRecord
+    from lkcanet.data import Scene, SpectralResponse
 
 
 @takes_options
@@ -178,7 +178,7 @@ def evaluate(
         if networks:
             path, model, record = networks[0]
             whole = reading.scene_for(one, model, record, resample=resample)
-            inside = choose_region(inside, path, record, whole)
+            inside = shared.choose_region(inside, path, record, whole)
             for other in networks[1:]:
                 if not resample:
                     check_bands(one, whole, other.model, other.record, resample)
@@ -186,7 +186,7 @@ def evaluate(
                 nets = [each._replace(model=resampled_for(one, whole, each.model, each.record)) for each in networks]
         else:
             whole = reading.scene(one)
-        inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
+        inside = shared.scored_part(inside, whole.pixels.shape, scale, shared.part_name(inside))
         results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
         scores = score(
             whole,
@@ -277,21 +277,3 @@ def parse_snrs(text: str) -> list[float]:
     if not values or not all(abs(value) < float("inf") for value in values) or len(set(values)) < len(values):
         raise ValueError(f"--snr must be numbers of dB such as 20,25,30, each once; got {text!r}")
     return values
-
-
-def choose_region(region: str | None, checkpoint: Path, record: "TrainingRecord", scene: "Scene") -> str | None:
-    """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
-    scene of that training, as far as its name and shape tell; None is the whole scene."""
-    if region == "test":
-        if record.test is None:
-            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
-        return record.test
-    if region is None and record.test is not None and record.is_of(scene, nameless=True):
-        shared.note(f"note: the scene has the name and shape of the training's; taking its test region, {record.test}")
-        return record.test
-    return region
-
-
-def part_name(region: str | None) -> str:
-    """How notes and errors call it."""
-    return "the scene" if region is None else "the region"

@@ -13,7 +13,7 @@ from ._msi import refuse_msi
 from ._options import takes_options
 from ._prepared import short_names
 from ._reading import Reading
-from .evaluate import check_together, choose_region, part_name
+from .evaluate import check_together
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,8 +73,8 @@ def show(
     loaded = record.with_wavelengths(loaded)
     shown: dict[str, Any] = {"bands": drawing.bands(loaded), "pixels": marks.pixels, "names": marks.names}
     if not lowres:  # a region of the training is in HR pixels
-        region = choose_region(region, first, record, loaded)
-        region = shared.scored_part(region, loaded.pixels.shape, model.scale, part_name(region))
+        region = shared.choose_region(region, first, record, loaded)
+        region = shared.scored_part(region, loaded.pixels.shape, model.scale, shared.part_name(region))
     part = loaded if region is None else shared.crop(loaded, region)
     target = None if lowres else part
     small = part if target is None else simulate_lowres(target, model.scale, psf_sigma=record.psf_sigma)

@@ -139,7 +139,7 @@ def _score(run: Run, images: Iterable[Image], drawn: Drawn, ssim: SSIM) -> _Foun
         if target.bands != model.bands:
             raise ValueError(f"{image.name} has {target.bands} bands, the network of {run.folder} {model.bands}")
         lowres = simulate_lowres(target, model.scale, psf_sigma=run.record.psf_sigma)
-        results = results_of({NETWORK: model}, lowres, model.scale, target, {NETWORK: msi})
+        results = results_of({NETWORK: model}, lowres, model.scale, target, msi)
         scores[image.name] = {
             name: score_scene(cube, target, model.scale, run.record.floor, ssim) for name, cube in results.items()
         }
