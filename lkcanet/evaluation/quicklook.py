@@ -47,8 +47,8 @@ def band_values(scene: Scene) -> BandValues:
 
 def typical_pixels(scene: Scene, count: int = 4) -> list[tuple[int, int]]:
     """Pixels of unlike spectra, (row, column), by rows: those nearest to the centres of `count` k-means clusters of at
-    most 4000 valid spectra, on a grid; fewer where the scene has no more. The same for every call."""
-    rows, columns = _grid(scene, CLUSTERED)
+    most 4000 valid spectra, chosen at random; fewer where the scene has no more. The same for every call."""
+    rows, columns = _drawn(scene, CLUSTERED)
     spectra = scene.pixels[:, rows, columns].T.astype(np.float64)
     if len(np.unique(spectra, axis=0)) <= count:
         _, first = np.unique(spectra, axis=0, return_index=True)
@@ -72,8 +72,8 @@ def quicklook(
     """Colour with marked pixels, masks, spectra of the pixels over the range of all, histogram, facts.
 
     A scene larger than 1200 pixels a side is drawn thinned, and ranges and histogram are those of at most 20,000 valid
-    pixels on a grid. Masks are of all pixels that are drawn: no data; below zero in a band; at the scene's largest
-    value in a band, as saturated pixels are.
+    pixels, chosen at random. Masks are of all pixels that are drawn: no data; below zero in a band; at the scene's
+    largest value in a band, as saturated pixels are.
 
     Args:
         scene: any.
@@ -105,7 +105,7 @@ def quicklook(
     mark_pixels(image, marks)
     _draw_masks(masks, scene, step)
     spectra, histogram, *texts = bottom.subplots(1, 3 if facts else 2, width_ratios=[1.5, 1, 1][: 3 if facts else 2])
-    rows, columns = _grid(scene, SPECTRA)
+    rows, columns = _drawn(scene, SPECTRA)
     values = scene.pixels[:, rows, columns] * quantity.factor
     _draw_spectra(spectra, scene, values, marks, names, axis_of_bands, quantity)
     _draw_histogram(histogram, values, chosen, waves, quantity)
@@ -166,12 +166,14 @@ def quicklook_page(
     return render(heading, blocks)
 
 
-def _grid(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of at most so many valid pixels, evenly over the scene."""
-    places = np.arange(scene.size[0] * scene.size[1]) if scene.valid is None else np.flatnonzero(scene.valid)
-    # not every n-th: that could follow the columns, and see stripes
-    chosen = places[np.linspace(0, len(places) - 1, min(most, len(places))).round().astype(int)]
-    return np.unravel_index(chosen, scene.size)
+def _drawn(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of at most so many valid pixels, all where there are no more, in their order; the same for every
+    call."""
+    valid = None if scene.valid is None else np.flatnonzero(scene.valid)
+    count = scene.size[0] * scene.size[1] if valid is None else len(valid)
+    # at random: every n-th could follow the columns, and see stripes
+    chosen = np.arange(count) if count <= most else np.unique(np.random.default_rng(0).integers(0, count, most))
+    return np.unravel_index(chosen if valid is None else valid[chosen], scene.size)
 
 
 def _draw_image(axis: "Axes", scene: Scene, chosen: Sequence[int], step: int) -> None:
@@ -250,7 +252,7 @@ def _draw_histogram(
     axis.set_title("Histogram", fontsize=MEDIUM)
     axis.tick_params(labelsize=SMALL)
     axis.locator_params(axis="x", nbins=5)
-    axis.legend(fontsize=8, frameon=False)
+    axis.legend(loc="upper right", fontsize=8, frameon=False)
     plain(axis)
 
 
