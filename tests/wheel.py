@@ -33,10 +33,14 @@ print(f"torch {torch.__version__}: all {len(lkops.backends.operators())} operato
 """
 
 
+# a checkout on the path would count as installed, and would be what is tried
+CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LKOPS_BACKEND")}
+
+
 def run(*command: str | Path, **options: str) -> None:
     """A command of which the output is shown where it fails."""
     told = [str(word) for word in command]
-    done = subprocess.run(told, cwd=ROOT, env={**os.environ, **options}, capture_output=True, text=True)
+    done = subprocess.run(told, cwd=ROOT, env={**CLEAN, **options}, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(told)} failed:\n{done.stdout}{done.stderr}")
 
@@ -69,8 +73,7 @@ def smoke(wheel: Path, torch: str) -> None:
         python = Path(name) / "bin" / "python"
         run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"torch=={torch}", "numpy")
         run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, CXX="no-compiler")
-        place = {"cwd": name, "env": {**os.environ, "PYTHONPATH": "", "LKOPS_BACKEND": ""}}
-        done = subprocess.run([python, "-c", SMOKE], capture_output=True, text=True, **place)  # type: ignore[call-overload]
+        done = subprocess.run([python, "-c", SMOKE], cwd=name, env=CLEAN, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"the wheel does not run with torch {torch}:\n{done.stdout}{done.stderr}")
         print(done.stdout.strip())
