@@ -173,7 +173,8 @@ def _drawn(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
     count = scene.size[0] * scene.size[1] if valid is None else len(valid)
     # at random: every n-th could follow the columns, and see stripes
     chosen = np.arange(count) if count <= most else np.unique(np.random.default_rng(0).integers(0, count, most))
-    return np.unravel_index(chosen if valid is None else valid[chosen], scene.size)
+    rows, columns = np.unravel_index(chosen if valid is None else valid[chosen], scene.size)
+    return rows, columns
 
 
 def _draw_image(axis: "Axes", scene: Scene, chosen: Sequence[int], step: int) -> None:
