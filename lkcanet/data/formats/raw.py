@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
@@ -28,7 +29,8 @@ class Raw(NamedTuple):
 
     `own` holds the fields of the Scene where write_scene wrote the file, `facts` those that another file tells.
     `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping;
-    `good` tells which bands it does not mark as bad, None where it marks none.
+    `good` tells which bands it does not mark as bad, None where it marks none. `encoding` tells scale, offset, units
+    and what else stands beside the pixels; `read_scene` puts dtype, `nodata` and `good` into it.
     """
 
     values: np.ndarray
@@ -38,6 +40,7 @@ class Raw(NamedTuple):
     nodata: float | None = None
     valid: np.ndarray | None = None
     good: np.ndarray | None = None
+    encoding: Encoding | None = None
 
 
 @contextmanager
