@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
@@ -29,7 +30,9 @@ class Raw(NamedTuple):
 
     `own` holds the fields of the Scene where write_scene wrote the file, `facts` those that another file tells.
     `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping;
-    `good` tells which bands it does not mark as bad, None where it marks none.
+    `good` tells which bands it does not mark as bad, None where it marks none. `encoding` tells scale, offset, units
+    and what else stands beside the pixels; `read_scene` puts dtype, `nodata` and `good` into it. `record` is what
+    write_scene left in a file of an encoding, beside what the file itself says: see `lkcanet.data.formats.encoded`.
     """
 
     values: np.ndarray
@@ -39,6 +42,8 @@ class Raw(NamedTuple):
     nodata: float | None = None
     valid: np.ndarray | None = None
     good: np.ndarray | None = None
+    encoding: Encoding | None = None
+    record: dict[str, Any] | None = None
 
 
 @contextmanager
@@ -87,6 +92,8 @@ def metadata(scene: Scene) -> dict[str, Any]:
         fields["band_names"] = list(scene.band_names)
     if scene.georeference is not None:
         fields |= {"transform": list(scene.georeference.transform), "crs": scene.georeference.crs}
+    if scene.encoding is not None:
+        fields["encoding"] = scene.encoding.as_json()
     return fields
 
 
@@ -136,6 +143,8 @@ def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
         if "transform" in values:
             a, b, c, d, e, f = np.asarray(values["transform"], np.float64).ravel().tolist()
             fields["georeference"] = Georeference((a, b, c, d, e, f), _text(values["crs"]))
+        if "encoding" in values:
+            fields["encoding"] = Encoding.from_json(_text(values["encoding"]))
         if "valid" in values:
             fields["valid"] = np.asarray(values["valid"]).astype(bool)
         return fields

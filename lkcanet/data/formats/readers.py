@@ -9,7 +9,9 @@ from typing import Literal
 import numpy as np
 
 from lkcanet.data.bands import BandChoice, Numbers, Ranges, bands_by_number, bands_by_wavelength, listing, taken_of
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.formats import arrays, envi, geotiff, matlab, png
+from lkcanet.data.formats.encoded import kept
 from lkcanet.data.formats.raw import Raw, reading
 from lkcanet.data.normalise import NodataMask, can_hold, nodata_mask, scene_from_array
 from lkcanet.data.scenes import Scene, check_positive
@@ -29,6 +31,7 @@ def read_scene(
     bands: Numbers | BandChoice | None = None,
     wavelengths: Ranges | None = None,
     bad_bands: Literal["keep", "drop"] = "keep",
+    raw: bool = False,
 ) -> Scene:
     """Read a scene and normalise it: pixels = values / peak, (B, H, W) float32.
 
@@ -43,7 +46,9 @@ def read_scene(
 
     Files of `write_scene` hold normalised pixels, their peak and all other fields, and give back exactly these; an
     explicit `peak` renormalises them (pixels * stored / peak). Other files are normalised by the maximum of their valid
-    pixels, or by `peak` (for example 65535 for CAVE). Scale factors and offsets that a file declares are not applied.
+    pixels, or by `peak` (for example 65535 for CAVE). Scale and offset that a file declares are applied before, so that
+    values and peak are in its units, such as reflectance; `raw` leaves the counts. `Scene.encoding` keeps them with
+    data type, nodata, units and tags, for a result that is written as the file was.
 
     ENVI and GeoTIFF also give wavelengths (in nm), band names and the georeference; see `lkcanet.data.formats.envi` and
     `lkcanet.data.formats.geotiff`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
@@ -68,6 +73,7 @@ def read_scene(
         bad_bands: what to do with bands that the file marks as bad (`bbl` of an ENVI header; `bbl` or
             `good_wavelengths` of a GeoTIFF): "keep" them, with a warning unless `bands` or `wavelengths` chose them, or
             "drop".
+        raw: leave scale and offset of the file aside: values and peak are its counts.
 
     Raises:
         FileNotFoundError: no such file, or an ENVI header without its data.
@@ -89,36 +95,49 @@ def read_scene(
             raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, got {value!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    raw = _read(path, key, axes, size)
-    if raw.own is not None:
-        return _own_scene(path, raw, axes, size, peak, nodata, bands, wavelengths)
-    facts = {"wavelengths": None, "band_names": None, **(raw.facts or {})}
-    values = _to_chw(raw, axes, size, path)
+    found = _read(path, key, axes, size)
+    if found.own is not None:
+        return _own_scene(path, found, axes, size, peak, nodata, bands, wavelengths, raw)
+    facts = {"wavelengths": None, "band_names": None, **(found.facts or {})}
+    values = _to_chw(found, axes, size, path)
+    encoding = _encoding(found, values.dtype, nodata, raw)
+    told = kept(found.record, encoding or Encoding(), path)
     of = len(values)
     bands = _asked(bands, of)
     chosen = _chosen(path, of, facts["wavelengths"], bands, wavelengths)
-    if raw.good is not None and bad_bands == "drop":
-        chosen = chosen[raw.good[chosen]]
+    if found.good is not None and bad_bands == "drop":
+        chosen = chosen[found.good[chosen]]
         if not len(chosen):
             raise ValueError(f"{path}: every band that was chosen is marked as bad")
     if nodata is not None and not can_hold(values.dtype, nodata):
         raise ValueError(f"{path}: nodata {nodata:g} cannot occur in pixels of {values.dtype}")
-    marker, valid = raw.nodata if nodata is None else nodata, raw.valid
+    marker, valid = found.nodata if nodata is None else nodata, found.valid
     values = taken_of(values, chosen)
     if marker is not None and values.dtype.kind in "iuf":
-        found = nodata_mask(values, marker, valid, nodata_in)
-        _tell_nodata(path, found, marker, chosen, of, nodata_in)
-        valid = found.valid
-        values, chosen = taken_of(values, np.flatnonzero(~found.empty)), chosen[~found.empty]
+        mask = nodata_mask(values, marker, valid, nodata_in)
+        _tell_nodata(path, mask, marker, chosen, of, nodata_in)
+        valid = mask.valid
+        values, chosen = taken_of(values, np.flatnonzero(~mask.empty)), chosen[~mask.empty]
     elif valid is not None and not valid.any():
         raise ValueError(f"{path}: no pixel is valid: every one is masked")
-    if raw.good is not None and bands is None and wavelengths is None and not raw.good[chosen].all():
+    if found.good is not None and bands is None and wavelengths is None and not found.good[chosen].all():
         advice = "bad_bands='drop' or --drop-bad-bands leaves them out"
-        _warn(f"{path}: {(~raw.good[chosen]).sum()} of {of} bands are marked as bad (bbl) and kept; {advice}")
+        _warn(f"{path}: {(~found.good[chosen]).sum()} of {of} bands are marked as bad (bbl) and kept; {advice}")
     for name in ("wavelengths", "band_names"):
         facts[name] = None if facts[name] is None else [facts[name][band] for band in chosen]
-    scene = scene_from_array(values, peak=peak, name=path.stem, source=str(path), valid=valid, **facts)
+    facts |= {"name": path.stem, "source": str(path), "peak": None, **told}
+    facts |= {"valid": valid, "encoding": encoding and encoding.of_bands(chosen)}
+    scene = scene_from_array(values, **(facts if peak is None else {**facts, "peak": peak}))
     return replace(scene, band_choice=_choice(of, chosen))
+
+
+def _encoding(found: Raw, dtype: np.dtype, nodata: float | None, raw: bool) -> Encoding | None:
+    """What the file says, in one place. None of floats in a file that says nothing of its values."""
+    if found.encoding is None and dtype.kind not in "iu":
+        return None
+    marker = found.nodata if nodata is None else nodata
+    good = None if found.good is None else tuple(found.good.tolist())
+    return replace(found.encoding or Encoding(), dtype=dtype.name, nodata=marker, good=good, raw=raw)
 
 
 def _tell_nodata(path: Path, found: NodataMask, marker: float, chosen: np.ndarray, of: int, rule: str) -> None:
@@ -196,6 +215,7 @@ def _own_scene(
     nodata: float | None,
     bands: Numbers | BandChoice | None,
     wavelengths: Ranges | None,
+    counts: bool,
 ) -> Scene:
     """What write_scene wrote, or some bands of it."""
     assert raw.own is not None
@@ -203,6 +223,8 @@ def _own_scene(
         raise ValueError(f"{path}: was written by write_scene with axes {raw.axes!r}: leave axes and size out")
     if nodata is not None:
         raise ValueError(f"{path}: was written by write_scene with its mask: leave nodata out")
+    if counts and not (raw.own.get("encoding") or Encoding(raw=True)).raw:
+        raise ValueError(f"{path}: was written by write_scene in units, not in counts: leave raw out")
     stored = raw.own["peak"]
     values = arrays.to_bands(raw.values, raw.axes or "chw", source=str(path))
     # dividing by peak / stored = 1 keeps the pixels, and a memory map, as they are

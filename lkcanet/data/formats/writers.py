@@ -1,6 +1,7 @@
 """Scenes to files, whole or not at all, with nothing lost."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +11,7 @@ import numpy as np
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
 from lkcanet.data.formats.envi_writer import write_envi
-from lkcanet.data.formats.geotiff import write_geotiff
+from lkcanet.data.formats.geotiff_writer import write_geotiff
 from lkcanet.data.formats.raw import metadata, record_of
 from lkcanet.data.scenes import Scene
 
@@ -20,7 +21,11 @@ _MAT5_LIMIT = 2**32 - 2**16  # MATLAB v5 counts bytes in 32 bits; leave room for
 def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
     """Write a scene so that `read_scene` gives back identical pixels and every other field of it.
 
-    The pixels are written as they are, normalised: `pixels * peak` are the units of the source.
+    The pixels are written as they are, normalised: `pixels * peak` are the units of the source. A scene with an
+    `encoding` becomes in ENVI and GeoTIFF a file as that which it was read from: its data type (integers are rounded,
+    and clipped with a warning that counts them), scale, offset, nodata, units, widths, bad bands and tags beside the
+    names, wavelengths and place; what is read back differs by that rounding. `replace(scene, encoding=None)` is written
+    as the list says.
 
     - .npy: pixels (B, H, W), and behind them a second `np.save` array, a JSON text with the rest, and a third, the
       mask, where there is one: one file, so that they cannot part. `np.load` gives the pixels and can memory-map them.
@@ -61,7 +66,7 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
         raise TypeError(f"scene must be a Scene, got {type(scene).__name__}")
     suffix = path.suffix.lower()
     if suffix == ".hdr":
-        write_envi(path, scene)
+        _tell_clipped(path, write_envi(path, scene), scene)
         return
     if suffix not in _WRITERS:
         raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {', '.join(SUFFIXES)}")
@@ -69,11 +74,18 @@ def write_scene(path: str | os.PathLike[str], scene: Scene) -> None:
         raise ValueError(f"{path}: {scene.pixels.nbytes / 1e9:.1f} GB do not fit a .mat v5 file (4 GB); write .npy")
     with atomic_path(path) as temporary:
         try:
-            _WRITERS[suffix](temporary, scene)
+            clipped = _WRITERS[suffix](temporary, scene)
         except OSError as error:
             if error.errno is None:  # not the system's: it doesn't know the file's name
                 raise OSError(f"{path}: {error}") from error
             raise
+    _tell_clipped(path, clipped, scene)
+
+
+def _tell_clipped(path: Path, clipped: int | None, scene: Scene) -> None:
+    if clipped and scene.encoding is not None:
+        what = f"{clipped} of {scene.pixels.size} values lie beyond what {scene.encoding.dtype} holds, or on nodata"
+        warnings.warn(f"{path}: {what}, and are written as the nearest that it holds", UserWarning, stacklevel=3)
 
 
 def _write_npy(path: Path, scene: Scene) -> None:
@@ -112,7 +124,7 @@ def _write_mat(path: Path, scene: Scene) -> None:
         scipy_io.savemat(file, {"pixels": scene.pixels.transpose(1, 2, 0)})
 
 
-_WRITERS: dict[str, Callable[[Path, Scene], None]] = {
+_WRITERS: dict[str, Callable[[Path, Scene], int | None]] = {
     ".npy": _write_npy,
     ".npz": _write_npz,
     ".mat": _write_mat,
