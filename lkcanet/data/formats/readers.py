@@ -10,13 +10,12 @@ import numpy as np
 
 from lkcanet.data.bands import BandChoice, Numbers, Ranges, bands_by_number, bands_by_wavelength, listing, taken_of
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats import arrays, envi, geotiff, matlab, png
+from lkcanet.data.formats import arrays
 from lkcanet.data.formats.encoded import kept
+from lkcanet.data.formats.kinds import read_raw
 from lkcanet.data.formats.raw import Raw, reading
 from lkcanet.data.normalise import NodataMask, can_hold, nodata_mask, scene_from_array
 from lkcanet.data.scenes import Scene, check_positive
-
-SUPPORTED = ".mat, .npy, .npz, ENVI (.hdr), GeoTIFF (.tif, .tiff), or a folder of single-band .png images"
 
 
 def read_scene(
@@ -95,7 +94,7 @@ def read_scene(
             raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, got {value!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    found = _read(path, key, axes, size)
+    found = read_raw(path, key, axes, size)
     if found.own is not None:
         return _own_scene(path, found, axes, size, peak, nodata, bands, wavelengths, raw)
     facts = {"wavelengths": None, "band_names": None, **(found.facts or {})}
@@ -179,24 +178,6 @@ def _chosen(
 
 def _choice(of: int, chosen: np.ndarray) -> BandChoice | None:
     return None if np.array_equal(chosen, np.arange(of)) else BandChoice(of, tuple(chosen.tolist()))
-
-
-def _read(path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None) -> Raw:
-    """By folder, suffix, or header beside the file."""
-    suffix = "folder" if path.is_dir() else path.suffix.lower()
-    if suffix in (".mat", ".npz"):
-        return (matlab.read_mat if suffix == ".mat" else arrays.read_npz)(path, key)
-    header = None if suffix in (".npy", "folder", *geotiff.SUFFIXES) else envi.header_of(path)
-    if header is None and suffix not in (".npy", "folder", *geotiff.SUFFIXES):
-        lacks = f"; ENVI data need {path.name}.hdr or {path.stem}.hdr beside them" if suffix in envi.SUFFIXES else ""
-        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {SUPPORTED}{lacks}")
-    if key is not None:
-        raise ValueError(f"{path}: key {key!r} was given, but this kind of file holds one array without a name")
-    if suffix in (".npy", "folder"):
-        return arrays.read_npy(path) if suffix == ".npy" else png.read_folder(path)
-    if axes is not None or size is not None:
-        raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
-    return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header)
 
 
 def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path) -> np.ndarray:
