@@ -126,9 +126,9 @@ def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
     names = {v.name for v in variables}
     if key is None and preferred in names:
         key = preferred
-    elif key is not None and key not in names:  # as HDF5 writes it, or with (1) and without
-        same = {_plain(v.name): v.name for v in variables}
-        key = same.get(_plain(key), key)
+    elif key is not None and key not in names:  # as HDF5 writes a path, or with the number of the only element
+        dotted = key.strip("/").replace("/", ".")
+        key = next((each for each in (dotted, dotted.replace("(1)", "")) if each in names), key)
     key = choose(variables, key, path)
     if key not in marked:
         _warn(
@@ -141,10 +141,6 @@ def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
 def mat73_item(file: Any, key: str) -> Any:
     """The data set of an open v7.3 file that `mat73_key` named."""
     return next(item for name, item in walk_hdf5(file) if name == key)
-
-
-def _plain(key: str) -> str:
-    return key.strip("/").replace("/", ".").replace("(1)", "")
 
 
 def _warn(message: str) -> None:

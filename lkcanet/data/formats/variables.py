@@ -15,7 +15,7 @@ import numpy as np
 from lkcanet.data.encoding import Encoding
 from lkcanet.data.formats.grid import georeference_of
 from lkcanet.data.formats.raw import Raw, Variable, choose, reading
-from lkcanet.data.wavelengths import to_nanometres, widths_in_nanometres
+from lkcanet.data.wavelengths import MICROMETRES, NANOMETRES, to_nanometres, widths_in_nanometres
 
 _BANDS = re.compile(r"(band|channel|wave|wvl|wl$|lambda|spectral|^z$|^c$)", re.IGNORECASE)
 _ROWS = re.compile(r"^(y|row|line|lat|north|downtrack|along|scan|h$|height|n[_-]?rows)", re.IGNORECASE)
@@ -109,9 +109,9 @@ def raw_of(variable: Stored, variables: Sequence[Stored], axes: str | None, path
         ValueError: no axis that could be the bands.
         OSError: the file can't be read.
     """
+    near = {v.name: v for v in variables}
+    order = axes or _axes(variable, near, path)
     with reading(path, what):
-        near = {v.name: v for v in variables}
-        order = axes or _axes(variable, near, path)
         if order is None or len(order) != len(variable.shape) or set(order) != set("chw"):
             return Raw(variable.load(), order)  # to_bands says what is wrong
         band = order.index("c")
@@ -158,17 +158,14 @@ def _lists(
     flat = [v for v in near.values() if v.shape == (count,) and v.dtype.kind in "iufb"]
     flat.sort(key=lambda v: (v.name != dim, dim not in v.dims if dim else False))
     fitting = [v for v in flat if not dim or v.dims == (dim,) or not v.dims[0]]
-    told = [
-        (v.name.rpartition("/")[2], np.asarray(v.load()), v.attributes)
-        for v in fitting
-        if any(kind.search(v.name.rpartition("/")[2]) for kind in (_WAVELENGTH, _WIDTH, _GOOD))
-        or "wavelength" in str(v.attributes.get("standard_name", ""))
-    ]
-    # what is called wavelength by its standard name alone
-    told = [
-        ("wavelength" if "wavelength" in str(attributes.get("standard_name", "")) else name, values, attributes)
-        for name, values, attributes in told
-    ]
+    told = []
+    for v in fitting:
+        name, units = v.name.rpartition("/")[2], str(v.attributes.get("units", "")).lower()
+        standard = "wavelength" in str(v.attributes.get("standard_name", ""))
+        if standard or (v.name == dim and units in NANOMETRES | MICROMETRES):
+            name = "wavelength"  # that is what it is, whatever it is called
+        if any(kind.search(name) for kind in (_WAVELENGTH, _WIDTH, _GOOD)):
+            told.append((name, np.asarray(v.load()), v.attributes))
     own = [
         (name, np.asarray(value), {"units": variable.attributes.get(f"{name}_units", "")})
         for name, value in variable.attributes.items()

@@ -49,8 +49,8 @@ def emit(path: Path, *, rows: int = 6, columns: int = 5, bands: int = 12) -> np.
     import netCDF4
 
     values = np.random.default_rng(1).random((rows, columns, bands)).astype("f4")
-    values[0, :2] = -9999
     values[..., 5:7] = -0.01  # water vapour
+    values[0, :2] = -9999
     with netCDF4.Dataset(path, "w") as file:
         sizes = {"downtrack": rows, "crosstrack": columns, "bands": bands, "ortho_y": rows + 3, "ortho_x": columns + 4}
         for name, size in sizes.items():

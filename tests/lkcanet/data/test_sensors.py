@@ -78,7 +78,7 @@ def test_emit(tmp_path: Path) -> None:
         warnings.simplefilter("always")
         scene = read_scene(tmp_path / "EMIT_L2A_RFL.nc")
     told = "\n".join(str(entry.message) for entry in caught)
-    assert len(caught) == 2
+    assert len(caught) == 2, told
     assert "lookup table (location/glt_x, glt_y) to a grid of 9 x 9 is not applied" in told
     assert "2 of 12 bands are marked as bad (bbl) and kept" in told
     assert scene.shape == (12, 6, 5)
@@ -195,5 +195,5 @@ def test_folders_of_sensors_among_scenes(tmp_path: Path) -> None:
     assert scene_paths([tmp_path]) == [tmp_path / "a.tif", tmp_path / "enmap", tmp_path / "hyperion"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with pytest.raises(ValueError, match="do not fit together: .*wavelengths"):
+        with pytest.raises(ValueError, match=r"do not fit together: .*wavelengths"):
             read_scenes([tmp_path])
