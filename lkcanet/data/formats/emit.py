@@ -9,7 +9,6 @@ Source: LP DAAC, "EMIT L2A Estimated Surface Reflectance and Uncertainty and Mas
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from lkcanet.data.formats.raw import Raw
@@ -37,7 +36,4 @@ def read(variables: Sequence[Stored], key: str | None, axes: str | None, path: P
         stacklevel=5,
     )
     others = [v for v in variables if not v.name.startswith("location/")]  # they place each pixel, see above
-    raw = raw_of(variable, others, axes, path, "a netCDF file of EMIT")
-    if raw.encoding is None or raw.encoding.units or variable.name != "reflectance":
-        return raw
-    return raw._replace(encoding=replace(raw.encoding, units="reflectance"))
+    return raw_of(variable, others, axes, path, "a netCDF file of EMIT")

@@ -1,12 +1,19 @@
 """netCDF files: netCDF-4 by h5netcdf, the older ones by scipy; those of EMIT are known."""
 
+import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from lkcanet.common.optional import require
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.formats import emit
 from lkcanet.data.formats.hdf5 import values_of
-from lkcanet.data.formats.raw import Raw, reading
+from lkcanet.data.formats.netcdf_writer import IMAGE, RECORD, system_of
+from lkcanet.data.formats.raw import Raw, check_record, own, reading
 from lkcanet.data.formats.variables import Stored, chosen, raw_of, stored
 
 SUFFIXES = (".nc", ".nc4", ".cdf")
@@ -27,18 +34,50 @@ def read_netcdf(path: Path, key: str | None, axes: str | None) -> Raw:
     with reading(path, _WHAT):
         with path.open("rb") as file:
             classic = file.read(3) == b"CDF"
-        variables = _classic(path) if classic else _netcdf4(path)
+        variables, record = (_classic(path), None) if classic else _netcdf4(path)
+    if record is not None and key in (None, IMAGE):
+        return _own(path, variables, record)
     if emit.is_emit(variables):
         return emit.read(variables, key, axes, path)
     return raw_of(chosen(variables, key, path), variables, axes, path, _WHAT)
 
 
-def _netcdf4(path: Path) -> list[Stored]:
+def _own(path: Path, variables: list[Stored], text: str) -> Raw:
+    """A file of write_scene; where another program has changed what the file says itself, that holds."""
+    what = "a netCDF file of write_scene"
+    with reading(path, what):
+        record: dict[str, Any] = json.loads(text)
+        check_record(record)
+        variable = next(v for v in variables if v.name == IMAGE)
+    raw = raw_of(variable, variables, None, path, what)
+    with reading(path, what):
+        if "encoded" in record:
+            tags = {name: tuple(texts) for name, texts in record.get("band_tags", {}).items()}
+            encoding = None if raw.encoding is None else replace(raw.encoding, band_tags=tags)
+            return raw._replace(record=record, encoding=encoding)
+        fields, encoding = own(record, path), raw.encoding or Encoding()
+        if (encoding.scale, encoding.offset, raw.values.dtype) != (fields["peak"], 0, np.float32):
+            return raw  # they have been scaled since
+        facts = raw.facts or {}
+        fields |= {name: facts[name] for name in ("wavelengths", "band_names") if facts[name] is not None}
+        written, ours = facts["georeference"], fields.get("georeference")
+        if written is None or ours is None or not (ours.agrees(written) and _same_system(ours.crs, written.crs)):
+            fields["georeference"] = written
+        masked = raw.nodata is not None
+        return Raw(raw.values, "chw", own=fields, valid=~np.isnan(raw.values[0]) if masked else None)
+
+
+def _same_system(mine: str, its: str) -> bool:
+    return mine == its or (bool(mine and its) and system_of(mine) == system_of(its))
+
+
+def _netcdf4(path: Path) -> tuple[list[Stored], str | None]:
+    """The variables, and the record of write_scene."""
     h5netcdf = require("h5netcdf", extra="geo")
     found = []
     with warnings.catch_warnings(), h5netcdf.File(path, "r", phony_dims="sort") as file:
         warnings.simplefilter("ignore")
-        groups = [("", file)]
+        groups, record = [("", file)], file.attrs.get(RECORD)
         while groups:
             prefix, group = groups.pop()
             groups += [(f"{prefix}{name}/", inner) for name, inner in group.groups.items()]
@@ -46,7 +85,7 @@ def _netcdf4(path: Path) -> list[Stored]:
                 dims = [_dimension(prefix, group, dim) for dim in item.dimensions]
                 full = prefix + name
                 found.append(stored(full, item.shape, item.dtype, dims, dict(item.attrs), values_of(path, full)))
-    return found
+    return found, record if isinstance(record, str) else None
 
 
 def _dimension(prefix: str, group: object, dim: str) -> str:

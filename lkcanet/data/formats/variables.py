@@ -17,6 +17,7 @@ from lkcanet.data.formats.grid import georeference_of
 from lkcanet.data.formats.raw import Raw, Variable, choose, reading
 from lkcanet.data.wavelengths import MICROMETRES, NANOMETRES, to_nanometres, widths_in_nanometres
 
+REFLECTANCE = "reflectance"  # in Encoding.units; a file says 1, and in words what it is
 _BANDS = re.compile(r"(band|channel|wave|wvl|wl$|lambda|spectral|^z$|^c$)", re.IGNORECASE)
 _ROWS = re.compile(r"^(y|row|line|lat|north|downtrack|along|scan|h$|height|n[_-]?rows)", re.IGNORECASE)
 _COLUMNS = re.compile(
@@ -35,6 +36,7 @@ _READ = {
     "wavelength_units",
     "fwhm_units",
 }
+_NAMES = re.compile(r"(^|/)band_names?$", re.IGNORECASE)
 _GOOD = re.compile(r"^(bbl|good_wavelengths)$", re.IGNORECASE)
 
 
@@ -122,16 +124,23 @@ def raw_of(variable: Stored, variables: Sequence[Stored], axes: str | None, path
         if (found := next((e for e in lists if _WAVELENGTH.search(e[0])), None)) is not None:
             nanometres = to_nanometres(found[1], str(found[2].get("units", "")), f"{path}: ")
         marks = next((e[1] for e in lists if _GOOD.search(e[0])), None)
-        names = variable.attributes.get("band_names", variable.attributes.get("long_name"))
         facts = {
             "wavelengths": nanometres,
-            "band_names": list(map(str, names)) if np.shape(names) == (count,) else None,
+            "band_names": _names(variable, near, count),
             "georeference": georeference_of(variable, near, order, path),
         }
         nodata = variable.attributes.get("_FillValue", variable.attributes.get("missing_value"))
         good = None if marks is None or not np.any(marks) or np.all(marks) else np.asarray(marks) != 0
         values = variable.load()
     return Raw(values, order, facts=facts, nodata=_number(nodata), good=good, encoding=encoding)
+
+
+def _names(variable: Stored, near: Mapping[str, Stored], count: int) -> list[str] | None:
+    names = variable.attributes.get("band_names")
+    listed = next((v for v in near.values() if _NAMES.search(v.name) and v.shape == (count,)), None)
+    if names is None and listed is not None and listed.dtype.kind in "OSU":
+        names = [entry.decode("utf-8", "replace") if isinstance(entry, bytes) else entry for entry in listed.load()]
+    return list(map(str, names)) if np.shape(names) == (count,) else None
 
 
 def _number(value: Any) -> float | None:
@@ -142,13 +151,20 @@ def _encoding(variable: Stored, lists: list[tuple[str, np.ndarray, Mapping[str, 
     attributes = variable.attributes
     widths = next(((values, told) for name, values, told in lists if _WIDTH.search(name)), None)
     units = str(attributes.get("units", ""))
+    if units in ("", "1", "unitless", "none"):
+        told = " ".join(str(attributes.get(name, "")) for name in ("long_name", "standard_name")) + variable.name
+        units = REFLECTANCE if REFLECTANCE in told.lower() else ""
     return Encoding(
         scale=_number(attributes.get("scale_factor")) or 1.0,
         offset=_number(attributes.get("add_offset")) or 0.0,
-        units="" if units in ("1", "unitless", "none") else units,
-        tags={name: text for name, text in attributes.items() if isinstance(text, str) and name not in _READ},
+        units=units,
+        tags={name: text for name, text in attributes.items() if _is_tag(name, text)},
         fwhm=None if widths is None else widths_in_nanometres(widths[0], str(widths[1].get("units", "")), where),
     )
+
+
+def _is_tag(name: str, value: Any) -> bool:
+    return isinstance(value, str) and name not in _READ and (name, value) != ("long_name", REFLECTANCE)
 
 
 def _lists(
