@@ -43,6 +43,9 @@ Wavelengths = Annotated[
 DropBadBands = Annotated[
     bool, typer.Option("--drop-bad-bands", help="Leave out the bands that the file marks as bad (bbl).")
 ]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Keep the file's counts: do not apply the scale and offset that it declares.")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class Reading:
     bands: Bands = None
     wavelengths: Wavelengths = None
     drop_bad_bands: DropBadBands = False
+    raw: Raw = False
 
     def arguments(self, record: "TrainingRecord | None" = None) -> dict[str, Any]:
         """Those of `lkcanet.data.read_scene`; where nothing else is asked for, with the peak and the bands of a
@@ -72,6 +76,8 @@ class Reading:
             "bands": self._choice(record) or self.bands,
             "wavelengths": self.wavelengths,
             "bad_bands": "drop" if self.drop_bad_bands else "keep",
+            "raw": self.raw or (record is not None and record.raw),
+            "band_count": None if record is None else record.file_bands,
         }
 
     def _choice(self, record: "TrainingRecord | None") -> "BandChoice | None":

@@ -40,6 +40,7 @@ def evaluate(
             "of results under their names, as lkca super-resolve leaves it.",
         ),
     ] = None,
+    prediction_axes: Annotated[str | None, typer.Option(help="As --axes, of --prediction.")] = None,
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r; the checkpoint's, without one 4.")] = None,
     region: Annotated[
         str | None,
@@ -109,6 +110,8 @@ def evaluate(
     msi_options.check()
     floor = _floor(floor, networks)
     snrs = [] if snr is None else parse_snrs(snr)
+    if prediction_axes is not None and not prediction:
+        raise ValueError("--prediction-axes goes with --prediction")
     if snrs and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     scenes = several.scenes_of(scene)
@@ -157,10 +160,11 @@ def evaluate(
             whole = reading.scene(one)
         inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
         results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
+        how = prediction_reading(whole, prediction_axes)
         scores = score(
             whole,
             {str(path): model for path, model, _ in nets},
-            predictions={str(path): read_scene(file, peak=whole.peak) for path, file in results.items()},
+            predictions={str(path): read_scene(file, **how) for path, file in results.items()},
             region=inside,
             scale=scale,
             psf_sigma=psf_sigma,
@@ -193,6 +197,12 @@ def evaluate(
     if snr is not None:
         title += f", noise on {noise_on}"
     scene_scores.show_levels(scores.levels, scores.scale, title, floor, names, scores.ssim)
+
+
+def prediction_reading(scene: "Scene", axes: str | None) -> dict[str, Any]:
+    """How a result is read that is compared with a scene: in its units, and with as many bands."""
+    raw = scene.encoding is not None and scene.encoding.raw and scene.encoding.scaled
+    return {"peak": scene.peak, "axes": axes, "band_count": scene.bands, "raw": raw}
 
 
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:
