@@ -14,13 +14,17 @@ if TYPE_CHECKING:
     from lkcanet.data.bands import BandChoice
     from lkcanet.models import Network
 
-Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
+Key = Annotated[str | None, typer.Option(show_default="the only image", help="The variable of a .mat or .npz file.")]
 Axes = Annotated[
     str | None,
-    typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."),
+    typer.Option(
+        show_default="the format's",
+        help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists.",
+    ),
 ]
 Size = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
+    str | None,
+    typer.Option(metavar="ROWS,COLUMNS", show_default="none", help="Of the image, for pixel lists (--axes cp, pc)."),
 ]
 Peak = Annotated[
     float | None, typer.Option(help="The value that becomes 1. Default: the checkpoint's, else the scene's maximum.")
@@ -35,10 +39,13 @@ NodataIn = Annotated[
 ]
 Bands = Annotated[
     str | None,
-    typer.Option(metavar="0:130,136:", help="Read these bands: numbers from 0, ranges without their last."),
+    typer.Option(
+        metavar="0:130,136:", show_default="all", help="Read these bands: numbers from 0, ranges without their last."
+    ),
 ]
 Wavelengths = Annotated[
-    str | None, typer.Option(metavar="420:1340,1450:1790", help="Read the bands that lie in these ranges, nm.")
+    str | None,
+    typer.Option(metavar="420:1340,1450:1790", show_default="all", help="Read the bands that lie in these ranges, nm."),
 ]
 DropBadBands = Annotated[
     bool, typer.Option("--drop-bad-bands", help="Leave out the bands that the file marks as bad (bbl).")

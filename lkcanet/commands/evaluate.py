@@ -29,18 +29,25 @@ def evaluate(
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
-            "--checkpoint", "-c", metavar=shared.CHECKPOINT, help="A trained network, by file or name; may be repeated."
+            "--checkpoint",
+            "-c",
+            metavar=shared.CHECKPOINT,
+            show_default="bicubic alone",
+            help="A trained network, by file or name; may be repeated.",
         ),
     ] = None,
     prediction: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
+            show_default="none",
             help="A scene that was super-resolved already, by any method; may be repeated. Of several scenes a folder "
             "of results under their names, as lkca super-resolve leaves it.",
         ),
     ] = None,
-    prediction_axes: Annotated[str | None, typer.Option(help="As --axes, of --prediction.")] = None,
+    prediction_axes: Annotated[
+        str | None, typer.Option(show_default="the format's", help="As --axes, of --prediction.")
+    ] = None,
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r; the checkpoint's, without one 4.")] = None,
     region: Annotated[
         str | None,
@@ -55,7 +62,11 @@ def evaluate(
     psf_sigma: PsfSigma = None,
     snr: Annotated[
         str | None,
-        typer.Option(metavar="DB,DB,...", help="Score under white noise of these signal-to-noise ratios, and without."),
+        typer.Option(
+            metavar="DB,DB,...",
+            show_default="no noise",
+            help="Score under white noise of these signal-to-noise ratios, and without.",
+        ),
     ] = None,
     noise_on: Annotated[
         Literal["both", "lowres"], typer.Option(help="What --snr adds noise to: LR image and MSI, or the former alone.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lkcanet.data.formats import envi, geotiff
+from lkcanet.data.formats.png import image_folder
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.prepared import is_prepared, prepared_scene
 from lkcanet.data.scenes import Scene, check_positive
@@ -32,9 +33,9 @@ def scene_paths(paths: Sequence[Given]) -> list[Path]:
 
     Of a folder's entries these are scenes: .mat, .npy, .npz, .tif and .tiff files; ENVI images (X.dat with X.dat.hdr,
     or X.hdr with X and a suffix of ENVI's), header and data counting once; folders of .png images, and folders that
-    hold such a folder of their own name, as CAVE is packed (NAME/NAME/*.png). Hidden entries are passed over, others
-    left out with a warning. A line of a list is a path, relative to the list's folder; what it names may be anything
-    but another list. Empty lines and those that start with # are passed over.
+    hold such a folder alone, as CAVE is packed (NAME/NAME/*.png). A folder that holds no scene and one folder is that.
+    Hidden entries are passed over, others left out with a warning. A line of a list is a path, relative to the list's
+    folder; what it names may be anything but another list. Empty lines and those that start with # are passed over.
 
     Args:
         paths: one or more.
@@ -160,10 +161,9 @@ def _scenes_in(folder: Path) -> list[Path]:
     scenes, others = [], []
     for entry in entries:
         if entry.is_dir():
-            inner = entry / entry.name
             if is_prepared(entry) or _holds_png(entry):
                 scenes.append(entry)
-            elif inner.is_dir() and _holds_png(inner):
+            elif _holds_png(inner := image_folder(entry)):
                 scenes.append(inner)
             else:
                 others.append(entry)
@@ -179,6 +179,8 @@ def _scenes_in(folder: Path) -> list[Path]:
         if scenes:
             _warn(f"{folder}: is taken as one scene of .png images; left out: {_names(scenes)}")
         return [folder]
+    if not scenes and len(inner_folders := [entry for entry in entries if entry.is_dir()]) == 1:
+        return _scenes_in(inner_folders[0])  # an archive in a folder of its own name
     if not scenes:
         raise ValueError(f"{folder}: the folder holds no .png image and no scene")
     if others:

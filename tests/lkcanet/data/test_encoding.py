@@ -153,7 +153,7 @@ def test_envi_to_envi_through_spectral(tmp_path: Path, numbers: np.ndarray) -> N
     loaded = np.asarray(after.load())
     np.testing.assert_allclose(loaded, np.asarray(before.load()), rtol=0, atol=1e-9)  # spectral applies the factor
     assert loaded.max() == pytest.approx(numbers.max() / 1e4)
-    assert after.dtype == np.int16
+    assert np.dtype(after.dtype) == np.int16
     np.testing.assert_allclose(after.bands.centers, [500, 600, 700])
     np.testing.assert_allclose(after.bands.bandwidths, [10, 20, 30])
     for name in ("bbl", "band names", "data units", "sensor type", "acquisition time", "solar irradiance"):
