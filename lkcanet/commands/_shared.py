@@ -32,7 +32,10 @@ ScenePaths = Annotated[
 CHECKPOINT, TRAINED = "FILE|NAME", "A network that `lkca train` wrote, or a name of `lkca models`."
 Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", "-c", metavar=CHECKPOINT, help=TRAINED)]
 Region = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
+    str | None,
+    typer.Option(
+        metavar="ROWS,COLUMNS", show_default="the whole", help="Crop to this rectangle, such as 0:512,320:576 or :,64:."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]

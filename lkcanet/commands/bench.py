@@ -38,7 +38,9 @@ def bench(
     openvino: Annotated[bool, typer.Option("--openvino", help="OpenVINO, too, for the forward.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="lkops under autocast to bfloat16, too.")] = False,
     seconds: Annotated[float, typer.Option(help="Of timing, for the forward and for the training step.")] = 40,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="not written", help="Write the result as JSON to this file.")
+    ] = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:

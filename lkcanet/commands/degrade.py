@@ -31,16 +31,21 @@ def degrade(
         int, typer.Option(help="How many times smaller; rows and columns that make no whole pixel are left out.")
     ] = 4,
     psf_sigma: PsfSigma = None,
-    snr: Annotated[float | None, typer.Option(help="Add white noise to OUT, of so many dB.")] = None,
+    snr: Annotated[
+        float | None, typer.Option(show_default="none", help="Add white noise to OUT, of so many dB.")
+    ] = None,
     msi_out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
+            show_default="not written",
             help="Write the multispectral image too, of full resolution; with --response. Of several: another folder.",
         ),
     ] = None,
     response: Response = None,
-    msi_snr: Annotated[float | None, typer.Option(help="Add white noise to --msi-out, of so many dB.")] = None,
+    msi_snr: Annotated[
+        float | None, typer.Option(show_default="none", help="Add white noise to --msi-out, of so many dB.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, which is drawn for each scene as for it alone.")] = 0,
     suffix: several.Suffix = None,
     overwrite: several.Overwrite = False,

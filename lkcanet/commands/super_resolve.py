@@ -35,20 +35,23 @@ def super_resolve(
     *,
     checkpoint: shared.Checkpoint = None,
     fresh: Annotated[
-        shared.NetworkName | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
+        shared.NetworkName | None,
+        typer.Option(show_default="none", help="An untrained network of the paper's size instead: for timing."),
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
     msi: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
+            show_default="none",
             help="The multispectral scene that a fusion network takes, of the result's size; one for each SCENE, in "
             "their order.",
         ),
     ] = None,
     msi_reading: MsiReading,
     out_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default="OUT", help="Enlarge every SCENE, into FOLDER under its own name."),
     ] = None,
     suffix: several.Suffix = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
@@ -60,6 +63,7 @@ def super_resolve(
         str | None,
         typer.Option(
             metavar="ROWS,COLUMNS",
+            show_default="the whole scene",
             help="Tiles of so many low-resolution pixels, for scenes that do not fit the memory: another result, since "
             "channel attention then averages over a tile instead of the scene.",
         ),

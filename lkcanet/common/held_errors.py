@@ -43,7 +43,7 @@ class HeldErrors(io.RawIOBase):
     def tell(self) -> int:
         return self._file.tell()
 
-    def write(self, data) -> int:  # type: ignore[no-untyped-def, override]
+    def write(self, data) -> int:  # type: ignore[no-untyped-def]
         piece, start = bytes(data), self._file.tell()
         try:
             done = 0
@@ -56,7 +56,7 @@ class HeldErrors(io.RawIOBase):
             self._file.seek(start + len(piece))
         return len(piece)
 
-    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def, override]
+    def readinto(self, buffer) -> int:  # type: ignore[no-untyped-def]
         start, view = self._file.tell(), memoryview(buffer).cast("B")
         count = self._file.readinto(view) or 0
         if not self._kept:

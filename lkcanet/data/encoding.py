@@ -83,9 +83,14 @@ class Encoding:
             raise ValueError(f"encoding must have lists of {count} entries, one a band, got {sorted(wrong)}")
 
     @property
+    def scaled(self) -> bool:
+        """Whether there is a scale but 1 or an offset but 0."""
+        return self.scale != 1 or self.offset != 0
+
+    @property
     def plain(self) -> bool:
-        """Whether numbers are values: no scale but 1, no offset but 0, or `raw`."""
-        return self.raw or bool(np.all(np.equal(self.scale, 1)) and np.all(np.equal(self.offset, 0)))
+        """Whether numbers are values: nothing is `scaled`, or it is `raw`."""
+        return self.raw or not self.scaled
 
     def decoded(self, numbers: np.ndarray, bands: slice) -> np.ndarray:
         """The values, in float64, of the numbers (b, H, W) of some of the bands; where they are plain, the numbers."""

@@ -126,6 +126,26 @@ def nodata_mask(
     return NodataMask(within & (count == 0 if rule == "any" else count < max(rest, 1)), empty, int(partial.sum()))
 
 
+def held_nodata(values: np.ndarray, nodata: float) -> float:
+    """The number that floats hold for a nodata value which was printed with six digits.
+
+    Headers say -3.40282e+38 and the data hold -3.4028234663852886e+38. Where no value is `nodata`, the smallest (of a
+    negative one; else the largest) is taken for it if it is the same number in six digits. Whole numbers below a
+    million are printed as they are.
+    """
+    printed = math.isfinite(nodata) and float(f"{nodata:.6g}") == nodata
+    if values.dtype.kind != "f" or not printed or (abs(nodata) < 1e6 and nodata == int(nodata)):
+        return nodata
+    marker, choose = _as_value(nodata, values.dtype), np.fmin if nodata < 0 else np.fmax
+    extreme = math.nan
+    for index in _pieces(values):
+        piece = values[index]
+        if marker is not None and (piece == marker).any():
+            return nodata
+        extreme = float(choose(extreme, choose.reduce(piece, axis=None)))
+    return extreme if float(f"{extreme:.6g}") == nodata else nodata
+
+
 def can_hold(dtype: np.dtype, nodata: float) -> bool:
     """Whether values of this dtype can be `nodata`."""
     return _as_value(nodata, dtype) is not None

@@ -12,6 +12,7 @@ import numpy as np
 from lkcanet.data.formats import envi
 from lkcanet.data.formats.dlr import is_quality
 from lkcanet.data.formats.kinds import FILES, holds_png, is_scene_folder
+from lkcanet.data.formats.png import image_folder
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.prepared import is_prepared, prepared_scene
 from lkcanet.data.scenes import Scene, check_positive
@@ -33,10 +34,10 @@ def scene_paths(paths: Sequence[Given]) -> list[Path]:
     A folder of GeoTIFFs of a band each (X_B1.tif, X_B2.tif) and the folder of an EnMAP or DESIS product are one scene,
     as a folder of .png images is. Of another folder's entries these are scenes: .mat, .npy, .npz, GeoTIFF, netCDF and
     HDF5 files; ENVI images (X.dat with X.dat.hdr, or X.hdr with X and a suffix of ENVI's), header and data counting
-    once; folders that are one scene, and folders that hold such a folder of their own name, as CAVE is packed
-    (NAME/NAME/*.png). Hidden entries are passed over, others
-    left out with a warning. A line of a list is a path, relative to the list's folder; what it names may be anything
-    but another list. Empty lines and those that start with # are passed over.
+    once; folders that are one scene, and folders that hold such a folder of images alone, as CAVE is packed
+    (NAME/NAME/*.png). A folder that holds no scene and one folder is that. Hidden entries are passed over, others left
+    out with a warning. A line of a list is a path, relative to the list's folder; what it names may be anything but
+    another list. Empty lines and those that start with # are passed over.
 
     Args:
         paths: one or more.
@@ -162,10 +163,9 @@ def _scenes_in(folder: Path) -> list[Path]:
     scenes, others = [], []
     for entry in entries:
         if entry.is_dir():
-            inner = entry / entry.name
             if is_prepared(entry) or is_scene_folder(entry):
                 scenes.append(entry)
-            elif inner.is_dir() and is_scene_folder(inner):
+            elif holds_png(inner := image_folder(entry)):
                 scenes.append(inner)
             else:
                 others.append(entry)
@@ -181,6 +181,8 @@ def _scenes_in(folder: Path) -> list[Path]:
         if scenes and holds_png(folder):
             _warn(f"{folder}: is taken as one scene of .png images; left out: {_names(scenes)}")
         return [folder]
+    if not scenes and len(inner_folders := [entry for entry in entries if entry.is_dir()]) == 1:
+        return _scenes_in(inner_folders[0])  # an archive in a folder of its own name
     if not scenes:
         raise ValueError(f"{folder}: the folder holds no .png image and no scene")
     if others:

@@ -57,7 +57,12 @@ def read_band_files(folder: Path) -> Raw:
     if others := [name for name in others if name not in {file.name for file in files.values()}]:
         _warn(f"{folder}: left out, since they are no bands: {', '.join(others[:6])}{', ...' * (len(others) > 6)}")
     known = hyperion.is_hyperion(next(iter(files.values())))
-    values, first, taken, encodings, names, empty = None, None, [], [], [], []
+    values: np.ndarray | None = None
+    first: Raw | None = None
+    taken: list[int] = []
+    empty: list[int] = []
+    encodings: list[Encoding] = []
+    names: list[str] = []
     for number, file in files.items():
         raw = read_geotiff(file)
         first = first or raw

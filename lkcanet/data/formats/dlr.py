@@ -101,9 +101,9 @@ def _read(path: Path) -> _Bands:
         bands.sort(key=lambda band: int(band["bandnumber"]))
         width = "fwhmofband" if "fwhmofband" in bands[0] else "wavelengthwidthofband"
         names = ("wavelengthcenterofband", width, "gainofband", "offsetofband")
-        lists = [[float(band[name]) for band in bands] for name in names]
+        nm, fwhm, gains, offsets = ([float(band[name]) for band in bands] for name in names)
         filler = next((e.text for e in root.iter() if _tag(e) == "backgroundvalue" and e.text), None)
-        return _Bands(*lists, None if filler is None else float(filler))
+        return _Bands(nm, fwhm, gains, offsets, None if filler is None else float(filler))
 
 
 def _tag(element: ElementTree.Element) -> str:

@@ -48,11 +48,6 @@ class Encoded:
         return self.encoding.nodata
 
     @property
-    def unscaled(self) -> bool:
-        """Whether there is no scale and no offset to write down."""
-        return replace(self.encoding, raw=False).plain
-
-    @property
     def scales(self) -> list[float]:
         """One a band."""
         return np.broadcast_to(self.encoding.scale, self._scene.bands).tolist()

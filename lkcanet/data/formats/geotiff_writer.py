@@ -85,7 +85,7 @@ def _describe(file: Any, scene: Scene) -> None:
 def _describe_encoded(file: Any, scene: Scene, encoded: Encoded) -> None:
     encoding = encoded.encoding
     file.update_tags(**{**encoding.tags, RECORD: record_of(encoded.record()), **SOFTWARE})
-    if not encoded.unscaled:
+    if encoding.scaled:
         file.scales, file.offsets = encoded.scales, encoded.offsets
     if encoding.units:
         file.units = [encoding.units] * scene.bands

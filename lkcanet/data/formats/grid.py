@@ -48,9 +48,9 @@ def _mapping(variable: "Stored", near: "Mapping[str, Stored]") -> Mapping[str, A
 
 def _told(mapping: Mapping[str, Any]) -> tuple[float, float, float, float, float, float] | None:
     """GDAL's six numbers: corner, width and turn, then the same of the rows."""
-    text = mapping.get("GeoTransform")
+    text = mapping.get("GeoTransform", "")
     numbers = [float(part) for part in text.split()] if isinstance(text, str) else np.ravel(text).tolist()
-    if text is None or len(numbers) != 6:
+    if len(numbers) != 6:
         return None
     c, a, b, f, d, e = numbers
     return a, b, c, d, e, f

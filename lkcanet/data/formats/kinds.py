@@ -27,6 +27,8 @@ def is_scene_folder(path: Path) -> bool:
 def read_raw(path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None) -> Raw:
     """Read what `read_scene` is asked for; errors as there."""
     suffix = "folder" if path.is_dir() else path.suffix.lower()
+    if suffix == "folder" and not is_scene_folder(path):
+        path = png.image_folder(path)
     if suffix in (".mat", ".npz"):
         return (matlab.read_mat if suffix == ".mat" else arrays.read_npz)(path, key)
     if suffix in _NAMED:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,10 @@ def _netcdf4(path: Path) -> tuple[list[Stored], str | None]:
     return found, record if isinstance(record, str) else None
 
 
-def _dimension(prefix: str, group: object, dim: str) -> str:
+def _dimension(prefix: str, group: Any, dim: str) -> str:
     """The path of a dimension, which may belong to a group further out."""
-    while prefix and dim not in getattr(group, "_dimensions", group.dimensions):  # type: ignore[attr-defined]
-        group, prefix = group.parent, prefix.rstrip("/").rpartition("/")[0]  # type: ignore[attr-defined]
+    while prefix and dim not in group.dimensions:
+        group, prefix = group.parent, prefix.rstrip("/").rpartition("/")[0]
         prefix += "/" * bool(prefix)
     return dim if dim.startswith("phony_dim") else prefix + dim
 
@@ -102,6 +103,8 @@ def _classic(path: Path) -> list[Stored]:
         warnings.simplefilter("ignore", RuntimeWarning)  # the maps of its variables outlive it, and are meant to
         with scipy_io.netcdf_file(path, "r", mmap=True) as file:
             return [
-                stored(name, item.shape, item.data.dtype, item.dimensions, item._attributes, lambda it=item: it.data)
+                stored(
+                    name, item.shape, item.data.dtype, item.dimensions, item._attributes, partial(getattr, item, "data")
+                )
                 for name, item in file.variables.items()
             ]

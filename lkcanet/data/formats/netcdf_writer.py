@@ -177,7 +177,7 @@ def _image(file: Any, scene: Scene, encoded: Encoded | None, first: str, beside:
         image.attrs["scale_factor"] = scene.peak
     else:
         image.attrs.update({k: v for k, v in encoded.encoding.tags.items() if k not in RESERVED and "/" not in k})
-        if not encoded.unscaled:
+        if (encoded.scales[0], encoded.offsets[0]) != (1, 0):
             image.attrs["scale_factor"], image.attrs["add_offset"] = encoded.scales[0], encoded.offsets[0]
         if encoded.encoding.units == REFLECTANCE:  # which has no unit
             image.attrs["units"] = "1"

@@ -96,7 +96,7 @@ class Swath:
             units="W m-2 sr-1 um-1" if self._level == "L2B" else "reflectance",
             fwhm=tuple(np.concatenate([bands.widths for bands in detectors]).tolist()),
         )
-        return Raw(values, "hcw", facts=facts, valid=values.any(axis=1), encoding=encoding)
+        return Raw(values, "hcw", facts=facts, valid=np.asarray(values.any(axis=1)), encoding=encoding)
 
     def _bands(self, name: str) -> _Bands:
         told: Mapping[str, Any] = self._file.attrs

@@ -14,8 +14,10 @@ from lkcanet.data.formats import arrays
 from lkcanet.data.formats.encoded import kept
 from lkcanet.data.formats.kinds import read_raw
 from lkcanet.data.formats.raw import Raw, reading
-from lkcanet.data.normalise import NodataMask, can_hold, nodata_mask, scene_from_array
+from lkcanet.data.normalise import NodataMask, can_hold, held_nodata, nodata_mask, scene_from_array
 from lkcanet.data.scenes import Scene, check_positive
+
+_NAMELESS = (".npy", ".npz", ".mat")  # arrays whose axes have no names
 
 
 def read_scene(
@@ -31,6 +33,7 @@ def read_scene(
     wavelengths: Ranges | None = None,
     bad_bands: Literal["keep", "drop"] = "keep",
     raw: bool = False,
+    band_count: int | None = None,
 ) -> Scene:
     """Read a scene and normalise it: pixels = values / peak, (B, H, W) float32.
 
@@ -73,6 +76,8 @@ def read_scene(
             `good_wavelengths` of a GeoTIFF): "keep" them, with a warning unless `bands` or `wavelengths` chose them, or
             "drop".
         raw: leave scale and offset of the file aside: values and peak are its counts.
+        band_count: how many bands the file should have, such as a network's: of arrays that do not tell their axes, it
+            tells which end the bands lie at. A file with others is read all the same.
 
     Raises:
         FileNotFoundError: no such file, or an ENVI header without its data.
@@ -98,7 +103,7 @@ def read_scene(
     if found.own is not None:
         return _own_scene(path, found, axes, size, peak, nodata, bands, wavelengths, raw)
     facts = {"wavelengths": None, "band_names": None, **(found.facts or {})}
-    values = _to_chw(found, axes, size, path)
+    values = _to_chw(found, axes, size, path, band_count)
     encoding = _encoding(found, values.dtype, nodata, raw)
     told = kept(found.record, encoding or Encoding(), path)
     of = len(values)
@@ -113,6 +118,7 @@ def read_scene(
     marker, valid = found.nodata if nodata is None else nodata, found.valid
     values = taken_of(values, chosen)
     if marker is not None and values.dtype.kind in "iuf":
+        marker = held_nodata(values, marker)
         mask = nodata_mask(values, marker, valid, nodata_in)
         _tell_nodata(path, mask, marker, chosen, of, nodata_in)
         valid = mask.valid
@@ -180,11 +186,14 @@ def _choice(of: int, chosen: np.ndarray) -> BandChoice | None:
     return None if np.array_equal(chosen, np.arange(of)) else BandChoice(of, tuple(chosen.tolist()))
 
 
-def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path) -> np.ndarray:
+def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path, band_count: int | None) -> np.ndarray:
     """The values as (bands, rows, columns)."""
     if axes is None and raw.values.ndim == 2:
         arrays.to_bands(raw.values, "chw", source=str(path))  # raises, with the options that would read it
-    return arrays.to_bands(raw.values, axes or raw.axes or "chw", size, source=str(path))
+    if axes is None and size is None and path.suffix.lower() in _NAMELESS:
+        axes = arrays.likely_axes(raw.values.shape, raw.axes or "chw", band_count, str(path))
+    axes = axes or raw.axes or "chw"
+    return arrays.to_bands(raw.values, axes, size, source=str(path))
 
 
 def _own_scene(

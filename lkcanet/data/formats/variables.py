@@ -122,7 +122,7 @@ def raw_of(variable: Stored, variables: Sequence[Stored], axes: str | None, path
         encoding = _encoding(variable, lists, f"{path}: ")
         nanometres = None
         if (found := next((e for e in lists if _WAVELENGTH.search(e[0])), None)) is not None:
-            nanometres = to_nanometres(found[1], str(found[2].get("units", "")), f"{path}: ")
+            nanometres = to_nanometres(found[1].tolist(), str(found[2].get("units", "")), f"{path}: ")
         marks = next((e[1] for e in lists if _GOOD.search(e[0])), None)
         facts = {
             "wavelengths": nanometres,
@@ -136,7 +136,7 @@ def raw_of(variable: Stored, variables: Sequence[Stored], axes: str | None, path
 
 
 def _names(variable: Stored, near: Mapping[str, Stored], count: int) -> list[str] | None:
-    names = variable.attributes.get("band_names")
+    names: Any = variable.attributes.get("band_names")
     listed = next((v for v in near.values() if _NAMES.search(v.name) and v.shape == (count,)), None)
     if names is None and listed is not None and listed.dtype.kind in "OSU":
         names = [entry.decode("utf-8", "replace") if isinstance(entry, bytes) else entry for entry in listed.load()]
@@ -159,7 +159,9 @@ def _encoding(variable: Stored, lists: list[tuple[str, np.ndarray, Mapping[str, 
         offset=_number(attributes.get("add_offset")) or 0.0,
         units=units,
         tags={name: text for name, text in attributes.items() if _is_tag(name, text)},
-        fwhm=None if widths is None else widths_in_nanometres(widths[0], str(widths[1].get("units", "")), where),
+        fwhm=None
+        if widths is None
+        else widths_in_nanometres(widths[0].tolist(), str(widths[1].get("units", "")), where),
     )
 
 
