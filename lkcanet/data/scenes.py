@@ -112,6 +112,7 @@ class Scene:
 
     def __str__(self) -> str:
         nanometres, place = self.wavelengths, self.georeference
+        units = "" if self.encoding is None or not self.encoding.units else f" {self.encoding.units}"
         of = "" if self.band_choice is None else f" of {self.band_choice.of}"
         span = "" if nanometres is None else f", {nanometres.min():g} to {nanometres.max():g} nm"
         invalid = 0.0 if self.valid is None else 1 - float(self.valid.mean())
@@ -120,7 +121,7 @@ class Scene:
                 f"Scene {self.name!r}, {self.source or 'of no file'}",
                 f"  bands   {self.bands}{of}{span}",
                 f"  pixels  {self.size[0]} x {self.size[1]}, {invalid:.1%} without data",
-                f"  peak    {self.peak:g}, the value that is 1 here",
+                f"  peak    {self.peak:g}{units}, the value that is 1 here",
                 f"  place   {'not known' if place is None else place.told()}",
             ]
         )

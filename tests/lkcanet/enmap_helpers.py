@@ -21,7 +21,7 @@ def save_enmap(path: Path, rows: int = 48, columns: int = 40) -> np.ndarray:
     water = row * columns + column >= 0.95 * rows * columns  # the last rows
     values[:, water] = WATER * np.exp(-(nanometres - 420) / 900)[:, None]
     numbers = np.rint(values / SCALE).astype(np.int16)
-    numbers[:, :3, :3] = NODATA
+    numbers[:, :3, -3:] = NODATA
     numbers[list(EMPTY)] = NODATA
     options = {"driver": "GTiff", "count": BANDS, "height": rows, "width": columns, "dtype": "int16", "nodata": NODATA}
     options |= {"crs": "EPSG:32632", "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 5e6)}

@@ -120,12 +120,12 @@ def _checksum(fields: dict[str, Any], valid: np.ndarray | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray | None:
-    """From a mark for each band, 0 for a bad one; None where no band is bad."""
+def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray:
+    """From a mark for each band, 0 for a bad one."""
     good: np.ndarray = np.array(marks) != 0
     if not good.any():
         raise ValueError(f"{path}: {what} marks every band as bad")
-    return None if good.all() else good
+    return good
 
 
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:

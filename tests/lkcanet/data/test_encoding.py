@@ -65,6 +65,7 @@ def test_scale_and_offset_are_applied(tmp_path: Path, numbers: np.ndarray, dtype
         tuple(offsets),
         units="reflectance",
         fwhm=(7.5,) * 3,
+        good=(True,) * 3,
         tags={"mission": "one", "AREA_OR_POINT": "Point"},
         band_tags={"solar_irradiance": ("1000", "1001", "1002")},
     )
@@ -93,7 +94,7 @@ def test_geotiff_to_geotiff(tmp_path: Path, numbers: np.ndarray, dtype: str, raw
         assert after.tags()["AREA_OR_POINT"] == "Point"
         assert "STATISTICS_MEAN" not in after.tags()
         tags = {"wavelength": "600.0", "wavelength_units": "Nanometers", "fwhm": "7.5", "solar_irradiance": "1001"}
-        assert after.tags(2) == tags
+        assert after.tags(2) == {**tags, "bbl": "1"}
         assert after.tags(2, ns="IMAGERY") == {"CENTRAL_WAVELENGTH_UM": "0.6", "FWHM_UM": "0.0075"}
     again = read_scene(tmp_path / "b.tif", raw=raw)
     assert (again.name, again.source, again.peak) == ("a", str(path), read_scene(path, raw=raw).peak)
