@@ -39,12 +39,21 @@ def read_scene(
 
     | file | variable | default axes |
     |---|---|---|
-    | .mat v4 to v7 (scipy) and v7.3 (h5py) | `key`, else the only 2-D or 3-D numeric one | hwc |
+    | .mat v4 to v7 (scipy) and v7.3 (h5py) | `key`, else the only 2-D or 3-D one of numbers (*) | hwc |
     | .npz | the same | chw |
     | .npy (memory-mapped; stays so where it is float32, chw and needs no division) | - | chw |
     | folder | its .png images, one a band, in natural order of their names; coloured ones of equal channels | - |
     | ENVI: the .hdr, or the data file with its header beside it (memory-mapped as .npy) | - | the header's |
     | GeoTIFF .tif, .tiff (rasterio) | its bands, without alpha | - |
+    | EnMAP and DESIS: the SPECTRAL_IMAGE, its METADATA.XML, or the product's folder | its bands | - |
+    | folder of GeoTIFFs of a band each, X_B1.tif, X_B2.tif (Hyperion is known) | in order of their numbers | - |
+    | netCDF .nc (h5netcdf, scipy), HDF5 .h5, .he5 (h5py) | as .mat, by a path: group/cube | the dimensions' names |
+    | EMIT .nc; PRISMA L2 .he5, VNIR and SWIR joined in order of wavelength | reflectance; both cubes | - |
+
+    (*) Of several the only 3-D one of more than three bands. In structs and cells by a path: S.data, C{2}, T(3).cube.
+
+    netCDF-3 files and what HDF5 holds in one piece are memory-mapped; what HDF5 holds in chunks, GeoTIFFs and folders
+    are read whole, in the file's data type.
 
     Files of `write_scene` hold normalised pixels, their peak and all other fields, and give back exactly these; an
     explicit `peak` renormalises them (pixels * stored / peak). Other files are normalised by the maximum of their valid
@@ -52,15 +61,16 @@ def read_scene(
     values and peak are in its units, such as reflectance; `raw` leaves the counts. `Scene.encoding` keeps them with
     data type, nodata, units and tags, for a result that is written as the file was.
 
-    ENVI and GeoTIFF also give wavelengths (in nm), band names and the georeference; see `lkcanet.data.formats.envi` and
-    `lkcanet.data.formats.geotiff`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
+    ENVI, GeoTIFF, netCDF and HDF5 also give wavelengths (in nm), band names and the georeference; see the modules of
+    `lkcanet.data.formats`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
     invalid where any other band holds the nodata value (`nodata_in`), or where the file's mask or alpha says so. What
     an invalid pixel holds is replaced by the spectrum of the nearest valid pixel and counts nowhere. A scene that has
     not all bands of its file says which, `Scene.band_choice`.
 
     Args:
         path: the file or folder.
-        key: the variable of a .mat or .npz file. Vectors and scalars are not candidates for the automatic choice.
+        key: the variable of a .mat, .npz, netCDF or HDF5 file. Vectors and scalars are not candidates for the automatic
+            choice.
         axes: the order of the axes: c bands, h rows, w columns, such as "hwc"; for 2-D variables "hw" (one band), or
             "cp" / "pc" with p = pixels in column-major (MATLAB) order, as unmixing data come.
         size: (rows, columns), with "cp" and "pc" only.
@@ -73,8 +83,8 @@ def read_scene(
         wavelengths: ranges in nm, both ends included, whose bands are read: "420:1340,1450:1790", or pairs. With
             `bands` those that both name.
         bad_bands: what to do with bands that the file marks as bad (`bbl` of an ENVI header; `bbl` or
-            `good_wavelengths` of a GeoTIFF): "keep" them, with a warning unless `bands` or `wavelengths` chose them, or
-            "drop".
+            `good_wavelengths` of other files): "keep" them, with a warning unless `bands` or `wavelengths` chose them,
+            or "drop".
         raw: leave scale and offset of the file aside: values and peak are its counts.
         band_count: how many bands the file should have, such as a network's: of arrays that do not tell their axes, it
             tells which end the bands lie at. A file with others is read all the same.

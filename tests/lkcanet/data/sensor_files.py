@@ -93,13 +93,13 @@ def _xml(name: str, bands: str, extra: str = "") -> str:
     )
 
 
-def enmap(folder: Path, *, bands: int = 7) -> tuple[Path, np.ndarray]:
+def enmap(folder: Path, *, bands: int = 7, size: tuple[int, int] = (6, 5)) -> tuple[Path, np.ndarray]:
     """An L2A product: the image, quality layers and the metadata; one band holds nothing."""
     stem = "ENMAP01-____L2A-DT0000001049_20220612T105735Z_028_V010303_20230922T131734Z"
-    values = np.random.default_rng(2).integers(-50, 9000, (bands, 6, 5)).astype(np.int16)
+    values = np.random.default_rng(2).integers(-50, 9000, (bands, *size)).astype(np.int16)
     values[:, 0, 0] = values[4] = -32768
     geotiff(folder / f"{stem}-SPECTRAL_IMAGE.TIF", values, nodata=-32768)
-    geotiff(folder / f"{stem}-QL_QUALITY_CLOUD.TIF", np.zeros((1, 6, 5), np.uint8))
+    geotiff(folder / f"{stem}-QL_QUALITY_CLOUD.TIF", np.zeros((1, *size), np.uint8))
     listed = "".join(
         f'<bandID number="{i + 1}"><wavelengthCenterOfBand>{418.4 + 60.5 * i}</wavelengthCenterOfBand><FWHMOfBand>'
         f"{6.5 + i / 8}</FWHMOfBand><GainOfBand>0.0001</GainOfBand><OffsetOfBand>0</OffsetOfBand></bandID>"
@@ -110,10 +110,10 @@ def enmap(folder: Path, *, bands: int = 7) -> tuple[Path, np.ndarray]:
     return folder / f"{stem}-SPECTRAL_IMAGE.TIF", values
 
 
-def desis(folder: Path, *, bands: int = 6) -> tuple[Path, np.ndarray]:
+def desis(folder: Path, *, bands: int = 6, size: tuple[int, int] = (6, 5)) -> tuple[Path, np.ndarray]:
     """An L1C product: gains that differ, bands in another element too, not in order."""
     stem = "DESIS-HSI-L1C-DT0483531728_001-20200811T120510-V0210"
-    values = np.random.default_rng(3).integers(1, 4000, (bands, 6, 5)).astype(np.int16)
+    values = np.random.default_rng(3).integers(1, 4000, (bands, *size)).astype(np.int16)
     geotiff(folder / f"{stem}-SPECTRAL_IMAGE.tif", values, nodata=-32768)
     listed = "".join(
         f"<band><bandNumber>{i + 1}</bandNumber><wavelengthCenterOfBand>{401.7 + 2.55 * i}</wavelengthCenterOfBand>"
@@ -126,12 +126,17 @@ def desis(folder: Path, *, bands: int = 6) -> tuple[Path, np.ndarray]:
     return folder / f"{stem}-SPECTRAL_IMAGE.tif", values
 
 
-def hyperion(folder: Path, numbers: tuple[int, ...] = (7, 8, 9, 57, 58, 77, 78, 224, 225)) -> dict[int, np.ndarray]:
+def hyperion(
+    folder: Path,
+    numbers: tuple[int, ...] = (7, 8, 9, 57, 58, 77, 78, 224, 225),
+    *,
+    size: tuple[int, int] = (6, 5),
+) -> dict[int, np.ndarray]:
     """Some of the 242 files; bands that are not calibrated are 0."""
     stem = "EO1H0440342016184110KF"
     rng, bands = np.random.default_rng(4), {}
     for number in numbers:
-        values = rng.integers(-20, 5000, (6, 5)).astype(np.int16)
+        values = rng.integers(-20, 5000, size).astype(np.int16)
         values[0, :2] = 0  # beside the swath
         values[3, 3] = 0 if number == 9 else 7  # dark, not missing
         bands[number] = values if 8 <= number <= 57 or 77 <= number <= 224 else np.zeros_like(values)
