@@ -27,7 +27,8 @@ def super_resolve(
         list[Path],
         typer.Argument(
             metavar="SCENE OUT | SCENE... FOLDER",
-            help="A low-resolution scene and its result (.npy, .npz or .mat); or scenes, a folder of them or a list "
+            help="A low-resolution scene and its result (.npy, .npz, .mat; .tif and .hdr are written in the data type, "
+            "scale and units of the scene's file); or scenes, a folder of them or a list "
             "(.txt, a path a line), and a folder for results of their names, which --out-dir may name instead.",
         ),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
 from lkcanet.data.formats.envi_writer import write_envi
-from lkcanet.data.formats.geotiff_writer import write_geotiff
+from lkcanet.data.formats.geotiff import write_geotiff
 from lkcanet.data.formats.raw import metadata, record_of
 from lkcanet.data.scenes import Scene
 
