@@ -129,6 +129,12 @@ class Reading:
         elif self.peak is None and trained is not None and not 0.02 < float(scene.pixels.max()) < 4:
             shared.note(
                 f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the "
-                f"checkpoint, {scene.peak:g}: give --peak"
+                f"checkpoint, {scene.peak:g}: give --peak{_or_raw(scene)}"
             )
         return scene
+
+
+def _or_raw(scene: "Scene") -> str:
+    """Where the file's scale was applied."""
+    encoding = scene.encoding
+    return "" if encoding is None or encoding.plain else ", or --raw if it was trained on counts"

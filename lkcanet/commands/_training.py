@@ -268,8 +268,9 @@ def tell_what_trains(given: Given, model: "Network", splits: Sequence["Split"]) 
         validation = blocks[0] if len(splits) == 1 else f"{' and '.join(blocks[:2])} of {held} scenes"
     shared.note(
         f"note: {given.name}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
-        f"GMAC for {side} x {side}; {counts['train']} training patches{where}, {splits[0].patch} x {splits[0].patch} "
-        f"pixels, validation {validation}, test {' and '.join(tests) or 'elsewhere'}"
+        f"GMAC for {side} x {side}; {counts['train']} training patches{where}, {side} x {side} low-resolution pixels "
+        f"({splits[0].patch} x {splits[0].patch} of the scene), validation {validation}, "
+        f"test {' and '.join(tests) or 'elsewhere'}"
     )
 
 

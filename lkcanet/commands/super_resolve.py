@@ -27,9 +27,9 @@ def super_resolve(
         list[Path],
         typer.Argument(
             metavar="SCENE OUT | SCENE... FOLDER",
-            help="A low-resolution scene and its result (.npy, .npz, .mat, .hdr, .tif or .nc); or scenes, a folder of "
-            "them or a list (.txt, a path a line), and a folder for results of their names, which --out-dir may name "
-            "instead.",
+            help="A low-resolution scene and its result (.npy, .npz, .mat; .tif, .hdr and .nc are written in the data "
+            "type, scale and units of the scene's file); or scenes, a folder of them or a list "
+            "(.txt, a path a line), and a folder for results of their names, which --out-dir may name instead.",
         ),
     ],
     *,

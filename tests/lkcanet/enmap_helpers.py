@@ -9,7 +9,7 @@ BANDS, EMPTY, SCALE, NODATA = 224, range(130, 136), 1e-4, -32768
 WATER = 0.012  # reflectance
 
 
-def save_enmap(path: Path, rows: int = 48, columns: int = 40) -> np.ndarray:
+def save_enmap(path: Path, rows: int = 48, columns: int = 32) -> np.ndarray:
     """224 bands of int16, 6 of them empty, scale 1e-4, nodata -32768 in a corner, 5 % water; (B, H, W) reflectance."""
     rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
     rng = np.random.default_rng(3)
@@ -18,7 +18,7 @@ def save_enmap(path: Path, rows: int = 48, columns: int = 40) -> np.ndarray:
     land = 0.25 + 0.1 * np.sin(row / 5) * np.cos(column / 7) + 0.01 * rng.standard_normal((rows, columns))
     spectrum = 0.6 + 0.4 * np.sin(nanometres / 300)
     values = land[None] * spectrum[:, None, None]
-    water = row * columns + column >= 0.95 * rows * columns  # the last rows
+    water = (row >= rows - 8) & (column < 0.05 * rows * columns / 8)  # a lake in a corner
     values[:, water] = WATER * np.exp(-(nanometres - 420) / 900)[:, None]
     numbers = np.rint(values / SCALE).astype(np.int16)
     numbers[:, :3, -3:] = NODATA

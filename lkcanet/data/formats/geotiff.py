@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from lkcanet.common.optional import require
-from lkcanet.data.formats.geotiff_tags import Tags
+from lkcanet.data.formats.geotiff_tags import RECORD, SOFTWARE, Tags, system_of
+from lkcanet.data.formats.geotiff_writer import write_geotiff
 from lkcanet.data.formats.raw import Raw, check_record, own, reading
 from lkcanet.data.georeference import Georeference
 
+__all__ = ["SUFFIXES", "read_geotiff", "write_geotiff"]
+
 SUFFIXES = (".tif", ".tiff")
-RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
-# a TIFF tag of its own, and not in the XML that holds all others: GDAL drops that whole where a byte of it is wrong
-SOFTWARE = {"TIFFTAG_SOFTWARE": "lkcanet write_scene"}
 _WHAT = "a GeoTIFF file"
 
 
@@ -133,15 +133,6 @@ def _own_fields(file: Any, path: Path, record: dict[str, Any]) -> dict[str, Any]
 
 def _same_system(text: str, crs: Any) -> bool:
     return not crs if not text else crs is not None and system_of(text) == crs
-
-
-def system_of(text: str) -> Any:
-    """What PROJ makes of a text."""
-    rasterio_crs = require("rasterio.crs", extra="geo")
-    try:
-        return rasterio_crs.CRS.from_user_input(text)
-    except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
 
 
 def _georeference(file: Any, path: Path) -> Georeference | None:

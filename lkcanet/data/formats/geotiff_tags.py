@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from lkcanet.common.optional import require
 from lkcanet.data.encoding import Encoding
 from lkcanet.data.formats.raw import good_bands
 from lkcanet.data.wavelengths import from_text, to_nanometres, widths_in_nanometres
 
+RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
+# a TIFF tag of its own, and not in the XML that holds all others: GDAL drops that whole where a byte of it is wrong
+SOFTWARE = {"TIFFTAG_SOFTWARE": "lkcanet write_scene"}
 # tags that are read, and written from what was read; names in lower case
 _READ = {"wavelength", "wavelengths", "wavelength_units", "wavelength_unit", "fwhm", "bbl", "good_wavelengths"}
 _OURS = {"lkcanet_scene", "tifftag_software"}
@@ -133,3 +137,12 @@ def _from_names(names: list[str]) -> np.ndarray | None:
     if not unit and not all(200 <= value <= 20000 for value in values):
         return None  # numbers of bands, for example
     return to_nanometres(values, unit or "nm", "")
+
+
+def system_of(text: str) -> Any:
+    """What PROJ makes of a text."""
+    rasterio_crs = require("rasterio.crs", extra="geo")
+    try:
+        return rasterio_crs.CRS.from_user_input(text)
+    except Exception as error:
+        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error

@@ -10,7 +10,7 @@ import numpy as np
 
 from lkcanet.common.optional import require
 from lkcanet.data.formats.encoded import Encoded
-from lkcanet.data.formats.geotiff import RECORD, SOFTWARE, system_of
+from lkcanet.data.formats.geotiff_tags import RECORD, SOFTWARE, system_of
 from lkcanet.data.formats.raw import metadata, record_of
 from lkcanet.data.scenes import Scene
 

@@ -12,7 +12,7 @@ from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
 from lkcanet.data.formats.cog import make_cog
 from lkcanet.data.formats.envi_writer import write_envi
-from lkcanet.data.formats.geotiff_writer import write_geotiff
+from lkcanet.data.formats.geotiff import write_geotiff
 from lkcanet.data.formats.netcdf_writer import write_netcdf
 from lkcanet.data.formats.raw import metadata, record_of
 from lkcanet.data.scenes import Scene
