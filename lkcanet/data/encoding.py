@@ -133,7 +133,8 @@ class Encoding:
         try:
             told = json.loads(text)
             tags = {name: tuple(texts) for name, texts in told.pop("band_tags", {}).items()}
-            return Encoding(**{k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}, band_tags=tags)
+            own: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+            return Encoding(**own, band_tags=tags)
         except (AttributeError, TypeError) as error:
             raise ValueError(f"is no encoding: {error}") from error
 

@@ -26,7 +26,7 @@ _CHUNK = 256
 
 
 def write_netcdf(path: Path, scene: Scene) -> int:
-    """Write the variable `image`, compressed and with checksums, to a file that `write_scene` renames; how many values
+    """Write the variable `image`, compressed (zlib has checksums), to a file that `write_scene` renames; how many values
     were clipped.
 
     Its axes are wavelength (nm), y and x, with coordinates; where wavelengths are not known, or not in order, the first
@@ -171,7 +171,6 @@ def _image(file: Any, scene: Scene, encoded: Encoded | None, first: str, beside:
         compression="gzip",
         compression_opts=4,
         shuffle=True,
-        fletcher32=True,
     )
     if encoded is None:
         image.attrs["scale_factor"] = scene.peak
