@@ -26,8 +26,8 @@ _CHUNK = 256
 
 
 def write_netcdf(path: Path, scene: Scene) -> int:
-    """Write the variable `image`, compressed (zlib has checksums), to a file that `write_scene` renames; how many values
-    were clipped.
+    """Write the variable `image` to a file that `write_scene` renames; how many values were clipped. It is compressed
+    by zlib, whose checksums tell of damage.
 
     Its axes are wavelength (nm), y and x, with coordinates; where wavelengths are not known, or not in order, the first
     is band, and wavelength is an auxiliary coordinate. band_name, fwhm and bbl stand beside it; x and y are the centres
