@@ -37,13 +37,19 @@ def image_folder(path: Path) -> Path:
 
 def band_files(path: Path) -> list[Path]:
     """The PNG images of a folder that are bands, in natural order of their names: not the coloured pictures beside a
-    majority of greyscale images."""
+    majority of greyscale images, from which their names differ by more than a number."""
     files = png_files(path)
     coloured = [file for file in files if _kind(file)[1] not in _GREY]
     if not 0 < len(coloured) < len(files) / 2:
         return files
-    pictures = {file for file in coloured if _is_picture(file)}
+    series = {_series(file) for file in files if file not in coloured}
+    pictures = {file for file in coloured if _series(file) not in series and _is_picture(file)}
     return [file for file in files if file not in pictures]
+
+
+def _series(file: Path) -> str:
+    """The name without its numbers."""
+    return re.sub(r"\d+", "#", file.stem)
 
 
 def png_files(path: Path) -> list[Path]:

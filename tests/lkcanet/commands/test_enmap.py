@@ -69,3 +69,15 @@ def test_enmap_from_the_product_to_its_super_resolved_image(tmp_path: Path) -> N
     assert truth[lake].max() < 0.013
     assert np.median(np.abs(result[lake] - truth[lake])) < 0.01
     assert result[lake].max() < 0.05 < np.nanmedian(result)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_counts_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    truth = save_enmap(tmp_path / "a.tif")
+    facts = json.loads(lkca("info", tmp_path / "a.tif", "--raw", "--json"))
+    assert facts["peak"] == round(np.nanmax(truth) / SCALE)
+    assert facts["stored"]["raw"]
+    lkca("degrade", tmp_path / "a.tif", tmp_path / "raw.tif", "--raw")
+    lkca("degrade", tmp_path / "a.tif", tmp_path / "scaled.tif")
+    apart = reflectance(tmp_path / "raw.tif") - reflectance(tmp_path / "scaled.tif")
+    assert np.nanmax(np.abs(apart)) <= SCALE * 1.001  # one count, of rounding
