@@ -255,7 +255,7 @@ def test_train(folder: Path, tmp_path: Path) -> None:
 def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     scene, net, out = folder / "scene.npz", folder / "net.safetensors", tmp_path / "out.npy"
     raw = tmp_path / "raw.npz"
-    np.savez(raw, cube=np.random.default_rng(0).random((5, 10, 9)), other=np.zeros((2, 3, 4)))
+    np.savez(raw, cube=np.random.default_rng(0).random((5, 10, 9)), other=np.zeros((5, 4, 4)))
     assert "2 that could be the scene: give key; keys: cube (5, 10, 9)" in fails("info", raw)
     assert "has no key 'x'" in fails("info", raw, "--key", "x")
     assert "axes 'hw' do not fit shape (5, 10, 9)" in fails("info", raw, "--key", "cube", "--axes", "hw")
