@@ -9,6 +9,7 @@ from lkcanet.common.optional import require
 from lkcanet.common.pages import Block, Facts, Heading, Table, Text, picture_of, render
 from lkcanet.common.plots import COLOURS, literal, plain
 from lkcanet.data import describe_scene
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import system_name
 from lkcanet.data.scenes import Scene
 from lkcanet.evaluation.pictures import check_bands, colour_note, display_bands, false_colour
@@ -132,6 +133,10 @@ def told(scene: Scene, unit: str | None = None) -> dict[str, str]:
     lines["Values"] = f"{facts['smallest']:g} to {facts['largest']:g}, mean {facts['mean']:.4g}"
     lines["Unit"] = quantity.unit or "not known"
     lines["Peak"] = f"{scene.peak:g}"
+    if scene.encoding is not None:
+        lines["Stored as"] = _stored(scene.encoding)
+    if facts.get("bad_bands"):
+        lines["Bad bands"] = f"{len(facts['bad_bands'])}, by the file's marks"
     lines["No data"] = f"{facts['invalid']:.2%} of the pixels"
     if facts["pixel_size"] is not None:
         lines["Pixel size"] = " x ".join(f"{side:g}" for side in facts["pixel_size"])
@@ -164,6 +169,17 @@ def quicklook_page(
     blocks += [Heading("Bands"), Text(f"Of the valid pixels; {Quantity.of(scene, unit).label('values').lower()}.")]
     blocks.append(Table(head, rows, folded=scene.bands > 12, caption=f"all {scene.bands} bands"))
     return render(heading, blocks)
+
+
+def _stored(encoding: Encoding) -> str:
+    """ "int16 x 0.0001 + -0.1, nodata -32768"; several scales as their range."""
+    text = encoding.dtype
+    for sign, values, none in ((" x", encoding.scale, 1.0), (" +", encoding.offset, 0.0)):
+        each = values if isinstance(values, tuple) else (values,)
+        if set(each) != {none}:
+            text += f"{sign} {min(each):g}" + ("" if len(set(each)) == 1 else f" to {max(each):g}")
+    text += " (not applied)" if encoding.raw and text != encoding.dtype else ""
+    return text + ("" if encoding.nodata is None else f", nodata {encoding.nodata:g}")
 
 
 def _drawn(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:

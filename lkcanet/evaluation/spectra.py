@@ -36,7 +36,7 @@ class Quantity(NamedTuple):
     @classmethod
     def of(cls, scene: "Scene", unit: str | None = None) -> "Quantity":
         """Of a scene: what its file says that its values are, unless `unit` does."""
-        encoding = getattr(scene, "encoding", None)
+        encoding = scene.encoding
         said = "" if encoding is None else "counts" if encoding.raw else encoding.units
         return cls(scene.peak, unit or said or None)
 

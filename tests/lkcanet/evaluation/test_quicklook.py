@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lkcanet.data import Scene, scene_from_array
+from lkcanet.data import Encoding, Scene, scene_from_array
 from lkcanet.evaluation import quicklook, quicklook_page, save_figure
 from lkcanet.evaluation.pictures import display_bands, false_colour
 from lkcanet.evaluation.quicklook import MASKS, band_values, told, typical_pixels
@@ -112,6 +112,14 @@ def test_what_is_told() -> None:
     assert lines["Values"].startswith("-20 to 2000, mean ")
     assert "CRS" not in lines
     assert told(fields().with_bands([0, 2]))["Bands"] == "2 of 16"
+    good = tuple(band != 3 for band in range(16))
+    stored = Encoding("int16", 1e-4, -0.1, nodata=-32768.0, units="reflectance", good=good)
+    lines = told(replace(fields(), encoding=stored))
+    assert lines["Stored as"] == "int16 x 0.0001 + -0.1, nodata -32768"
+    assert lines["Unit"] == "reflectance"
+    assert lines["Bad bands"] == "1, by the file's marks"
+    raw = told(replace(fields(), encoding=Encoding("uint8", (1.0,) * 8 + (2.0,) * 8, raw=True)))
+    assert (raw["Stored as"], raw["Unit"]) == ("uint8 x 1 to 2 (not applied)", "counts")
 
 
 def test_the_page_holds_everything() -> None:
