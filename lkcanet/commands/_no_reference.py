@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _several as several
 from . import _shared as shared
-from ._fit import check_bands, resampled_for
+from ._fit import check_bands, prediction_reading, resampled_for
 
 if TYPE_CHECKING:
     from lkcanet.evaluation.no_reference import NoReferenceScores
@@ -19,6 +19,7 @@ def print_scores(
     scenes: Sequence[Path],
     networks: Sequence[shared.Checkpointed],
     predictions: Sequence[Path],
+    prediction_axes: str | None,
     reading: "Reading",
     msi_options: "MsiOptions",
     *,
@@ -45,7 +46,7 @@ def print_scores(
 
     def scored(one: Path) -> dict[str, Any]:
         return _scored(
-            one, len(scenes), networks, predictions, reading, msi_options,
+            one, len(scenes), networks, predictions, prediction_axes, reading, msi_options,
             region=region, psf_sigma=psf_sigma, ensemble=ensemble, resample=resample,
         )  # fmt: skip
 
@@ -68,6 +69,7 @@ def _scored(
     count: int,
     networks: Sequence[shared.Checkpointed],
     predictions: Sequence[Path],
+    prediction_axes: str | None,
     reading: "Reading",
     msi_options: "MsiOptions",
     *,
@@ -92,10 +94,11 @@ def _scored(
     else:
         scene = reading.scene(path, region)
     results = {str(file): several.result_of(file, path, count) for file in predictions}
+    how = prediction_reading(scene, prediction_axes)
     scores: NoReferenceScores = score_no_reference(
         scene,
         models,
-        predictions={name: read_scene(file, peak=scene.peak) for name, file in results.items()},
+        predictions={name: read_scene(file, **how) for name, file in results.items()},
         psf_sigma=psf_sigma,
         msis=msis,
         ensemble=ensemble,

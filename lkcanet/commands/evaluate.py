@@ -14,13 +14,13 @@ from . import _prepared as prepared
 from . import _scene_scores as scene_scores
 from . import _several as several
 from . import _shared as shared
-from ._fit import Resample, check_bands, resampled_for
-from ._msi import MsiOptions, PsfSigma
+from ._fit import Resample, check_bands, prediction_reading, resampled_for
+from ._msi import MsiOptions, PsfSigma, sources_of
 from ._options import takes_options
 from ._reading import Reading
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, SpectralResponse
+    pass
 
 
 @takes_options
@@ -173,6 +173,7 @@ def evaluate(
             scenes,
             networks,
             prediction or [],
+            prediction_axes,
             reading,
             msi_options,
             region=region,
@@ -210,7 +211,7 @@ def evaluate(
             region=inside,
             scale=scale,
             psf_sigma=psf_sigma,
-            msis=_msis(nets, msi_options, reading.nodata),
+            msis=sources_of(nets, msi_options, reading.nodata),
             snrs=snrs,
             noise_on=noise_on,
             seed=seed,
@@ -241,12 +242,6 @@ def evaluate(
     scene_scores.show_levels(scores.levels, scores.scale, title, floor, names, scores.ssim)
 
 
-def prediction_reading(scene: "Scene", axes: str | None) -> dict[str, Any]:
-    """How a result is read that is compared with a scene: in its units, and with as many bands."""
-    raw = scene.encoding is not None and scene.encoding.raw and scene.encoding.scaled
-    return {"peak": scene.peak, "axes": axes, "band_count": scene.bands, "raw": raw}
-
-
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:
     """That of --floor, else of the first checkpoint's training, else the default of training."""
     if floor is None:
@@ -273,20 +268,6 @@ def check_together(
             raise ValueError(f"{path} was trained with another point spread function than {name}: give --psf-sigma")
         if scale not in (None, model.scale):
             raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
-
-
-def _msis(
-    networks: Sequence[shared.Checkpointed], options: MsiOptions, nodata: float | None
-) -> "dict[str, Scene | SpectralResponse]":
-    """Where the MSI of each network that fuses comes from."""
-    msis: dict[str, Scene | SpectralResponse] = {}
-    for path, model, record in networks:
-        if model.msi_bands:
-            source = options.read(record, nodata=nodata)
-            if source is None:
-                raise ValueError(f"{path} fuses an MSI of {model.msi_bands} bands: give --msi FILE or --response NAME")
-            msis[str(path)] = source
-    return msis
 
 
 def parse_snrs(text: str) -> list[float]:
