@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from lkcanet.data.bands import BandChoice
     from lkcanet.models import Network
 
-Key = Annotated[str | None, typer.Option(show_default="the only image", help="The variable of a .mat or .npz file.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        show_default="the only image",
+        help="The variable of a .mat, .npz, netCDF or HDF5 file, by its path: cube, S.data, group/cube.",
+    ),
+]
 Axes = Annotated[
     str | None,
     typer.Option(

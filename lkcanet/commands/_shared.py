@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 ScenePath = Annotated[
     Path,
     typer.Argument(
-        metavar="SCENE", help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images."
+        metavar="SCENE", help="A .mat, .npy, .npz, ENVI, GeoTIFF, netCDF or HDF5 file, or a folder of an image a band."
     ),
 ]
 ScenePaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="SCENE...",
-        help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images; several of them, a "
-        "folder of them, or a list (.txt, a path a line).",
+        help="A .mat, .npy, .npz, ENVI, GeoTIFF, netCDF or HDF5 file, or a folder of an image a band; several of them, "
+        "a folder of them, or a list (.txt, a path a line).",
     ),
 ]
 # wherever a checkpoint is taken: `load_checkpoint` reads both
@@ -132,7 +132,7 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-SCENES, FIGURES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff"), (".png", ".pdf", ".svg")
+SCENES, FIGURES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff", ".nc"), (".png", ".pdf", ".svg")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:

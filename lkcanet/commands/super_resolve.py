@@ -27,8 +27,8 @@ def super_resolve(
         list[Path],
         typer.Argument(
             metavar="SCENE OUT | SCENE... FOLDER",
-            help="A low-resolution scene and its result (.npy, .npz, .mat; .tif and .hdr are written in the data type, "
-            "scale and units of the scene's file); or scenes, a folder of them or a list "
+            help="A low-resolution scene and its result (.npy, .npz, .mat; .tif, .hdr and .nc are written in the data "
+            "type, scale and units of the scene's file); or scenes, a folder of them or a list "
             "(.txt, a path a line), and a folder for results of their names, which --out-dir may name instead.",
         ),
     ],
@@ -58,6 +58,7 @@ def super_resolve(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out scenes whose results exist: go on after an interruption.")
     ] = False,
+    cog: several.Cog = False,
     tile: Annotated[
         str | None,
         typer.Option(
@@ -102,6 +103,7 @@ def super_resolve(
         raise ValueError("--overlap goes with --tile")
     msi_reading.check(given=bool(msi))
     jobs, batch = _jobs(paths, out_dir, suffix)
+    several.check_cog([out for _, out in jobs], cog=cog)
     if batch and out_dir is None:
         several.check_new([out for _, out in jobs], overwrite=overwrite or skip_existing)
     shared.set_threads(threads)
@@ -138,7 +140,7 @@ def super_resolve(
             sharp = None
             if msi:
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
-            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble)}
+            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble, cog)}
         except shared.KNOWN_ERRORS as error:
             if not batch:
                 raise
@@ -226,6 +228,7 @@ def _run(
     overlap: int | None,
     force: bool,
     ensemble: bool,
+    cog: bool,
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
@@ -253,7 +256,7 @@ def _run(
         )
     seconds = time.perf_counter() - start
     if not mapped:
-        write_scene(out, result)
+        write_scene(out, result, cog=cog)
     return {
         "shape": result.pixels.shape,
         "scale": model.scale,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,12 @@ def choose(variables: list[Variable], key: str | None, path: Path) -> str:
     images = [
         v.name for v in variables if v.numeric and (len(v.shape) == 3 or (len(v.shape) == 2 and min(v.shape) > 1))
     ]
+    if len(images) > 1:
+        cubes = [name for name in images if len(named[name].shape) == 3 and min(named[name].shape) > 3]
+        if len(cubes) == 1:
+            others = ", ".join(name for name in images if name not in cubes)
+            _warn(f"{path}: {cubes[0]} is read, the only 3-D variable of more than three bands; not {others}")
+            images = cubes
     if len(images) != 1:
         found = "no 2-D or 3-D numeric variable" if not images else f"{len(images)} that could be the scene: give key"
         raise ValueError(f"{path}: {found}; keys: {listing}")
@@ -145,3 +152,7 @@ def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return str(np.asarray(value).item()) if np.size(value) else ""
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=5)

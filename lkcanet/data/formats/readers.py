@@ -10,13 +10,12 @@ import numpy as np
 
 from lkcanet.data.bands import BandChoice, Numbers, Ranges, bands_by_number, bands_by_wavelength, listing, taken_of
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats import arrays, envi, geotiff, matlab, png
+from lkcanet.data.formats import arrays
 from lkcanet.data.formats.encoded import kept
+from lkcanet.data.formats.kinds import read_raw
 from lkcanet.data.formats.raw import Raw, reading
 from lkcanet.data.normalise import NodataMask, can_hold, held_nodata, nodata_mask, scene_from_array
 from lkcanet.data.scenes import Scene, check_positive
-
-SUPPORTED = ".mat, .npy, .npz, ENVI (.hdr), GeoTIFF (.tif, .tiff), or a folder of single-band .png images"
 
 _NAMELESS = (".npy", ".npz", ".mat")  # arrays whose axes have no names
 
@@ -40,12 +39,21 @@ def read_scene(
 
     | file | variable | default axes |
     |---|---|---|
-    | .mat v4 to v7 (scipy) and v7.3 (h5py) | `key`, else the only 2-D or 3-D numeric one | hwc |
+    | .mat v4 to v7 (scipy) and v7.3 (h5py) | `key`, else the only 2-D or 3-D one of numbers (*) | hwc |
     | .npz | the same | chw |
     | .npy (memory-mapped; stays so where it is float32, chw and needs no division) | - | chw |
     | folder | its .png images, one a band, in natural order of their names; coloured ones of equal channels | - |
     | ENVI: the .hdr, or the data file with its header beside it (memory-mapped as .npy) | - | the header's |
     | GeoTIFF .tif, .tiff (rasterio) | its bands, without alpha | - |
+    | EnMAP and DESIS: the SPECTRAL_IMAGE, its METADATA.XML, or the product's folder | its bands | - |
+    | folder of GeoTIFFs of a band each, X_B1.tif, X_B2.tif (Hyperion is known) | in order of their numbers | - |
+    | netCDF .nc (h5netcdf, scipy), HDF5 .h5, .he5 (h5py) | as .mat, by a path: group/cube | the dimensions' names |
+    | EMIT .nc; PRISMA L2 .he5, VNIR and SWIR joined in order of wavelength | reflectance; both cubes | - |
+
+    (*) Of several the only 3-D one of more than three bands. In structs and cells by a path: S.data, C{2}, T(3).cube.
+
+    netCDF-3 files and what HDF5 holds in one piece are memory-mapped; what HDF5 holds in chunks, GeoTIFFs and folders
+    are read whole, in the file's data type.
 
     Files of `write_scene` hold normalised pixels, their peak and all other fields, and give back exactly these; an
     explicit `peak` renormalises them (pixels * stored / peak). Other files are normalised by the maximum of their valid
@@ -53,15 +61,16 @@ def read_scene(
     values and peak are in its units, such as reflectance; `raw` leaves the counts. `Scene.encoding` keeps them with
     data type, nodata, units and tags, for a result that is written as the file was.
 
-    ENVI and GeoTIFF also give wavelengths (in nm), band names and the georeference; see `lkcanet.data.formats.envi` and
-    `lkcanet.data.formats.geotiff`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
+    ENVI, GeoTIFF, netCDF and HDF5 also give wavelengths (in nm), band names and the georeference; see the modules of
+    `lkcanet.data.formats`. Bands of nothing but nodata are left out, with a warning that names them. A pixel is
     invalid where any other band holds the nodata value (`nodata_in`), or where the file's mask or alpha says so. What
     an invalid pixel holds is replaced by the spectrum of the nearest valid pixel and counts nowhere. A scene that has
     not all bands of its file says which, `Scene.band_choice`.
 
     Args:
         path: the file or folder.
-        key: the variable of a .mat or .npz file. Vectors and scalars are not candidates for the automatic choice.
+        key: the variable of a .mat, .npz, netCDF or HDF5 file. Vectors and scalars are not candidates for the automatic
+            choice.
         axes: the order of the axes: c bands, h rows, w columns, such as "hwc"; for 2-D variables "hw" (one band), or
             "cp" / "pc" with p = pixels in column-major (MATLAB) order, as unmixing data come.
         size: (rows, columns), with "cp" and "pc" only.
@@ -74,8 +83,8 @@ def read_scene(
         wavelengths: ranges in nm, both ends included, whose bands are read: "420:1340,1450:1790", or pairs. With
             `bands` those that both name.
         bad_bands: what to do with bands that the file marks as bad (`bbl` of an ENVI header; `bbl` or
-            `good_wavelengths` of a GeoTIFF): "keep" them, with a warning unless `bands` or `wavelengths` chose them, or
-            "drop".
+            `good_wavelengths` of other files): "keep" them, with a warning unless `bands` or `wavelengths` chose them,
+            or "drop".
         raw: leave scale and offset of the file aside: values and peak are its counts.
         band_count: how many bands the file should have, such as a network's: of arrays that do not tell their axes, it
             tells which end the bands lie at. A file with others is read all the same.
@@ -100,7 +109,7 @@ def read_scene(
             raise ValueError(f"{name} must be {choices[0]!r} or {choices[1]!r}, got {value!r}")
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
-    found = _read(path, key, axes, size)
+    found = read_raw(path, key, axes, size)
     if found.own is not None:
         return _own_scene(path, found, axes, size, peak, nodata, bands, wavelengths, raw)
     facts = {"wavelengths": None, "band_names": None, **(found.facts or {})}
@@ -185,24 +194,6 @@ def _chosen(
 
 def _choice(of: int, chosen: np.ndarray) -> BandChoice | None:
     return None if np.array_equal(chosen, np.arange(of)) else BandChoice(of, tuple(chosen.tolist()))
-
-
-def _read(path: Path, key: str | None, axes: str | None, size: tuple[int, int] | None) -> Raw:
-    """By folder, suffix, or header beside the file."""
-    suffix = "folder" if path.is_dir() else path.suffix.lower()
-    if suffix in (".mat", ".npz"):
-        return (matlab.read_mat if suffix == ".mat" else arrays.read_npz)(path, key)
-    header = None if suffix in (".npy", "folder", *geotiff.SUFFIXES) else envi.header_of(path)
-    if header is None and suffix not in (".npy", "folder", *geotiff.SUFFIXES):
-        lacks = f"; ENVI data need {path.name}.hdr or {path.stem}.hdr beside them" if suffix in envi.SUFFIXES else ""
-        raise ValueError(f"{path}: unsupported suffix {path.suffix!r}; supported: {SUPPORTED}{lacks}")
-    if key is not None:
-        raise ValueError(f"{path}: key {key!r} was given, but this kind of file holds one array without a name")
-    if suffix in (".npy", "folder"):
-        return arrays.read_npy(path) if suffix == ".npy" else png.read_folder(path)
-    if axes is not None or size is not None:
-        raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
-    return geotiff.read_geotiff(path) if header is None else envi.read_envi(path, header)
 
 
 def _to_chw(raw: Raw, axes: str | None, size: tuple[int, int] | None, path: Path, band_count: int | None) -> np.ndarray:
