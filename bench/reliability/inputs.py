@@ -128,6 +128,7 @@ def scene_command(command: str, scene: Path, good: Path, outputs: Path) -> list[
         "evaluate": ["evaluate", scene, "-c", net, "--json"],
         "evaluate --prediction": ["evaluate", good / "own.npz", "--scale", SCALE, "--prediction", scene],
         "super-resolve": ["super-resolve", scene, outputs / "sr.npz", "-c", net, "--peak", PEAK, "--overwrite"],
+        "view": ["view", scene, "--out", outputs / "view.html"],
         "show": ["show", scene, "-c", net, "--out", outputs / "show.png"],
         "train": ["train", scene, "--test", ":,12:", "--out", outputs / "run", *SMALL],
     }[command]

@@ -30,6 +30,11 @@ OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
                       "--out-dir": ("", "/dev/null/x")},
     "show": {**SCENE, "--region": REGION[:-1], "--pixel": (*PAIR[:5], "16,20", "99,0"), "--error": CHOICE,
              "--threads": ("0", "1.5"), "--out": ("", "/none/show.png", "show.txt", "show", "/")},
+    "view": {**SCENE, "--region": REGION, "--pixel": (*PAIR[:5], "16,20", "99,0", "=1,2", "a=b"),
+             "--rgb": ("1,2", "0,1,2", "1,2,7", "red", "", "500nm,600nm", "1nm,2nm,3nm"),
+             "--out": ("", "/none/view.png", "view.txt", "view", "/")},
+    "report": {"--pixel": (*PAIR[:5], "99,0"), "--rgb": ("1,2", "0,1,2", "1,2,7"), "--threads": ("0", "1.5"),
+               "--peak": POSITIVE, "--out": ("", "/none/report.html", "report.png", "/")},
     "train": {**SCENE, "--test": (*REGION, ":,:"), "--scale": ("0", "-2", "x", "3"),
               "--channels": ("0", "-16", "17", "x"),
               "--blocks": ("-1", "1.5"), "--groups": ("0", "3", "-1", "x"), "--steps": ("0", "-1", "x", "1.5"),
@@ -159,6 +164,8 @@ def _good(command: str, place: Place) -> list[Any]:
         return ["export", place.good / "net.safetensors", place.outputs / "net.onnx"]
     if command in ("bench", "demo"):
         return [command]
+    if command == "report":
+        return ["report", place.good / "run", place.good / "counts.npz", "--out", place.outputs / "report.html"]
     if command == "distill":
         return ["distill", *_distill(place, place.good / "net.safetensors")]
     return scene_command(command, place.good / "counts.npz", place.good, place.outputs)

@@ -13,7 +13,7 @@ from .inputs import BANDS, COLUMNS, FORMATS, ROWS, counts, same_scene, scene_com
 from .runner import CHANGED, REFUSED, UNAFFECTED, Case, Place
 
 QUICK = ("info", "degrade", "evaluate", "super-resolve")
-ALL = (*QUICK, "show", "train", "evaluate --prediction")
+ALL = (*QUICK, "show", "train", "evaluate --prediction", "view")
 
 
 def cases() -> Iterator[Case]:

@@ -83,6 +83,11 @@ def defaults(path: Path, ctx: Any) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
+def kept(path: Path) -> dict[str, Any]:
+    """What the file that a run leaves says, by the parameters' names; its errors are those of `defaults`."""
+    return {key: value for key, value in _normal(_read(path), path).items() if value is not None}
+
+
 @contextmanager
 def written(ctx: Any) -> Iterator[None]:
     """Write the options of a command that makes a run beside its result: `config.yaml` in the folder of train, distill

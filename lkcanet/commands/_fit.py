@@ -1,7 +1,7 @@
 """Whether a scene's bands and units are those of a network, and what would fit."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -49,6 +49,12 @@ def check_units(path: Path, scene: "Scene", name: str) -> None:
             f"{path} reaches {reaches:.3g} after division by {scene.peak:g}, the peak of {name}, so that its units "
             f"seem to be others: give --peak, the value that becomes 1 (--peak {scene.peak:g} if they are not)"
         )
+
+
+def prediction_reading(scene: "Scene", axes: str | None) -> dict[str, Any]:
+    """How a result is read that is compared with a scene: in its units, and with as many bands."""
+    raw = scene.encoding is not None and scene.encoding.raw and scene.encoding.scaled
+    return {"peak": scene.peak, "axes": axes, "band_count": scene.bands, "raw": raw}
 
 
 def resampled_for(path: Path, scene: "Scene", model: "Network", record: "TrainingRecord") -> "Network":

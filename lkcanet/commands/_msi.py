@@ -1,11 +1,13 @@
 """The multispectral image (MSI) that some networks take beside the scene: its options, and what refuses it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _shared as shared
 from ._reading import Reading
 
 if TYPE_CHECKING:
@@ -97,3 +99,17 @@ def refuse_msi(model: "Network", path: Path, command: str) -> None:
     """Raise for a network that a command cannot handle since it takes an MSI."""
     if model.msi_bands:
         raise ValueError(f"{path} holds a network ({model.kind}) that fuses an MSI, which lkca {command} does not take")
+
+
+def sources_of(
+    networks: Sequence[shared.Checkpointed], options: MsiOptions, nodata: float | None
+) -> "dict[str, Scene | SpectralResponse]":
+    """Where the MSI of each network that fuses comes from."""
+    msis: dict[str, Scene | SpectralResponse] = {}
+    for path, model, record in networks:
+        if model.msi_bands:
+            source = options.read(record, nodata=nodata)
+            if source is None:
+                raise ValueError(f"{path} fuses an MSI of {model.msi_bands} bands: give --msi FILE or --response NAME")
+            msis[str(path)] = source
+    return msis

@@ -72,6 +72,24 @@ def scored_part(
     return str(part)
 
 
+def choose_region(region: str | None, checkpoint: Path, record: "TrainingRecord", scene: "Scene") -> str | None:
+    """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
+    scene of that training, as far as its name and shape tell; None is the whole scene."""
+    if region == "test":
+        if record.test is None:
+            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
+        return record.test
+    if region is None and record.test is not None and record.is_of(scene, nameless=True):
+        note(f"note: the scene has the name and shape of the training's; taking its test region, {record.test}")
+        return record.test
+    return region
+
+
+def part_name(region: str | None) -> str:
+    """How notes and errors call it."""
+    return "the scene" if region is None else "the region"
+
+
 def parse_pair(text: str, option: str) -> tuple[int, int]:
     """ "100,80" or "100x80"."""
     match = re.fullmatch(r"\s*(\d+)\s*[,x]\s*(\d+)\s*", text)

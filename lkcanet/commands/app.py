@@ -23,10 +23,12 @@ from . import (
     models,
     prepare,
     rank,
+    report,
     reproduce,
     show,
     super_resolve,
     train,
+    view,
 )
 from ._config import configurable, defaults, written
 from ._panels import panel_of, says_no_default
@@ -135,6 +137,7 @@ def build() -> typer.Typer:
     app.callback(invoke_without_command=True)(_root)
     commands: dict[str, Callable[..., None]] = {
         "info": info.info,
+        "view": view.view,
         "degrade": degrade.degrade,
         "prepare": prepare.prepare,
         "train": train.train,
@@ -142,6 +145,7 @@ def build() -> typer.Typer:
         "evaluate": evaluate.evaluate,
         "super-resolve": super_resolve.super_resolve,
         "show": show.show,
+        "report": report.report,
         "models": models.models,
         "rank": rank.rank,
         "reproduce": reproduce.reproduce,

@@ -9,17 +9,18 @@ import typer
 
 from ..common.options import FLOOR
 from ..common.ssim import SSIM
+from . import _no_reference as without
 from . import _prepared as prepared
 from . import _scene_scores as scene_scores
 from . import _several as several
 from . import _shared as shared
-from ._fit import Resample, check_bands, resampled_for
-from ._msi import MsiOptions, PsfSigma
+from ._fit import Resample, check_bands, prediction_reading, resampled_for
+from ._msi import MsiOptions, PsfSigma, sources_of
 from ._options import takes_options
 from ._reading import Reading
 
 if TYPE_CHECKING:
-    from lkcanet.data import Scene, SpectralResponse, TrainingRecord
+    pass
 
 
 @takes_options
@@ -82,6 +83,14 @@ def evaluate(
     ] = None,
     ensemble: shared.Ensemble = False,
     resample: Resample = False,
+    no_reference: Annotated[
+        bool,
+        typer.Option(
+            "--no-reference",
+            help="SCENE is a real low-resolution scene, of which there is no truth: score whether the result, degraded "
+            "again, gives it back (consistency), and how much the relations between bands changed (D_lambda of QNR).",
+        ),
+    ] = False,
     per_image: Annotated[
         bool, typer.Option("--per-image", help="Of a prepared folder: show every test image beside their mean.")
     ] = False,
@@ -98,7 +107,7 @@ def evaluate(
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Score networks, or finished results, on a high-resolution scene, beside bicubic.
+    """Score networks, or finished results, on a high-resolution scene, beside bicubic; or without one.
 
     Networks get the scene degraded by MATLAB's bicubic; results are compared as they are, divided by the scene's peak.
     A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
@@ -106,12 +115,16 @@ def evaluate(
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
     of the training if left out. Of several scenes there is a row for each, and their mean; one that fails is reported,
     the mean is of the others, and the exit code is 1.
+    With --no-reference SCENE is what a sensor gave, and the scores say whether a result contradicts it: not how true
+    its details are, which nothing can without the truth. Bicubic's are there to compare.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
 
     Example: lkca evaluate scenes/ -c run/best.safetensors
 
     Example: lkca evaluate scene.hdr -c fused/best.safetensors --snr 25,30,35,40,45
+
+    Example: lkca evaluate lr.hdr -c run/best.safetensors --no-reference
     """
     from lkcanet.data import is_prepared, load_prepared, read_scene
     from lkcanet.evaluation import score
@@ -119,6 +132,7 @@ def evaluate(
     shared.set_threads(threads)
     networks = [shared.Checkpointed(path, *shared.load_checkpoint(path)) for path in checkpoint or ()]
     msi_options.check()
+    given_floor = floor
     floor = _floor(floor, networks)
     snrs = [] if snr is None else parse_snrs(snr)
     if prediction_axes is not None and not prediction:
@@ -131,6 +145,7 @@ def evaluate(
         fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
         fixed |= {"--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
+        fixed["--no-reference"] = no_reference or None
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
         prepared.refuse(path, {"--resample": (resample or None, None)})
@@ -152,6 +167,23 @@ def evaluate(
     if networks:
         scale = networks[0].model.scale
         psf_sigma = networks[0].record.psf_sigma if psf_sigma is None else psf_sigma
+    if no_reference:
+        others = {"--snr": snr, "--floor": given_floor is not None, "--ssim": ssim, "--response": msi_options.response}
+        without.print_scores(
+            scenes,
+            networks,
+            prediction or [],
+            prediction_axes,
+            reading,
+            msi_options,
+            region=region,
+            psf_sigma=psf_sigma,
+            ensemble=ensemble,
+            resample=resample,
+            others=others,
+            json=json,
+        )
+        return
     scale = 4 if scale is None else scale
     if scale < 1:
         raise ValueError(f"--scale must be 1 or more, got {scale}")
@@ -161,7 +193,7 @@ def evaluate(
         if networks:
             path, model, record = networks[0]
             whole = reading.scene_for(one, model, record, resample=resample)
-            inside = choose_region(inside, path, record, whole)
+            inside = shared.choose_region(inside, path, record, whole)
             for other in networks[1:]:
                 if not resample:
                     check_bands(one, whole, other.model, other.record, resample)
@@ -169,7 +201,7 @@ def evaluate(
                 nets = [each._replace(model=resampled_for(one, whole, each.model, each.record)) for each in networks]
         else:
             whole = reading.scene(one)
-        inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
+        inside = shared.scored_part(inside, whole.pixels.shape, scale, shared.part_name(inside))
         results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
         how = prediction_reading(whole, prediction_axes)
         scores = score(
@@ -179,7 +211,7 @@ def evaluate(
             region=inside,
             scale=scale,
             psf_sigma=psf_sigma,
-            msis=_msis(nets, msi_options, reading.nodata),
+            msis=sources_of(nets, msi_options, reading.nodata),
             snrs=snrs,
             noise_on=noise_on,
             seed=seed,
@@ -210,12 +242,6 @@ def evaluate(
     scene_scores.show_levels(scores.levels, scores.scale, title, floor, names, scores.ssim)
 
 
-def prediction_reading(scene: "Scene", axes: str | None) -> dict[str, Any]:
-    """How a result is read that is compared with a scene: in its units, and with as many bands."""
-    raw = scene.encoding is not None and scene.encoding.raw and scene.encoding.scaled
-    return {"peak": scene.peak, "axes": axes, "band_count": scene.bands, "raw": raw}
-
-
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:
     """That of --floor, else of the first checkpoint's training, else the default of training."""
     if floor is None:
@@ -244,20 +270,6 @@ def check_together(
             raise ValueError(f"--scale is {scale}, but {path} is of scale {model.scale}")
 
 
-def _msis(
-    networks: Sequence[shared.Checkpointed], options: MsiOptions, nodata: float | None
-) -> "dict[str, Scene | SpectralResponse]":
-    """Where the MSI of each network that fuses comes from."""
-    msis: dict[str, Scene | SpectralResponse] = {}
-    for path, model, record in networks:
-        if model.msi_bands:
-            source = options.read(record, nodata=nodata)
-            if source is None:
-                raise ValueError(f"{path} fuses an MSI of {model.msi_bands} bands: give --msi FILE or --response NAME")
-            msis[str(path)] = source
-    return msis
-
-
 def parse_snrs(text: str) -> list[float]:
     """ "20,25,30": dB of noise, ascending or not, each once."""
     try:
@@ -267,21 +279,3 @@ def parse_snrs(text: str) -> list[float]:
     if not values or not all(abs(value) < float("inf") for value in values) or len(set(values)) < len(values):
         raise ValueError(f"--snr must be numbers of dB such as 20,25,30, each once; got {text!r}")
     return values
-
-
-def choose_region(region: str | None, checkpoint: Path, record: "TrainingRecord", scene: "Scene") -> str | None:
-    """What --region means: 'test' is the test region of the checkpoint's training, and so is nothing where this is the
-    scene of that training, as far as its name and shape tell; None is the whole scene."""
-    if region == "test":
-        if record.test is None:
-            raise ValueError(f"{checkpoint} names no test region: give --region as rows,columns")
-        return record.test
-    if region is None and record.test is not None and record.is_of(scene, nameless=True):
-        shared.note(f"note: the scene has the name and shape of the training's; taking its test region, {record.test}")
-        return record.test
-    return region
-
-
-def part_name(region: str | None) -> str:
-    """How notes and errors call it."""
-    return "the scene" if region is None else "the region"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "plain"]
+__all__ = ["COLOURS", "literal", "plain"]
 
 # Okabe and Ito's palette, told apart by colour-blind readers too
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
@@ -16,3 +16,8 @@ def plain(axis: "Axes") -> None:
     axis.grid(color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def literal(text: str) -> str:
+    """A text of the user's, such as a file's name, for matplotlib: its dollars are no ends of a formula."""
+    return text.replace("$", r"\$")

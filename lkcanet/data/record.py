@@ -1,7 +1,10 @@
 """What a checkpoint tells of its training: the scene, its peak and regions, and how the images were made."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from lkcanet.common.options import FLOOR
 from lkcanet.data.bands import BandChoice
@@ -59,6 +62,14 @@ class TrainingRecord:
     def wavelengths(self) -> list[float] | None:
         """Of the scene's bands, in nm."""
         return self.extra.get("scene", {}).get("wavelengths")
+
+    def with_wavelengths(self, scene: Scene) -> Scene:
+        """The scene; where it does not tell its wavelengths, with those of the training, if it has as many bands. For
+        pictures: nothing says that it is so."""
+        own = self.wavelengths
+        if scene.wavelengths is not None or own is None or len(own) != scene.bands:
+            return scene
+        return replace(scene, wavelengths=np.asarray(own, np.float64))
 
     @property
     def band_choice(self) -> BandChoice | None:

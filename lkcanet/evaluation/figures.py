@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
-from lkcanet.common.plots import plain
+from lkcanet.common.plots import literal
 from lkcanet.evaluation.pictures import (
     as_cube,
-    check_wavelengths,
+    colour_note,
     display_bands,
     error_map,
     false_colour,
     stretch_limits,
 )
-from lkcanet.evaluation.side_by_side import results_of, seen
+from lkcanet.evaluation.side_by_side import results_of, scores_text, seen
+from lkcanet.evaluation.spectra import BandAxis, Quantity, check_pixels, draw_spectra, mark_pixels, worst_pixels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,11 +45,11 @@ __all__ = [
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the lines differ in style as well
 STYLES: dict[str, dict[str, Any]] = {
-    "target": {"color": "#000000", "linewidth": 2.2},
-    "bicubic": {"color": "#e69f00", "linewidth": 1.5, "linestyle": (0, (4, 1.5))},
-    "prediction": {"color": "#0072b2", "linewidth": 1.5},
+    "target": {"label": "Target", "color": "#000000", "linewidth": 2.2},
+    "bicubic": {"label": "Bicubic", "color": "#e69f00", "linewidth": 1.5, "linestyle": (0, (4, 1.5))},
+    "prediction": {"label": "Super-resolved", "color": "#0072b2", "linewidth": 1.5},
 }
-NAMES = {"lowres": "Low resolution", "bicubic": "Bicubic", "prediction": "Super-resolved", "target": "Target"}
+NAMES = {"lowres": "Low resolution", **{name: style["label"] for name, style in STYLES.items()}}
 WIDTH = 12.8  # inches; 1600 pixels at 125 dpi
 DPI = 125
 SMALL, MEDIUM, LARGE = 9, 11, 14  # points
@@ -66,8 +67,14 @@ def comparison(
     title: str | None = None,
     error: Literal["rmse", "sam"] = "rmse",
     bands: Sequence[int] | None = None,
+    quantity: Quantity = Quantity(),  # noqa: B008 (it is immutable)
+    names: Sequence[str] = (),
+    taken: Sequence[int] | None = None,
 ) -> "Figure":
     """False colour of low resolution, bicubic, prediction and target; error maps; spectra of a few pixels.
+
+    Bicubic and prediction have their MPSNR and SAM below them, over the pixels that are not NaN; spectra and error maps
+    are in the units of the scene, and spectra break where bands are missing.
 
     All false-colour images share the bands and the stretch of the target (of bicubic without one); both error maps
     share one colour scale from 0 to the 99.5th percentile of the two. Without a target there are no error maps.
@@ -82,6 +89,10 @@ def comparison(
         title: line above the figure; names the scale if None.
         error: what the maps show, as `error_map`.
         bands: three indices to show as red, green and blue; `display_bands` chooses if None.
+        quantity: what the numbers of axes are; the cubes' own by default.
+        names: what to call `pixels` besides A, B, ...
+        taken: numbers of the bands in their file, where these were chosen: without wavelengths, spectra break where
+            they do not follow each other.
 
     Raises:
         ValueError: shapes that don't fit, a pixel outside the image, more than 6 pixels, `scale` or `error` unknown.
@@ -99,10 +110,9 @@ def comparison(
             raise ValueError(f"{name} has shape {cube.shape}, expected {expected} for lowres x{scale}")
     shape = expected[1:]
     best = "prediction" if target is None else "target"
-    marks = [(int(row), int(column)) for row, column in pixels]
-    if len(marks) > 6 or any(not (0 <= r < shape[0] and 0 <= c < shape[1]) for r, c in marks):
-        raise ValueError(f"pixels is {pixels}, expected at most 6 (row, column) inside {shape[0]} x {shape[1]}")
-    marks = marks or _worst_pixels(error_map(cubes["bicubic"], cubes[best], error), 3 if target is None else 2)
+    axis_of_bands = BandAxis.of(count, wavelengths, taken)
+    marks = check_pixels(pixels, shape)
+    marks = marks or worst_pixels(error_map(cubes["bicubic"], cubes[best], error), 3 if target is None else 2)
 
     # heights of the two rows in inches: the images' own (a title above), then error maps and spectra
     cell = WIDTH / len(cubes) - 0.15
@@ -121,10 +131,10 @@ def comparison(
         spectra_figure = halves[1]
         stacked = shape[0] < 0.45 * shape[1]  # wide strips above one another fill the space better
         error_axes = list(halves[0].subplots(*((2, 1) if stacked else (1, 2))))
-        shown = _draw_errors(error_axes, cubes, error)
+        shown = _draw_errors(error_axes, cubes, error, quantity)
         place = {"ax": error_axes} if stacked else {"cax": error_axes[1].inset_axes((1.03, 0, 0.045, 1))}
         bar = halves[0].colorbar(shown, extend="max", **place)
-        bar.set_label("RMSE (data units)" if error == "rmse" else "Angle (degrees)", fontsize=SMALL)
+        bar.set_label(quantity.label("RMSE") if error == "rmse" else "Angle (degrees)", fontsize=SMALL)
         bar.ax.tick_params(labelsize=SMALL)
         image_axes += error_axes
 
@@ -135,18 +145,21 @@ def comparison(
         interpolation = "nearest" if name == "lowres" else "auto"
         axis.imshow(false_colour(cube, bands=chosen, limits=limits), extent=extent, interpolation=interpolation)
         axis.set_title(f"{NAMES[name]} ({cube.shape[2]} x {cube.shape[1]})", fontsize=MEDIUM)
+        if target is not None and name in ("bicubic", "prediction"):
+            axis.set_xlabel(scores_text(cube, cubes["target"]), fontsize=SMALL)
     for axis in image_axes:
         axis.set_xticks([])
         axis.set_yticks([])
     for axis in image_axes[1:]:
-        _mark(axis, marks)
+        mark_pixels(axis, marks)
 
     grid = spectra_figure.subplots(spectra_rows, math.ceil(len(marks) / spectra_rows), squeeze=False).ravel()
-    _draw_spectra(list(grid), cubes, marks, wavelengths)
+    large = {name: cubes[name] for name in STYLES if name in cubes}
+    draw_spectra(list(grid), large, marks, axis_of_bands, STYLES, quantity=quantity, names=names)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower right", ncols=len(labels), fontsize=MEDIUM, frameon=False)
-    figure.suptitle(title or f"Super-resolution x{scale}", fontsize=LARGE, fontweight="bold")
-    figure.supxlabel(_colour_note(chosen, wavelengths), fontsize=SMALL, x=0.01, ha="left", color="#444444")
+    figure.suptitle(literal(title or f"Super-resolution x{scale}"), fontsize=LARGE, fontweight="bold")
+    figure.supxlabel(colour_note(chosen, wavelengths), fontsize=SMALL, x=0.01, ha="left", color="#444444")
     return figure
 
 
@@ -159,6 +172,8 @@ def before_and_after(
     title: str | None = None,
     error: Literal["rmse", "sam"] = "rmse",
     bands: Sequence[int] | None = None,
+    unit: str | None = None,
+    names: Sequence[str] = (),
 ) -> "Figure":
     """`comparison` of a low-resolution scene, its bicubic image, and what a network makes of it.
 
@@ -166,7 +181,8 @@ def before_and_after(
         model: a network that takes no MSI, of the scene's bands.
         lowres: the scene that it super-resolves, see `lkcanet.data.simulate_lowres`.
         target: of `model.scale` times the rows and columns, where it is known.
-        pixels, title, error, bands: as for `comparison`.
+        pixels, title, error, bands, names: as for `comparison`.
+        unit: of the scene's values, such as "reflectance".
 
     Returns:
         The figure; pixels that are not valid (in the target, else in `lowres`) are left out of it.
@@ -186,6 +202,9 @@ def before_and_after(
         title=title,
         error=error,
         bands=bands,
+        quantity=Quantity.of(lowres, unit),
+        names=names,
+        taken=None if lowres.band_choice is None else lowres.band_choice.taken,
     )
 
 
@@ -206,81 +225,17 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], *, dpi: float = 
 
 
 def _draw_errors(
-    axes: Sequence["Axes"], cubes: Mapping[str, "Array"], error: Literal["rmse", "sam"]
+    axes: Sequence["Axes"], cubes: Mapping[str, "Array"], error: Literal["rmse", "sam"], quantity: Quantity
 ) -> "ScalarMappable":
     """The error maps of bicubic and prediction on one colour scale, which is returned."""
     np = require("numpy", extra="io")
-    maps = {name: error_map(cubes[name], cubes["target"], error) for name in ("bicubic", "prediction")}
+    factor = quantity.factor if error == "rmse" else 1.0
+    maps = {name: factor * error_map(cubes[name], cubes["target"], error) for name in ("bicubic", "prediction")}
     finite = np.concatenate([values[np.isfinite(values)] for values in maps.values()])
     highest = float(np.percentile(finite, 99.5)) if finite.size else 0.0
     for axis, (name, values) in zip(axes, maps.items(), strict=True):
         shown = axis.imshow(values, cmap="magma", vmin=0, vmax=highest or 1.0)
         axis.set_title(f"{NAMES[name]}: error", fontsize=MEDIUM)
-        mean = f"{np.nanmean(values):.2f}°" if error == "sam" else f"{np.nanmean(values):.4f}"
-        axis.set_xlabel(f"mean {mean}", fontsize=SMALL)
+        mean = float(np.nanmean(values)) / factor
+        axis.set_xlabel(f"mean {mean:.2f}°" if error == "sam" else f"mean {quantity.text(mean)}", fontsize=SMALL)
     return shown
-
-
-def _mark(axis: "Axes", marks: Sequence[tuple[int, int]]) -> None:
-    """A ring and a letter at each pixel, outlined so that they show on any colour; the letter stays inside."""
-    outline = [require("matplotlib.patheffects", extra="io").withStroke(linewidth=3, foreground="black")]
-    (_, width), (height, _) = axis.get_xlim(), axis.get_ylim()
-    for letter, (row, column) in zip("ABCDEF", marks, strict=False):
-        axis.plot(column, row, "o", ms=9, mfc="none", mec="white", mew=1.3, path_effects=outline, clip_on=False)
-        side = -1 if column > 0.85 * width else 1
-        vertical = "top" if row < 0.1 * height else "bottom" if row > 0.9 * height else "center"
-        axis.annotate(
-            letter, (column, row), xytext=(8 * side, 0), textcoords="offset points", va=vertical,
-            ha="right" if side < 0 else "left", color="white", fontsize=MEDIUM, fontweight="bold", path_effects=outline,
-        )  # fmt: skip
-
-
-def _draw_spectra(
-    axes: Sequence["Axes"],
-    cubes: Mapping[str, "Array"],
-    marks: Sequence[tuple[int, int]],
-    wavelengths: Sequence[float] | None,
-) -> None:
-    """One panel a pixel, one line for each cube at high resolution; panels left over are removed."""
-    bands = len(cubes["bicubic"])
-    waves = list(range(1, bands + 1)) if wavelengths is None else check_wavelengths(wavelengths, bands)
-    order = sorted(range(bands), key=lambda band: waves[band])
-    for letter, axis, (row, column) in zip("ABCDEF", axes, marks, strict=False):
-        for name in (name for name in STYLES if name in cubes):
-            values = cubes[name][order, row, column]
-            axis.plot([waves[b] for b in order], values, label=NAMES[name], **STYLES[name])
-        axis.set_title(f"{letter} ({row}, {column})", fontsize=MEDIUM)
-        axis.set_xlabel("Band" if wavelengths is None else "Wavelength (nm)", fontsize=SMALL)
-        axis.tick_params(labelsize=SMALL)
-        axis.locator_params(axis="x", nbins=5)
-        plain(axis)
-        axis.margins(x=0.02)
-    for axis in axes[len(marks) :]:
-        axis.remove()
-    axes[0].set_ylabel("Value (data units)", fontsize=SMALL)
-
-
-def _worst_pixels(error: "Array", count: int) -> list[tuple[int, int]]:
-    """Where `error` is largest, first to last, each at least a quarter of the shorter side from those before."""
-    np = require("numpy", extra="io")
-    height, width = error.shape
-    left = np.nan_to_num(error, nan=0.0)
-    rows, columns = np.ogrid[:height, :width]
-    edge = min(height, width) // 16  # a ring on the border would be cut
-    inside = (rows >= edge) & (rows < height - edge) & (columns >= edge) & (columns < width - edge)
-    left = np.where(inside, left, -1.0)
-    found: list[tuple[int, int]] = []
-    while len(found) < count and left.max() >= 0:
-        row, column = (int(i) for i in np.unravel_index(left.argmax(), left.shape))
-        found.append((row, column))
-        left[(rows - row) ** 2 + (columns - column) ** 2 < (min(height, width) / 4) ** 2] = -1
-        left[row, column] = -1
-    return found
-
-
-def _colour_note(chosen: Sequence[int], wavelengths: Sequence[float] | None) -> str:
-    if wavelengths is None:
-        names = "bands " + " / ".join(str(band + 1) for band in chosen)
-    else:
-        names = " / ".join(f"{float(wavelengths[band]):.0f}" for band in chosen) + " nm"
-    return f"False colour: {names} as red / green / blue, one 2-98 % stretch for all images. Pixels: (row, column)."

@@ -104,9 +104,9 @@ def evaluate(
     return Metrics(**scores)  # type: ignore[typeddict-item]
 
 
-def mpsnr(prediction: "Images", target: "Images", data_range: float = 1.0) -> float:
+def mpsnr(prediction: "Images", target: "Images", data_range: float = 1.0, valid: "Images | None" = None) -> float:
     """Mean over bands of 10 log10(R^2 / mse_b), dB; inf if any band is exact. Arguments and errors as `evaluate`."""
-    return _measure(prediction, target, ["mpsnr"], data_range=data_range)["mpsnr"]
+    return _measure(prediction, target, ["mpsnr"], data_range=data_range, valid=valid)["mpsnr"]
 
 
 def mssim(prediction: "Images", target: "Images", data_range: float = 1.0, ssim: SSIM = "uniform") -> float:
@@ -124,7 +124,7 @@ def mssim(prediction: "Images", target: "Images", data_range: float = 1.0, ssim:
     return _measure(prediction, target, ["mssim"], data_range=data_range, ssim=ssim)["mssim"]
 
 
-def sam(prediction: "Images", target: "Images", floor: float = 0.0) -> float:
+def sam(prediction: "Images", target: "Images", floor: float = 0.0, valid: "Images | None" = None) -> float:
     """Spectral angle: mean over p of arccos(clamp(<x_p, y_p> / (|x_p| |y_p|), -1, 1)), degrees.
 
     Pixels where either spectrum is exactly zero are not counted, nor, with a floor, those where the root mean square
@@ -132,7 +132,7 @@ def sam(prediction: "Images", target: "Images", floor: float = 0.0) -> float:
     `evaluate`.
     """
     name = "sam_above" if floor else "sam"
-    return _measure(prediction, target, [name], floor=floor)[name]
+    return _measure(prediction, target, [name], floor=floor, valid=valid)[name]
 
 
 def cc(prediction: "Images", target: "Images") -> float:
@@ -144,9 +144,9 @@ def cc(prediction: "Images", target: "Images") -> float:
     return _measure(prediction, target, ["cc"])["cc"]
 
 
-def rmse(prediction: "Images", target: "Images") -> float:
+def rmse(prediction: "Images", target: "Images", valid: "Images | None" = None) -> float:
     """sqrt(mean over the whole cube of (x - y)^2), units of the data: not the mean of the bands' RMSE."""
-    return _measure(prediction, target, ["rmse"])["rmse"]
+    return _measure(prediction, target, ["rmse"], valid=valid)["rmse"]
 
 
 def ergas(prediction: "Images", target: "Images", scale: int) -> float:

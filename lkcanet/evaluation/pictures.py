@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
     Cube = Tensor | Array
 
-__all__ = ["as_cube", "check_wavelengths", "display_bands", "error_map", "false_colour", "stretch_limits"]
+__all__ = [
+    "as_cube",
+    "check_bands",
+    "check_wavelengths",
+    "colour_note",
+    "display_bands",
+    "error_map",
+    "false_colour",
+    "stretch_limits",
+]
 
 RED_GREEN_BLUE = (640.0, 550.0, 460.0)  # nm
 VISIBLE = (400.0, 700.0)  # nm
@@ -71,15 +80,27 @@ def false_colour(
     """
     np = require("numpy", extra="io")
     values = as_cube(cube, "cube")
-    chosen = display_bands(len(values), wavelengths) if bands is None else [_band(b, len(values)) for b in bands]
-    if len(chosen) != 3:
-        raise ValueError(f"bands is {bands}, expected three indices")
+    chosen = display_bands(len(values), wavelengths) if bands is None else check_bands(bands, len(values))
     low_high = np.asarray(stretch_limits(values, chosen) if limits is None else limits, dtype=np.float32)
     if low_high.shape != (3, 2):
         raise ValueError(f"limits has shape {low_high.shape}, expected (3, 2)")
     low, high = low_high[:, 0], low_high[:, 1]
     image = np.moveaxis(values[list(chosen)], 0, -1).astype(np.float32) - low
     return np.nan_to_num(np.clip(image / np.where(high > low, high - low, np.inf), 0, 1), nan=0.0)
+
+
+def colour_note(bands: Sequence[int], wavelengths: Sequence[float] | None = None) -> str:
+    """What an image of `false_colour` shows, in a sentence; "natural colour" where the bands are red, green and blue
+    light."""
+    if wavelengths is None:
+        shown = "bands " + " / ".join(str(band + 1) for band in bands)
+    else:
+        shown = " / ".join(f"{float(wavelengths[band]):.0f}" for band in bands) + " nm"
+    natural = wavelengths is not None and all(
+        abs(float(wavelengths[band]) - colour) <= 30 for band, colour in zip(bands, RED_GREEN_BLUE, strict=True)
+    )
+    kind = "Natural colour" if natural else "False colour"
+    return f"{kind}: {shown} as red / green / blue, each with one 2-98 % stretch for all images. Pixels: (row, column)."
 
 
 def error_map(prediction: "Cube", target: "Cube", kind: Literal["rmse", "sam"] = "rmse") -> "Array":
@@ -111,6 +132,13 @@ def check_wavelengths(values: Sequence[float], count: int) -> list[float]:
     if not all(100 <= wave < math.inf for wave in waves):
         raise ValueError("wavelengths must be finite and in nanometres (at least 100)")
     return waves
+
+
+def check_bands(bands: Sequence[int], count: int) -> tuple[int, int, int]:
+    """`bands` as three indices of `count` bands; ValueError where they are none."""
+    if len(bands) != 3:
+        raise ValueError(f"bands is {bands}, expected three indices")
+    return _band(bands[0], count), _band(bands[1], count), _band(bands[2], count)
 
 
 def _band(index: int, count: int) -> int:

@@ -132,7 +132,7 @@ def score(
         }
         levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor, ssim)
     for name, result in predictions.items():
-        _check_units(name, result, target)
+        check_units(name, result, target)
         part = result.cropped(rect) if not whole and result.pixels.shape == scene.pixels.shape else result
         if part.pixels.shape != target.pixels.shape:
             raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
@@ -196,7 +196,7 @@ def _check_score(
         raise ValueError(f"noise_on must be 'both' or 'lowres', got {noise_on!r}")
 
 
-def _check_units(name: str, result: "Scene", target: "Scene") -> None:
+def check_units(name: str, result: "Scene", target: "Scene") -> None:
     largest, own = float(result.pixels.max()), float(target.pixels.max())
     if not 0.1 * own < largest < 10 * own:
         warnings.warn(

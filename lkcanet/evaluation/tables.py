@@ -12,7 +12,9 @@ from lkcanet.evaluation.metrics import Metrics
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["above_table", "metrics_markdown", "metrics_table", "noise_tables", "scenes_table"]
+    from lkcanet.evaluation.no_reference import NoReference
+
+__all__ = ["above_table", "metrics_markdown", "metrics_table", "no_reference_table", "noise_tables", "scenes_table"]
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -24,6 +26,12 @@ COLUMNS = {
     "ergas": ("ERGAS ↓", 3, False),
 }
 
+NO_REFERENCE = {
+    "consistency_mpsnr": ("LR-MPSNR (dB) ↑", 3),
+    "consistency_sam": ("LR-SAM (°) ↓", 3),
+    "consistency_rmse": ("LR-RMSE ↓", 5),
+    "d_lambda": ("D_lambda ↓", 4),
+}
 
 Sizes = Mapping[str, tuple[float | None, float | None]]
 
@@ -84,6 +92,24 @@ def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
     grid = [(name, [(text, text == best)]) for name, text in texts.items()]
     title = f"the same, of pixels whose root mean square over the bands is above {floor:g}"
     return _rich(_Grid(["Method", COLUMNS["sam"][0]], grid), title)
+
+
+def no_reference_table(rows: "Mapping[str, NoReference]", *, title: str | None = None) -> "Table":
+    """Scores without a reference, a row for each method; nothing is bold, since no detail is the best of all here.
+
+    Args:
+        rows: name of the method to its scores, of `lkcanet.evaluation.score_no_reference`.
+        title: line above the table.
+    """
+    grid = []
+    for name, scores in rows.items():
+        values = [(dict(scores)[key], decimals) for key, (_, decimals) in NO_REFERENCE.items()]
+        grid.append((name, [(_number(value, decimals), False) for value, decimals in values]))  # type: ignore[arg-type]
+    caption = (
+        "LR-: of the result, degraded again, to the scene (consistency); D_lambda: change of the relations of bands.\n"
+        "They say whether a result contradicts the scene, not how true its details are."
+    )
+    return _rich(_Grid(["Method", *(heading for heading, _ in NO_REFERENCE.values())], grid), title, caption)
 
 
 def noise_tables(

@@ -10,6 +10,7 @@ from ..common.plots import COLOURS, plain
 from ..data import Prepared, PreparedSet, simulate_lowres
 from ..deploy.rank import plot_ranks
 from ..evaluation.side_by_side import results_of, side_by_side
+from ..evaluation.spectra import BandAxis
 from ..models import load_model
 from ..training.result import BEST
 from .outcomes import RUNS, Outcome
@@ -101,15 +102,12 @@ def differences(target: "Scene", results: "Mapping[str, Array]") -> "Figure":
     np = require("numpy", extra="io")
     figure: Figure = require("matplotlib.figure", extra="io").Figure(figsize=(8, 4), dpi=DPI, layout="constrained")
     axis: Any = figure.subplots()
-    waves = target.wavelengths
-    places = np.arange(1, target.bands + 1) if waves is None else np.asarray(waves)
-    order = np.argsort(places)
+    bands = BandAxis.of_scene(target)
     for number, (name, cube) in enumerate(results.items()):
         values = np.stack([np.nanmean(np.abs(a - b)) for a, b in zip(cube, target.pixels, strict=True)])
-        axis.plot(places[order], values[order], color=COLOURS[number % len(COLOURS)], label=name)
-    axis.set_xlabel("Band" if waves is None else "Wavelength (nm)")
+        bands.draw(axis, values, color=COLOURS[number % len(COLOURS)], label=name)
+    bands.dress(axis)
     axis.set_ylabel("Mean absolute difference")
     axis.set_ylim(bottom=0)
-    plain(axis)
     axis.legend(frameon=False, fontsize=8)
     return figure

@@ -1,11 +1,11 @@
 """A report as Markdown, as a page of HTML that refers to nothing, and as tables for a terminal."""
 
-import base64
-import html
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..common.optional import require
+from ..common.pages import Block, Heading, Items, Picture, Text, render
+from ..common.pages import Table as Sheet
 from ..common.ssim import WINDOWS
 from ..evaluation.tables import COLUMNS
 
@@ -25,14 +25,6 @@ HEADINGS: dict[str, tuple[str, int]] = {
     "rmse_counts": ("RMSE (counts) ↓", 3),
 }
 RUN_HEAD = ("run", "network", "steps", "ended by", "minutes", "best step")
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:1180px;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:1em 0;font-variant-numeric:tabular-nums}"
-    "td,th{padding:.2em .7em;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}"
-    "td:first-child,th:first-child{text-align:left}"
-    "tr.ours td{font-weight:600}tr.difference td{color:#666}"
-    "img{max-width:100%;display:block;margin:1em 0}"
-)
 
 
 def _groups(report: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
@@ -138,37 +130,24 @@ def _title(report: Mapping[str, Any]) -> str:
     return f"{report['paper']['name']} {report['entry']['name']}: {report['entry']['title']}"
 
 
-def page(report: Mapping[str, Any], pictures: Sequence[tuple[str, str, bytes]] = ()) -> str:
-    """The report as one HTML file that refers to nothing. `pictures`: what it shows, its type as "image/png", its
-    bytes."""
-    say = html.escape
-    body = [f"<h1>{say(_title(report))}</h1>"]
-    body.append(f"<p>{say(report['paper']['title'])}, {say(report['paper']['source'])}.</p>")
-    body.append(f"<p><strong>{say(report['entry']['why'] or report['budget']['text'])}</strong></p>")
+def page(report: Mapping[str, Any], pictures: "Sequence[Picture]" = ()) -> str:
+    """The report as one HTML file that refers to nothing."""
+    blocks: list[Block] = [Text(f"{report['paper']['title']}, {report['paper']['source']}.")]
+    blocks.append(Text(report["entry"]["why"] or report["budget"]["text"], strong=True))
     for title, rows in _groups(report):
         columns = _columns(rows)
-        head = "".join(f"<th>{say(cell)}</th>" for cell in ["", *_head(columns)])
-        body.append(f"<h2>{say(title)}</h2><table><tr>{head}</tr>")
-        for kind, name, cells in _lines(rows, columns):
-            inner = "".join(f"<td>{say(cell)}</td>" for cell in cells)
-            body.append(f'<tr class="{kind}"><td>{say(name)}</td>{inner}</tr>')
-        body.append("</table><ul>")
-        body += [f"<li>{say(reason)}</li>" for reason in _reasons(rows)]
-        body.append("</ul>")
-    for title, kind, data in pictures:
-        source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        body.append(f'<h2>{say(title)}</h2><img alt="{say(title)}" src="{source}">')
-    body.append(f"<h2>Recipe</h2><p>Of the paper: {say(report['recipe']['place'])}.</p><p>Chosen here:</p><ul>")
-    body += [f"<li>{say(note)}</li>" for note in _notes(report)]
-    body += [f"<li>failed: {say(run)}: {say(error)}</li>" for run, error in report["failed"].items()]
-    body.append("</ul>")
+        lines = _lines(rows, columns)
+        cells = [[name, *row] for _, name, row in lines]
+        blocks += [Heading(title), Sheet(["", *_head(columns)], cells, [kind for kind, _, _ in lines])]
+        blocks.append(Items(_reasons(rows)))
+    for picture in pictures:
+        blocks += [Heading(picture.title), picture]
+    blocks += [Heading("Recipe"), Text(f"Of the paper: {report['recipe']['place']}."), Text("Chosen here:")]
+    failed = [f"failed: {run}: {error}" for run, error in report["failed"].items()]
+    blocks.append(Items([*_notes(report), *failed]))
     if report["runs"]:
-        head = "".join(f"<th>{cell}</th>" for cell in RUN_HEAD)
-        body.append(f"<h2>Runs</h2><table><tr>{head}</tr>")
-        body += [f"<tr>{''.join(f'<td>{say(cell)}</td>' for cell in cells)}</tr>" for cells in _runs(report)]
-        body.append("</table>")
-    head = f'<meta charset="utf-8"><title>{say(_title(report))}</title><style>{STYLE}</style>'
-    return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(body) + "\n</body></html>\n"
+        blocks += [Heading("Runs"), Sheet(RUN_HEAD, _runs(report))]
+    return render(_title(report), blocks)
 
 
 def table(report: Mapping[str, Any]) -> "list[Table]":

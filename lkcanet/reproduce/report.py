@@ -1,12 +1,12 @@
 """What a reproduction leaves: NAME.md, NAME.json and NAME.html, which opens without a network."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.files import atomic_path
+from ..common.pages import picture_of
 from ..data import cave
 from .outcomes import Outcome
 from .pages import markdown, page
@@ -103,17 +103,15 @@ def write(report: dict[str, Any], folder: Path, name: str, figures: "Sequence[tu
     pictures, files = [], []
     for title, word, figure in figures:
         suffix = "svg" if word == "curves" else "png"
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix)
-        pictures.append((title, "image/svg+xml" if suffix == "svg" else "image/png", buffer.getvalue()))
+        pictures.append(picture_of(title, figure, suffix))
         files.append(f"{name}-{word}.{suffix}")
         with atomic_path(folder / files[-1]) as temporary:
-            temporary.write_bytes(buffer.getvalue())
+            temporary.write_bytes(pictures[-1].data)
     write_json(folder / f"{name}.json", _finite({**report, "pictures": files}))
     with atomic_path(folder / f"{name}.md") as temporary:
-        temporary.write_text(markdown(report, files))
+        temporary.write_text(markdown(report, files), "utf-8")
     with atomic_path(folder / f"{name}.html") as temporary:
-        temporary.write_text(page(report, pictures))
+        temporary.write_text(page(report, pictures), "utf-8")
     return folder / f"{name}.html"
 
 

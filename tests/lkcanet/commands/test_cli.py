@@ -65,7 +65,7 @@ def test_every_command_has_an_example_and_the_help_is_quick() -> None:
     result = lkca("--help")
     assert result.exit_code == 0
     commands = ["info", "degrade", "prepare", "train", "distill", "evaluate", "super-resolve", "show", "rank", "export"]
-    commands += ["demo", "bench", "reproduce"]
+    commands += ["demo", "bench", "reproduce", "view", "report"]
     assert all(command in result.stdout for command in commands)
     assert lkca().stdout == result.stdout
     for command in commands:
@@ -200,9 +200,12 @@ def test_show(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     lkca(*common, "--lowres", "--region", "0:8,0:9", "--out", tmp_path / "b.png")
     assert (tmp_path / "b.png").stat().st_size > 10_000
+    named = lkca(*common, "--pixel", "roof=3,4", "--unit", "counts", "--out", tmp_path / "a.svg")
+    assert named.exit_code == 0, named.stderr
     assert "--pixel must be two whole numbers" in fails(*common, "--pixel", "3", "--out", tmp_path / "c.png")
+    assert "NAME=ROW,COLUMN such as roof=40,60" in fails(*common, "--pixel", "=3,4", "--out", tmp_path / "c.png")
     assert "pixels" in fails(*common, "--pixel", "3,400", "--out", tmp_path / "c.png")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.svg", "b.png"]
 
 
 def test_show_several(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +229,20 @@ def test_show_several(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert drawn[1][1] is None
     assert lkca(*common, "--rgb", "3,1,8").exit_code == 0
     assert len(drawn) == 2
-    assert "--pixel goes with one checkpoint" in fails(*common, "-c", other, "--pixel", "3,4")
+    given = []
+    monkeypatch.setattr(
+        side_by_side, "side_by_side", lambda *args, **keys: given.append(keys) or original(*args, **keys)
+    )
+    assert lkca(*common, "-c", other, "--pixel", "roof=3,4", "--pixel", "5,6").exit_code == 0
+    assert (given[0]["pixels"], given[0]["names"]) == ([(3, 4), (5, 6)], ["roof", ""])
+    assert given[0]["quantity"].factor == read_scene(folder / "scene.npz").peak
+    waves = read_scene(folder / "scene.npz").wavelengths
+    assert waves is not None
+    rgb = ",".join(f"{waves[band] + 1:g}nm" for band in (7, 3, 0))
+    assert lkca(*common, "-c", other, "--rgb", rgb).exit_code == 0
+    assert given[1]["bands"] == [7, 3, 0]
+    assert "--rgb must be three wavelengths from" in fails(*common, "--rgb", "9000nm,550nm,450nm")
+    assert "--rgb must be three wavelengths from" in fails(*common, "--rgb", "500nm,550nm")
     assert "--rgb must be three numbers from 1 to 8" in fails(*common, "--rgb", "3,1,9")
     save_model(model, other, extra={**extra, "peak": 2.0})
     assert "of other bands, scale or peak" in fails(*common, "-c", other)

@@ -49,14 +49,16 @@ def test_a_group_stands_where_its_parameter_stood() -> None:
 
 def test_every_reading_command_reads_alike() -> None:
     """One place for an option that several commands take: the same annotation and default, in all of them."""
+    from lkcanet.commands._drawing import Drawing
     from lkcanet.commands._msi import MsiOptions, MsiReading
     from lkcanet.commands._reading import Reading
     from lkcanet.commands.app import build
 
     commands = {entry.name: inspect.signature(entry.callback).parameters for entry in build().registered_commands}  # type: ignore[arg-type]
-    readers = {"info", "degrade", "train", "distill", "evaluate", "super-resolve", "show", "compress"}
+    readers = {"view", "report", "info", "degrade", "train", "distill", "evaluate", "super-resolve", "show", "compress"}
     takers = {
         Reading: readers,
+        Drawing: {"show", "view", "report"},
         MsiReading: {"train", "distill", "evaluate", "super-resolve"},
         MsiOptions: {"train", "distill", "evaluate"},
     }

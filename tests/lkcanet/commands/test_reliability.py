@@ -46,13 +46,26 @@ def test_malformed(kind: str, good: Path, tmp_path: Path) -> None:
 
 def test_there_are_two_hundred_cases_and_none_twice() -> None:
     assert len({(case.kind, case.name) for case in CASES}) == len(CASES) > 500
-    reading = ("info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "distill")
+    reading = (
+        "info",
+        "degrade",
+        "evaluate",
+        "super-resolve",
+        "show",
+        "train",
+        "rank",
+        "export",
+        "distill",
+        "view",
+        "report",
+    )
     for command in (*reading, "prepare", "resume", "bench", "demo"):
         assert any(command in case.kind or case.name.endswith(command) for case in CASES), command
 
 
 @pytest.mark.parametrize(
-    "command", ["info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "distill"]
+    "command",
+    ["info", "degrade", "evaluate", "super-resolve", "show", "train", "rank", "export", "distill", "view", "report"],
 )
 def test_the_good_inputs_work(command: str, good: Path, tmp_path: Path) -> None:
     """So that a refusal is of what is malformed."""

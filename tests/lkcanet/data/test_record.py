@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from lkcanet.common.options import FLOOR, TrainOptions
-from lkcanet.data import Encoding, Rect, Scene, TrainingRecord, demo_scene, named_response, region_split
+from lkcanet.data import (
+    Encoding,
+    Rect,
+    Scene,
+    TrainingRecord,
+    demo_scene,
+    named_response,
+    region_split,
+    scene_from_array,
+)
 from lkcanet.data.bands import BandChoice
 
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
@@ -88,6 +97,18 @@ def test_doubts() -> None:
     assert told[1:] == ["net was trained with peak 3, here it is 7.5"]
     (silent,) = TrainingRecord({}, "net").doubts(same, split)
     assert silent.startswith("net does not tell what its training held out")
+
+
+def test_pictures_take_the_wavelengths_of_the_training_where_the_file_has_none() -> None:
+    scene = scene_from_array(np.random.default_rng(0).random((3, 4, 4)))
+    record = TrainingRecord({"scene": {"wavelengths": [450.0, 550.0, 650.0]}})
+    told = record.with_wavelengths(scene).wavelengths
+    assert told is not None
+    assert told.tolist() == [450, 550, 650]
+    own = scene_from_array(scene.pixels, wavelengths=[400, 500, 600])
+    assert record.with_wavelengths(own) is own
+    assert record.with_wavelengths(scene.with_bands([0, 1])).wavelengths is None
+    assert TrainingRecord({}).with_wavelengths(scene) is scene
 
 
 def test_units_and_bands_of_the_file() -> None:

@@ -18,8 +18,9 @@ from matplotlib.text import Text
 
 from lkcanet.data import bicubic_upsample, demo_scene, simulate_lowres
 from lkcanet.evaluation.figures import before_and_after, comparison, save_figure
-from lkcanet.evaluation.metrics import rmse, sam
-from lkcanet.evaluation.pictures import display_bands, error_map, false_colour, stretch_limits
+from lkcanet.evaluation.metrics import mpsnr, rmse, sam
+from lkcanet.evaluation.pictures import colour_note, display_bands, error_map, false_colour, stretch_limits
+from lkcanet.evaluation.spectra import Quantity
 from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet
 
@@ -128,9 +129,45 @@ def test_comparison_shows_the_cubes(error: Any) -> None:
     for image in images[1:]:
         rings = [line.get_xydata().ravel().tolist() for line in image.axes.lines]
         assert rings == [[column, row] for row, column in pixels]
-    unit = "Angle (degrees)" if error == "sam" else "RMSE (data units)"
+    unit = "Angle (degrees)" if error == "sam" else "RMSE"
     assert unit in {text.get_text() for text in figure.findobj(Text)}
+    for image, name in zip(images[1:3], ["bicubic", "prediction"], strict=True):
+        y, x = cubes[name], cubes["target"]
+        assert image.axes.get_xlabel() == f"MPSNR {mpsnr(y, x):.2f} dB, SAM {sam(y, x):.2f}°"
     assert figure.get_suptitle() == "Discs"
+
+
+def test_axes_are_in_the_scenes_units() -> None:
+    cubes, pixels = scene(), [(3, 70), (40, 12)]
+    quantity = Quantity(4000.0, "counts")
+    names = ["roof", ""]
+    figure = comparison(**cubes, scale=4, wavelengths=WAVES, pixels=pixels, quantity=quantity, names=names)
+    texts = {text.get_text() for text in figure.findobj(Text)}
+    assert {"Value (counts)", "RMSE (counts)", "A roof (3, 70)", "B (40, 12)"} <= texts
+    panel = next(axis for axis in figure.axes if axis.get_title() == "A roof (3, 70)")
+    np.testing.assert_allclose(np.asarray(panel.lines[0].get_ydata()), 4000 * cubes["target"][:, 3, 70], rtol=1e-6)
+    maps: list[Any] = [axis.images[0].get_array() for axis in figure.axes if "error" in axis.get_title()]
+    np.testing.assert_allclose(maps[0], 4000 * error_map(cubes["bicubic"], cubes["target"]), rtol=1e-6)
+    mean = 4000 * error_map(cubes["bicubic"], cubes["target"]).mean()
+    assert f"mean {mean:.0f}" in texts
+    of_no_unit = comparison(**cubes, scale=4, quantity=Quantity(4000.0))
+    assert "Value (units of the file)" in {text.get_text() for text in of_no_unit.findobj(Text)}
+
+
+def test_scores_are_of_the_pixels_with_data() -> None:
+    cubes = scene()
+    y, x = cubes["prediction"].copy(), cubes["target"].copy()
+    x[:, :10] = y[:, :10] = np.nan
+    figure = comparison(cubes["lowres"], cubes["bicubic"], y, x, scale=4)
+    expected = f"MPSNR {mpsnr(y[:, 10:], x[:, 10:]):.2f} dB, SAM {sam(y[:, 10:], x[:, 10:]):.2f}°"
+    assert expected in {axis.get_xlabel() for axis in figure.axes}
+
+
+def test_the_note_tells_natural_colour_from_false() -> None:
+    waves = list(range(400, 710, 10))
+    assert colour_note(display_bands(31, waves), waves).startswith("Natural colour: 640 / 550 / 460 nm as")
+    assert colour_note((30, 15, 6), waves).startswith("False colour: 700 / 550 / 460 nm as")
+    assert colour_note((2, 1, 0)).startswith("False colour: bands 3 / 2 / 1 as")
 
 
 def test_comparison_without_target_and_wavelengths() -> None:
@@ -262,7 +299,7 @@ def test_before_and_after_is_the_comparison_of_what_the_network_makes(tmp_path: 
     target = demo_scene((32, 40), 8, seed=1)
     valid = np.ones(target.size, bool)
     valid[:4, :4] = False
-    target = dataclasses.replace(target, valid=valid)
+    target = dataclasses.replace(target, valid=valid, peak=4000.0)
     lowres = simulate_lowres(target, 2)
     torch.manual_seed(0)
     model = LKCANet(8, 2, 16, 1, 1, reduction=8).eval()
@@ -274,9 +311,13 @@ def test_before_and_after_is_the_comparison_of_what_the_network_makes(tmp_path: 
     low = np.where(np.asarray(lowres.valid), lowres.pixels, np.nan)
     assert target.wavelengths is not None
     given: dict[str, Any] = {"pixels": [(9, 9)], "title": "t", "error": "sam"}
-    expected = comparison(low, *holes, scale=2, wavelengths=list(target.wavelengths), **given)
+    expected = comparison(low, *holes, scale=2, wavelengths=list(target.wavelengths), **given,
+                          quantity=Quantity(4000.0, "counts"))  # fmt: skip
     pictures = []
-    for name, figure in (("expected", expected), ("ours", before_and_after(model, lowres, target, **given))):
+    for name, figure in (
+        ("expected", expected),
+        ("ours", before_and_after(model, lowres, target, unit="counts", **given)),
+    ):
         pictures.append(iio.imread(save_figure(figure, tmp_path / f"{name}.png")))
     assert np.array_equal(*pictures)
     plain = iio.imread(save_figure(before_and_after(model, lowres), tmp_path / "plain.png"))

@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from lkcanet.evaluation import mean_scores, score, score_tests
 from lkcanet.models import load_model, pretrained
 from lkcanet.reproduce import running
 
+from ..common.html_page import Page
 from ..models.pretrained_helpers import CARD, checkpoint
 from .conftest import report_of
 
@@ -47,27 +47,6 @@ def fails(*args: object) -> str:
     lines = result.stderr.strip().splitlines()
     assert lines[-1].startswith("error: "), result.stderr
     return lines[-1]
-
-
-class Page(HTMLParser):
-    """What a page shows, and what it refers to."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.words, self.links, self.open = "", list[str](), list[str]()
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.words += data
 
 
 @pytest.fixture
