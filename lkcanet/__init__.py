@@ -2,6 +2,8 @@
 
 network = lkcanet.load("lkca-res-cave-x4")      # a pretrained network (`lkca models` lists them), or a checkpoint
 sharp = lkcanet.super_resolve(network, lkcanet.data.read_scene("lr.npy", peak=65535))
+
+`super_resolve`, `degrade` and `evaluate` take xarray.DataArrays too, lazily: see `lkcanet.cluster`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -9,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .common.moved import install as _install
 
 if TYPE_CHECKING:
-    from .inference import super_resolve
+    from .cluster import degrade, evaluate, super_resolve
     from .models.pretrained import load
 
-__all__ = ["load", "super_resolve"]
+__all__ = ["degrade", "evaluate", "load", "super_resolve"]
 
 _install(__name__)
 
@@ -23,8 +25,8 @@ def __getattr__(name: str) -> Any:
         from .models.pretrained import load
 
         return load
-    if name == "super_resolve":
-        from .inference import super_resolve
+    if name in ("degrade", "evaluate", "super_resolve"):
+        from . import cluster
 
-        return super_resolve
+        return getattr(cluster, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,199 @@
+"""Lazy stacks (N, B, H, W): numbers to normalised pixels, NaN where there are no data, and back; chunks and overlap."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from ..common.optional import require
+from ..data.normalise import as_value
+from ..data.scenes import check_positive
+
+CHUNK_BYTES = 128 << 20  # of float32 pixels, where no tile says how large a chunk is
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What numbers stand for: values = numbers scale + offset.
+
+    Attributes:
+        dtype: of the numbers.
+        nodata: the number of pixels without data, None where there is none; NaN among floats is one besides.
+        scale, offset: (1 or B, 1, 1) float64.
+    """
+
+    dtype: np.dtype
+    nodata: float | None
+    scale: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def may_be_invalid(self) -> bool:
+        """Whether there can be pixels without data."""
+        return self.nodata is not None or self.dtype.kind == "f"
+
+    @property
+    def marker(self) -> Any:
+        """The nodata value as a number of the dtype; None where it has none but NaN."""
+        value = None if self.nodata is None else as_value(self.nodata, self.dtype)
+        return None if value is None or np.isnan(value) else value
+
+    def values(self, numbers: np.ndarray) -> np.ndarray:
+        """Those of numbers (N, B, H, W), float64; where they are the same, the numbers."""
+        return numbers if self._plain else numbers * self.scale + self.offset
+
+    def numbers(self, values: np.ndarray) -> np.ndarray:
+        """Those of the dtype that are nearest to float64 values and are not nodata."""
+        numbers = values if self._plain else (values - self.offset) / self.scale
+        if self.dtype.kind != "f":
+            low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+            # float64 has no number for the largest of 64 bits
+            numbers = np.clip(np.rint(numbers), low, high if int(float(high)) <= high else np.nextafter(high, 0.0))
+        result = numbers.astype(self.dtype)
+        if self.marker is not None:
+            result[result == self.marker] = self._beside(self.marker)
+        return result
+
+    @property
+    def _plain(self) -> bool:
+        return bool((self.scale == 1).all() and (self.offset == 0).all())
+
+    def _beside(self, number: Any) -> Any:
+        if self.dtype.kind == "f":
+            return np.nextafter(number, self.dtype.type(0 if number else 1))
+        return number + self.dtype.type(1) if number < np.iinfo(self.dtype).max else number - self.dtype.type(1)
+
+
+def normalised(
+    numbers: Any, encoding: Encoding, peak: Any = None, nodata_in: Literal["any", "all"] = "any"
+) -> tuple[Any, Any]:
+    """Pixels = values / peak, and the peak.
+
+    Args:
+        numbers: dask array (N, B, H, W), all bands and one image in a chunk.
+        encoding: of the numbers.
+        peak: the normaliser, a number or (N, 1, 1, 1); None takes the maximum of each image's valid values, which is
+            another pass over them.
+        nodata_in: whether a pixel is invalid where any band holds the nodata value, or where all do.
+
+    Returns:
+        (N, B, H, W) float32, NaN in all bands where a pixel is not valid; and the peak, a number or (N, 1, 1, 1). Lazy;
+        computing raises a ValueError for infinite pixels, and where the maximum is not positive.
+
+    Raises:
+        ValueError: a peak or nodata_in that is none.
+    """
+    if nodata_in not in ("any", "all"):
+        raise ValueError(f"nodata_in must be 'any' or 'all', got {nodata_in!r}")
+    how = {"encoding": encoding, "rule": nodata_in}
+    if peak is None:
+        ones = tuple((1,) * len(chunks) for chunks in numbers.chunks)
+        largest = numbers.map_blocks(_largest, **how, chunks=ones, dtype=np.float64, meta=np.empty((0,) * 4))
+        peak = largest.max(axis=(1, 2, 3), keepdims=True)
+    elif not hasattr(peak, "dask"):
+        peak = check_positive(peak, "peak")
+    map_blocks = require("dask.array", extra="cluster").map_blocks
+    return map_blocks(_normalised, numbers, peak, **how, dtype=np.float32, meta=np.empty((0,) * 4, np.float32)), peak
+
+
+def numbered(pixels: Any, valid: Any, peak: Any, encoding: Encoding) -> Any:
+    """The numbers of normalised pixels (N, B, H, W), nodata where `valid` (N, 1, H, W) is False."""
+    valid = valid.rechunk((*pixels.chunks[:1], (1,), *pixels.chunks[2:]))
+    map_blocks = require("dask.array", extra="cluster").map_blocks
+    given = {"chunks": pixels.chunks, "dtype": encoding.dtype, "meta": np.empty((0,) * 4, encoding.dtype)}
+    return map_blocks(_numbers, pixels, valid, peak, encoding=encoding, **given)
+
+
+def valid_of(pixels: Any) -> Any:
+    """(N, 1, H, W) bool of what `normalised` gives."""
+    return pixels[:, :1].map_blocks(_is_value, dtype=bool)
+
+
+def repeated(valid: Any, scale: int) -> Any:
+    """Each pixel of (N, 1, H, W) as scale x scale."""
+    chunks = (*valid.chunks[:2], *(tuple(scale * length for length in lengths) for lengths in valid.chunks[2:]))
+    return valid.map_blocks(_repeated, scale, chunks=chunks, dtype=bool)
+
+
+def side_of(pixel_bytes: int, least: int) -> int:
+    """The side, in pixels, of a square chunk of 128 MiB or less; a multiple of 32, and no less than `least`."""
+    return max(32, int(math.sqrt(CHUNK_BYTES / pixel_bytes)) // 32 * 32, least)
+
+
+def at_most(numbers: Any, side: int) -> Any:
+    """The array in chunks of no more than side x side pixels, each of them within one that there is."""
+    return numbers.rechunk({axis: _cut(numbers.chunks[axis], side) for axis in (2, 3)})
+
+
+def widened(pixels: Any, around: int) -> tuple[Any, dict[int, int]]:
+    """Each chunk of (N, B, H, W) with so many pixels of its neighbours on each side, and how many that is along rows
+    and columns: 0 where these are so few that they are one chunk. `map_overlap` would do this, run and trim, but knows
+    no function that makes chunks larger."""
+    pixels = pixels.rechunk({axis: -1 for axis in (2, 3) if pixels.shape[axis] < 2 * around})
+    depth = {axis: around if pixels.numblocks[axis] > 1 else 0 for axis in (2, 3)}
+    return require("dask.array.overlap", extra="cluster").overlap(pixels, depth, boundary="none"), depth
+
+
+def trimmed(pixels: Any, depth: dict[int, int]) -> Any:
+    """What was made of `widened` chunks, without what belongs to the neighbours."""
+    return require("dask.array.overlap", extra="cluster").trim_internal(pixels, depth, boundary="none")
+
+
+def _cut(lengths: Sequence[int], side: int) -> tuple[int, ...]:
+    pieces: list[int] = []
+    for length in lengths:
+        parts = -(-length // side)
+        pieces += [end - begin for begin, end in pairwise(i * length // parts for i in range(parts + 1))]
+    return tuple(pieces)
+
+
+def _valid(block: np.ndarray, encoding: Encoding, rule: str) -> np.ndarray:
+    """(N, 1, H, W). NaN is no value in any band; the number is one in some bands where the rule is "all"."""
+    valid = np.ones((len(block), 1, *block.shape[2:]), bool)
+    if block.dtype.kind == "f":
+        valid &= ~np.isnan(block).any(1, keepdims=True)
+    if encoding.marker is not None:
+        valid &= ~(np.any if rule == "any" else np.all)(block == encoding.marker, axis=1, keepdims=True)
+    return valid
+
+
+def _largest(block: np.ndarray, *, encoding: Encoding, rule: str) -> np.ndarray:
+    valid, values = _valid(block, encoding, rule), encoding.values(block)
+    low = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
+    largest = values.max(axis=(1, 2, 3), keepdims=True, initial=low, where=valid)
+    return np.where(valid.any((1, 2, 3), keepdims=True), largest.astype(np.float64), -np.inf)
+
+
+def _normalised(block: np.ndarray, peak: Any, *, encoding: Encoding, rule: str) -> np.ndarray:
+    valid = _valid(block, encoding, rule)
+    if not valid.any() or np.all(peak == -np.inf):  # or what gave the peak has no valid pixel
+        return np.full(block.shape, np.nan, np.float32)
+    if not np.all(peak > 0):
+        largest = float(np.min(peak))
+        raise ValueError(f"cannot normalise by the maximum: the largest pixel is {largest:g}; give peak explicitly")
+    pixels = np.empty(block.shape, np.float32)
+    with np.errstate(all="ignore"):
+        np.divide(encoding.values(block), peak, out=pixels, dtype=np.float64, casting="unsafe")
+    if not (np.isfinite(pixels) | ~valid).all():
+        raise ValueError("image holds infinite pixels, or pixels / peak is too large for float32")
+    return np.where(valid, pixels, np.float32(np.nan))
+
+
+def _numbers(block: np.ndarray, valid: np.ndarray, peak: Any, *, encoding: Encoding) -> np.ndarray:
+    if not valid.any():
+        peak = 1.0  # that of an image without any is none
+    result = encoding.numbers(block.astype(np.float64) * peak)
+    if valid.all():
+        return result
+    return np.where(valid, result, encoding.dtype.type(np.nan) if encoding.marker is None else encoding.marker)
+
+
+def _is_value(block: np.ndarray) -> np.ndarray:
+    return ~np.isnan(block)
+
+
+def _repeated(block: np.ndarray, scale: int) -> np.ndarray:
+    return block.repeat(scale, 2).repeat(scale, 3)
