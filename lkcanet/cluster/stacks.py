@@ -185,6 +185,8 @@ def _normalised(block: np.ndarray, peak: Any, *, encoding: Encoding, rule: str) 
 def _numbers(block: np.ndarray, valid: np.ndarray, peak: Any, *, encoding: Encoding) -> np.ndarray:
     if not valid.any():
         peak = 1.0  # that of an image without any is none
+    if not (np.isfinite(block) | ~valid).all():
+        raise ValueError("the result holds NaN or infinite pixels: the network's weights or the scene's units are off")
     result = encoding.numbers(block.astype(np.float64) * peak)
     if valid.all():
         return result
