@@ -1,32 +1,68 @@
 """Hyperspectral super-resolution: LKCA-Net, its data, metrics, training and inference, built on lkops.
 
-network = lkcanet.load("lkca-res-cave-x4")      # a pretrained network (`lkca models` lists them), or a checkpoint
-sharp = lkcanet.super_resolve(network, lkcanet.data.read_scene("lr.npy", peak=65535))
+The main job needs no import but this one:
 
-`super_resolve`, `degrade` and `evaluate` take xarray.DataArrays too, lazily: see `lkcanet.cluster`.
+    network = lkcanet.load("lkca-res-cave-x4")      # a pretrained network (`lkca models` lists them), or a checkpoint
+    sharp = lkcanet.super_resolve(network, lkcanet.read_scene("lr.npy", peak=65535))
+
+    split = lkcanet.region_split(scene.shape, ":,320:", patch=128, stride=7)        # columns from 320 on are tested on
+    lkcanet.train(network, scene, split, lkcanet.TrainOptions(steps=3000), "run")
+    scores = lkcanet.score(scene, {"ours": network}, region=split.test).clean         # beside bicubic's
+    lkcanet.show(network, lowres, scene).savefig("show.png")
+
+Each name is that of the room where it is documented.
+
+`super_resolve`, `degrade` and `evaluate` take xarray.DataArrays too, lazily, for many machines: see `lkcanet.cluster`.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .common.moved import install as _install
 
 if TYPE_CHECKING:
     from .cluster import degrade, evaluate, super_resolve
+    from .common.options import TrainOptions
+    from .data import read_scene, read_scenes, region_split, simulate_lowres, split_scenes, write_scene
+    from .evaluation import before_and_after as show
+    from .evaluation import score
     from .models.pretrained import load
+    from .training import distill, train
 
-__all__ = ["degrade", "evaluate", "load", "super_resolve"]
+__all__ = [
+    "TrainOptions", "degrade", "distill", "evaluate", "load", "read_scene", "read_scenes", "region_split", "score",
+    "show", "simulate_lowres", "split_scenes", "super_resolve", "train", "write_scene",
+]  # fmt: skip
+
+# the room of each, and what it is called there where that is another name
+_PLACES = {
+    "TrainOptions": "common.options",
+    "degrade": "cluster",
+    "distill": "training",
+    "evaluate": "cluster",
+    "load": "models.pretrained",
+    "read_scene": "data",
+    "read_scenes": "data",
+    "region_split": "data",
+    "score": "evaluation",
+    "show": "evaluation",
+    "simulate_lowres": "data",
+    "split_scenes": "data",
+    "super_resolve": "cluster",
+    "train": "training",
+    "write_scene": "data",
+}
+_THERE = {"show": "before_and_after"}
 
 _install(__name__)
 
 
 def __getattr__(name: str) -> Any:
     # imported when asked for: `import lkcanet` alone is quick, and needs no optional package
-    if name == "load":
-        from .models.pretrained import load
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_PLACES[name]}", __name__), _THERE.get(name, name))
 
-        return load
-    if name in ("degrade", "evaluate", "super_resolve"):
-        from . import cluster
 
-        return getattr(cluster, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

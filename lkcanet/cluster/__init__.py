@@ -9,17 +9,20 @@
 Nothing here imports dask or xarray before a DataArray is given.
 """
 
-from typing import TYPE_CHECKING, Any
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .labelled import is_labelled
 
 if TYPE_CHECKING:
     from ..models import Network
 
+Image = TypeVar("Image")
+
 __all__ = ["degrade", "evaluate", "super_resolve"]
 
 
-def super_resolve(model: "Network | Any", image: Any, **options: Any) -> Any:
+def super_resolve(model: "Network | str | os.PathLike[str]", image: Image, **options: Any) -> Image:
     """Enlarge an image with a network.
 
     Args:
@@ -39,7 +42,7 @@ def super_resolve(model: "Network | Any", image: Any, **options: Any) -> Any:
     return inference.super_resolve(model, image, **options)
 
 
-def degrade(image: Any, scale: int, **options: Any) -> Any:
+def degrade(image: Image, scale: int, **options: Any) -> Image:
     """The low-resolution image, by the MATLAB-exact bicubic or a Gaussian point spread function (`psf_sigma`).
 
     Args:
