@@ -1,10 +1,10 @@
 """Scenes of any kind, xarray.DataArrays among them: these are computed lazily, by dask, on one machine or many.
 
-    from dask.distributed import Client
+    from dask.distributed import Client, Lock
     client = Client("scheduler:8786")
     scene = rioxarray.open_rasterio("lr.tif", chunks=True)
     sharp = lkcanet.super_resolve("run/best.safetensors", scene, tile=(256, 256))
-    sharp.rio.to_raster("sr.tif", lock=Lock(client=client))
+    sharp.rio.to_raster("sr.tif", tiled=True, lock=Lock("sr.tif"))
 
 Nothing here imports dask or xarray before a DataArray is given.
 """
