@@ -132,7 +132,7 @@ def test_pixels_and_scenes_that_can_not_be_are_told_when_they_are_computed() -> 
 
 
 def test_networks_that_do_not_fit_are_refused(tmp_path) -> None:
-    fusing = attentive()
+    fusing = attentive().fold().eval()
     fusing.msi_bands = 3
     with pytest.raises(TypeError, match="lkcanet fuses a multispectral image"):
         lkcanet.super_resolve(fusing, placed(counts()))
