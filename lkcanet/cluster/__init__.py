@@ -26,7 +26,7 @@ def super_resolve(model: "Network | str | os.PathLike[str]", image: Image, **opt
     """Enlarge an image with a network.
 
     Args:
-        model: a network; for a DataArray also a checkpoint's path or name.
+        model: a network, or a checkpoint's path or name.
         image: a `lkcanet.data.Scene`, tensor or array: see `lkcanet.inference.super_resolve` for its options. An
             xarray.DataArray: see `lkcanet.cluster.enlarging.super_resolve`.
 
@@ -38,8 +38,12 @@ def super_resolve(model: "Network | str | os.PathLike[str]", image: Image, **opt
 
         return enlarging.super_resolve(model, image, **options)
     from .. import inference
+    from ..models import pretrained
 
-    return inference.super_resolve(model, image, **options)
+    if isinstance(model, str | os.PathLike):
+        model = pretrained.load(model)
+    enlarged: Any = inference.super_resolve(model, image, **options)  # type: ignore[type-var]
+    return enlarged
 
 
 def degrade(image: Image, scale: int, **options: Any) -> Image:
@@ -66,11 +70,14 @@ def degrade(image: Image, scale: int, **options: Any) -> Image:
     from ..data import Scene, simulate_lowres
     from ..data.multispectral import degraded
 
+    made: Any
     if isinstance(image, Scene):
-        return simulate_lowres(image, scale, **options)
-    if isinstance(image, torch.Tensor):
-        return degraded(image, scale, **options)
-    raise TypeError(f"image must be a Scene, a tensor or an xarray.DataArray, got {type(image).__name__}")
+        made = simulate_lowres(image, scale, **options)
+    elif isinstance(image, torch.Tensor):
+        made = degraded(image, scale, **options)
+    else:
+        raise TypeError(f"image must be a Scene, a tensor or an xarray.DataArray, got {type(image).__name__}")
+    return made
 
 
 def evaluate(prediction: Any, target: Any, scale: int, **options: Any) -> Any:

@@ -101,4 +101,4 @@ def _degraded(block: np.ndarray, *, scale: int, sigma: float | None) -> np.ndarr
 
 def _all_of(block: np.ndarray, scale: int) -> np.ndarray:
     rows, columns = (side // scale for side in block.shape[2:])
-    return block.reshape(*block.shape[:2], rows, scale, columns, scale).all((3, 5))
+    return np.asarray(block.reshape(*block.shape[:2], rows, scale, columns, scale).all((3, 5)))

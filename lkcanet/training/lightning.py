@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -122,7 +122,7 @@ def fit(
 
 def _strategy(model: Network) -> DDPStrategy:
     # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork. "popen" starts none where torchrun has
-    start = "spawn" if launch() is None else "popen"
+    start: Literal["spawn", "popen"] = "spawn" if launch() is None else "popen"
     # a network may hold what a loss does not use, which DDP looks for at some cost
     unused = not capabilities_of(model).trains_every_parameter
     return DDPStrategy(start_method=start, find_unused_parameters=unused)

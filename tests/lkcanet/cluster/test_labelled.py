@@ -144,13 +144,17 @@ def test_networks_that_do_not_fit_are_refused(tmp_path) -> None:
         lkcanet.super_resolve("no-such-network", placed(counts()))
 
 
-def test_other_kinds_of_images_go_where_they_went() -> None:
+def test_other_kinds_of_images_go_where_they_went(tmp_path) -> None:
     torch.manual_seed(0)
     image, model = torch.rand(1, 4, 12, 12), attentive()
     from lkcanet import data, evaluation, inference
 
     assert torch.equal(
         lkcanet.super_resolve(model, image, tile=(8, 8)), inference.super_resolve(model, image, tile=(8, 8))
+    )
+    save_model(model, tmp_path / "net.safetensors")
+    assert torch.equal(
+        lkcanet.super_resolve(tmp_path / "net.safetensors", image), inference.super_resolve(model, image)
     )
     assert torch.equal(lkcanet.degrade(image, 2), data.bicubic_downsample(image, 2))
     assert torch.equal(lkcanet.degrade(image, 2, psf_sigma=1.0), data.gaussian_downsample(image, 2, 1.0))

@@ -16,7 +16,8 @@ def test_chunks_are_degraded_as_the_whole(psf_sigma, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stacks, "CHUNK_BYTES", 1 << 12)
     values = counts(rows=198, columns=189).astype(np.float32)
     valid = np.ones(values.shape[1:], bool)
-    valid[60:90, 90:100] = valid[:61, 120:] = valid[0, 0] = False
+    # at the edges of chunks, with their far side beyond what the kernel reads
+    valid[60:67, 20:110] = valid[84:91, 20:110] = valid[:61, 120:] = valid[0, 0] = False
     whole = simulate_lowres(scene_from_array(values, peak=1.0, valid=valid), 3, psf_sigma=psf_sigma)
     holed = placed(np.where(valid, values, np.float32(np.nan))).chunk({"band": 1, "y": 41, "x": 50})
     lowres = lkcanet.degrade(holed, 3, psf_sigma=psf_sigma)
