@@ -42,7 +42,7 @@ def super_resolve(model: "Network | str | os.PathLike[str]", image: Image, **opt
 
     if isinstance(model, str | os.PathLike):
         model = pretrained.load(model)
-    enlarged: Any = inference.super_resolve(model, image, **options)  # type: ignore[type-var]
+    enlarged: Any = inference.super_resolve(model, image, **options)
     return enlarged
 
 

@@ -109,7 +109,8 @@ def numbered(pixels: Any, valid: Any, peak: Any, encoding: Encoding) -> Any:
 
 def valid_of(pixels: Any) -> Any:
     """(N, 1, H, W) bool of what `normalised` gives."""
-    return pixels[:, :1].map_blocks(_is_value, dtype=bool)
+    chunks = (pixels.chunks[0], (1,), *pixels.chunks[2:])
+    return pixels.map_blocks(_is_value, chunks=chunks, dtype=bool)
 
 
 def repeated(valid: Any, scale: int) -> Any:
@@ -194,7 +195,7 @@ def _numbers(block: np.ndarray, valid: np.ndarray, peak: Any, *, encoding: Encod
 
 
 def _is_value(block: np.ndarray) -> np.ndarray:
-    return ~np.isnan(block)
+    return ~np.isnan(block[:, :1])
 
 
 def _repeated(block: np.ndarray, scale: int) -> np.ndarray:

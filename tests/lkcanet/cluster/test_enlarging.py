@@ -16,6 +16,9 @@ from lkcanet.models import LKCANet, Network, save_model
 
 from .images import attentive, counts, local, placed, xarray
 
+da = pytest.importorskip("dask.array", reason="dask is not installed")
+Callback = pytest.importorskip("dask.callbacks", reason="dask is not installed").Callback
+
 
 def scene_result(model: Network, values: np.ndarray, peak: float | None = None, valid=None, **options) -> np.ndarray:
     """The values of the whole scene's result, float32."""
@@ -167,6 +170,32 @@ def test_each_scene_of_a_stack_is_one_of_its_own() -> None:
     for index, scene in enumerate(scenes):
         expected = scene_result(model, scene, tile=(20, 20))
         assert np.array_equal(sharp.isel(time=index).transpose("band", "y", "x").values, expected)
+
+
+@pytest.mark.parametrize("model", [attentive(), local()], ids=["tiles", "chunks"])
+def test_no_more_than_a_few_tiles_are_held(model: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long scene, whose results are stored as they come: a share of the output, less the longer it is."""
+    monkeypatch.setattr(stacks, "CHUNK_BYTES", 1 << 14)
+    options = {"tile": (32, 32)} if isinstance(model, LKCANet) else {}
+    shares = []
+    for pieces in (12, 36):
+        data = da.ones((4, 32 * pieces, 32), chunks=(4, 32, 32), dtype=np.float32).map_blocks(_noisy, dtype=np.float32)
+        sharp = lkcanet.super_resolve(model, xarray.DataArray(data, dims=("band", "y", "x")), peak=1.0, **options)
+        held, out = [0], np.empty(sharp.shape, np.float32)
+        with Callback(posttask=lambda _, __, ___, state, ____, held=held: held.append(_bytes_in(state["cache"]))):
+            da.store(sharp.data, out, lock=False, scheduler="sync")
+        assert np.isfinite(out).all()
+        shares.append(max(held) / out.nbytes)
+    assert shares[1] < 0.5 * shares[0]
+    assert shares[1] < 0.3
+
+
+def _noisy(block: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(0).random(block.shape, np.float32)
+
+
+def _bytes_in(cache: dict) -> int:
+    return sum(value.nbytes for value in cache.values() if isinstance(value, np.ndarray))
 
 
 def test_an_ensemble_is_that_of_each_tile() -> None:
