@@ -55,6 +55,9 @@ output takes 128 MiB or less | the whole scene at once, up to rounding |
     are the same where it lies in the same tile. With a receptive field the chunks are as much wider as it takes that
     valid pixels don't depend on this. A band of nothing but nodata leaves no valid pixel: leave it out before.
 
+    Stored as it is computed (`to_raster` with a lock, `to_zarr`), a result in tiles takes the memory of a few, whatever
+    its length; in chunks dask may read ahead, up to the whole low-resolution image.
+
     A task depends on nothing but its inputs: what a lost worker had is computed again, with the same bits on the same
     kind of processor and number of threads. The network is in the graph once and gets to each worker once; of a path or
     name only that, and the checkpoint's checksum.
@@ -98,19 +101,16 @@ output takes 128 MiB or less | the whole scene at once, up to rounding |
         # valid pixels depend on those so near, which are filled from others that are no farther from them
         around = field + (math.ceil(math.sqrt(2) * field) if given.encoding.may_be_invalid else 0)
         side = stacks.side_of(4 * network.bands * network.scale**2, 4 * around)
-        numbers = given.numbers.rechunk({2: side, 3: side})
     else:
         side = stacks.side_of(4 * network.bands, 32) if plan is None else max(plan[:2])
-        numbers = stacks.at_most(given.numbers, side)
-    pixels, peaks = stacks.normalised(numbers, given.encoding, peak, nodata_in)
+    pixels, peaks = stacks.normalised(stacks.at_most(given.numbers, side), given.encoding, peak, nodata_in)
     if plan is not None:
         sharp = _in_tiles(network, shipped, pixels, plan, ensemble)
     elif field is not None:
-        sharp = _in_chunks(network, shipped, pixels, around, ensemble)
+        sharp = _in_chunks(network, shipped, pixels, side, around, ensemble)
     else:
         sharp = _mapped(network, shipped, pixels.rechunk((1, -1, -1, -1)), ensemble)
-    valid = stacks.repeated(stacks.valid_of(pixels), network.scale)
-    return labelled.labelled_again(given, sharp, valid, peaks, network.scale)
+    return labelled.labelled_again(given, sharp, peaks, network.scale)
 
 
 def _network(model: Network | str | os.PathLike[str]) -> tuple[Network, Any, TrainingRecord | None]:
@@ -164,24 +164,19 @@ def _receptive_field(network: Network) -> int | None:
     return field if isinstance(field, int) else None
 
 
-def _in_tiles(network: Network, shipped: Any, pixels: Any, plan: tuple[int, int, int], ensemble: bool) -> Any:
+def _in_tiles(network: Network, shipped: Any, given: Any, plan: tuple[int, int, int], ensemble: bool) -> Any:
     """As `lkcanet.inference.tiles` does it: the same tiles, weights and sums."""
-    da = require("dask.array", extra="cluster")
     rows, columns, overlap = plan
-    spans = [tiles.spans(pixels.shape[axis], side, overlap) for axis, side in ((2, rows), (3, columns))]
-    for axis, places in zip((2, 3), spans, strict=True):
-        ahead = (slice(None),) * axis
-        pixels = da.concatenate([pixels[(*ahead, slice(*place))] for place in places], axis=axis)
-    sides = (tuple(end - begin for begin, end in places) for places in spans)
-    made = _mapped(network, shipped, pixels.rechunk((1, -1, *sides)), ensemble)
-    return blending.blended(made, spans, network.scale)
+    spans = [tiles.spans(given.shape[axis], side, overlap) for axis, side in ((2, rows), (3, columns))]
+    return blending.blended(_mapped(network, shipped, stacks.gathered(given, spans), ensemble), spans, network.scale)
 
 
-def _in_chunks(network: Network, shipped: Any, pixels: Any, around: int, ensemble: bool) -> Any:
-    """`map_overlap`, whose parts are spelled out since it trims no enlarged chunks."""
-    wide, depth = stacks.widened(pixels, around)
-    made = _mapped(network, shipped, wide, ensemble)
-    return stacks.trimmed(made, {axis: network.scale * each for axis, each in depth.items()})
+def _in_chunks(network: Network, shipped: Any, given: Any, side: int, around: int, ensemble: bool) -> Any:
+    """As dask's `map_overlap`."""
+    lengths = [stacks.cut((length,), side) for length in given.shape[2:]]
+    wide, own = stacks.widened(given, lengths, around)
+    own = [[(network.scale * begin, network.scale * end) for begin, end in places] for places in own]
+    return stacks.trimmed(_mapped(network, shipped, wide, ensemble), own)
 
 
 def _mapped(network: Network, shipped: Any, pixels: Any, ensemble: bool) -> Any:
@@ -193,11 +188,16 @@ def _mapped(network: Network, shipped: Any, pixels: Any, ensemble: bool) -> Any:
 
 
 def _enlarged(block: np.ndarray, *, network: Network, scale: int, ensemble: bool) -> np.ndarray:
-    """The network's image of (1, B, h, w), NaN where there are no data: any values there."""
+    """The network's image of (1, B, h, w); NaN where that is."""
     valid = ~np.isnan(block[0, 0])
     if not valid.any():
-        return np.zeros((*block.shape[:2], *(scale * side for side in block.shape[2:])), np.float32)
+        return np.full((*block.shape[:2], *(scale * side for side in block.shape[2:])), np.nan, np.float32)
     if not valid.all():
         block = block.copy()
         fill_invalid(block[0], valid)
-    return inference.super_resolve(network, block, ensemble=ensemble)
+    sharp = inference.super_resolve(network, block, ensemble=ensemble)
+    if not np.isfinite(sharp).all():
+        raise ValueError("the result holds NaN or infinite pixels: the network's weights or the scene's units are off")
+    if not valid.all():
+        sharp[:, :, ~valid.repeat(scale, 0).repeat(scale, 1)] = np.nan
+    return sharp

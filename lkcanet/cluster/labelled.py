@@ -87,18 +87,17 @@ def read(image: Any, dims: Sequence[Hashable] | None, nodata: float | None) -> L
     return Labelled(image, names, data, Encoding(image.dtype, marker, scale, offset))
 
 
-def labelled_again(given: Labelled, pixels: Any, valid: Any, peaks: Any, scale: int, *, shrink: bool = False) -> Any:
+def labelled_again(given: Labelled, pixels: Any, peaks: Any, scale: int, *, shrink: bool = False) -> Any:
     """A DataArray like the given one of pixels (N, B, H', W'): in its numbers, dtype, axes and attributes.
 
     Args:
         given: the image.
-        pixels: normalised, float32.
-        valid: (N, 1, H', W') bool.
+        pixels: normalised, float32, NaN where there are no data.
         peaks: see `lkcanet.cluster.stacks.normalised`.
         scale: how many times as many pixels there are along rows and columns, or with `shrink` as few.
     """
     xarray = require("xarray", extra="cluster")
-    image, scenes, numbers = given.image, given.scenes, numbered(pixels, valid, peaks, given.encoding)
+    image, scenes, numbers = given.image, given.scenes, numbered(pixels, peaks, given.encoding)
     data = numbers.reshape((*(image.sizes[dim] for dim in scenes), *numbers.shape[1:])) if scenes else numbers[0]
     result = xarray.DataArray(
         data,

@@ -63,18 +63,16 @@ def degrade(
     # low-resolution pixels: invalid ones within `reach` of a valid one have their nearest valid pixel no farther
     around = reach + math.ceil(math.sqrt(2) * (reach + 1))
     side = stacks.side_of(4 * given.numbers.shape[1], 4 * around * scale) // scale * scale
-    chunks = [_whole(length, side) for length in (height, width)]
-    numbers = given.numbers.rechunk({2: chunks[0], 3: chunks[1]})
-    pixels, peaks = stacks.normalised(numbers, given.encoding, 1.0, nodata_in)
-    wide, depth = stacks.widened(pixels, scale * around)
+    lengths = [_whole(length, side) for length in (height, width)]
+    pixels, peaks = stacks.normalised(stacks.at_most(given.numbers, side), given.encoding, 1.0, nodata_in)
+    wide, own = stacks.widened(pixels, lengths, scale * around)
     made = wide.map_blocks(
         _degraded, scale=scale, sigma=sigma, chunks=_divided(wide.chunks, scale), dtype=np.float32,
         meta=np.empty((0,) * 4, np.float32),
     )  # fmt: skip
-    lowres = stacks.trimmed(made, {axis: each // scale for axis, each in depth.items()})
-    valid = stacks.valid_of(pixels)
-    valid = valid.map_blocks(_all_of, scale, chunks=_divided(valid.chunks, scale), dtype=bool)
-    return labelled.labelled_again(given, lowres, valid, peaks, scale, shrink=True)
+    own = [[(begin // scale, end // scale) for begin, end in places] for places in own]
+    lowres = stacks.trimmed(made, own)
+    return labelled.labelled_again(given, lowres, peaks, scale, shrink=True)
 
 
 def _whole(length: int, side: int) -> tuple[int, ...]:
@@ -88,17 +86,16 @@ def _divided(chunks: Any, scale: int) -> Any:
 
 
 def _degraded(block: np.ndarray, *, scale: int, sigma: float | None) -> np.ndarray:
+    """(1, B, h, w) degraded; NaN where one of the pixels is."""
     valid = ~np.isnan(block[0, 0])
+    rows, columns = (side // scale for side in valid.shape)
     if not valid.any():
-        return np.zeros((*block.shape[:2], *(side // scale for side in block.shape[2:])), np.float32)
+        return np.full((*block.shape[:2], rows, columns), np.nan, np.float32)
     block = np.ascontiguousarray(block)
     if not valid.all():
         block = block.copy()
         fill_invalid(block[0], valid)
     with torch.inference_mode():
-        return multispectral.degraded(torch.from_numpy(block), scale, sigma).numpy()
-
-
-def _all_of(block: np.ndarray, scale: int) -> np.ndarray:
-    rows, columns = (side // scale for side in block.shape[2:])
-    return np.asarray(block.reshape(*block.shape[:2], rows, scale, columns, scale).all((3, 5)))
+        lowres: np.ndarray = multispectral.degraded(torch.from_numpy(block), scale, sigma).numpy()
+    lowres[:, :, ~valid.reshape(rows, scale, columns, scale).all((1, 3))] = np.nan
+    return lowres

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,9 @@ import numpy as np
 from ..common.optional import require
 from ..data.normalise import as_value
 from ..data.scenes import check_positive
+
+Span = tuple[int, int]
+Spans = Sequence[Sequence[Span]]  # of rows and of columns, begin and end
 
 CHUNK_BYTES = 128 << 20  # of float32 pixels, where no tile says how large a chunk is
 
@@ -99,24 +102,11 @@ def normalised(
     return map_blocks(_normalised, numbers, peak, **how, dtype=np.float32, meta=np.empty((0,) * 4, np.float32)), peak
 
 
-def numbered(pixels: Any, valid: Any, peak: Any, encoding: Encoding) -> Any:
-    """The numbers of normalised pixels (N, B, H, W), nodata where `valid` (N, 1, H, W) is False."""
-    valid = valid.rechunk((*pixels.chunks[:1], (1,), *pixels.chunks[2:]))
+def numbered(pixels: Any, peak: Any, encoding: Encoding) -> Any:
+    """The numbers of normalised pixels (N, B, H, W), nodata where they are NaN."""
     map_blocks = require("dask.array", extra="cluster").map_blocks
     given = {"chunks": pixels.chunks, "dtype": encoding.dtype, "meta": np.empty((0,) * 4, encoding.dtype)}
-    return map_blocks(_numbers, pixels, valid, peak, encoding=encoding, **given)
-
-
-def valid_of(pixels: Any) -> Any:
-    """(N, 1, H, W) bool of what `normalised` gives."""
-    chunks = (pixels.chunks[0], (1,), *pixels.chunks[2:])
-    return pixels.map_blocks(_is_value, chunks=chunks, dtype=bool)
-
-
-def repeated(valid: Any, scale: int) -> Any:
-    """Each pixel of (N, 1, H, W) as scale x scale."""
-    chunks = (*valid.chunks[:2], *(tuple(scale * length for length in lengths) for lengths in valid.chunks[2:]))
-    return valid.map_blocks(_repeated, scale, chunks=chunks, dtype=bool)
+    return map_blocks(_numbers, pixels, peak, encoding=encoding, **given)
 
 
 def side_of(pixel_bytes: int, least: int) -> int:
@@ -126,24 +116,39 @@ def side_of(pixel_bytes: int, least: int) -> int:
 
 def at_most(numbers: Any, side: int) -> Any:
     """The array in chunks of no more than side x side pixels, each of them within one that there is."""
-    return numbers.rechunk({axis: _cut(numbers.chunks[axis], side) for axis in (2, 3)})
+    return numbers.rechunk({axis: cut(numbers.chunks[axis], side) for axis in (2, 3)})
 
 
-def widened(pixels: Any, around: int) -> tuple[Any, dict[int, int]]:
-    """Each chunk of (N, B, H, W) with so many pixels of its neighbours on each side, and how many that is along rows
-    and columns: 0 where these are so few that they are one chunk. `map_overlap` would do this, run and trim, but knows
-    no function that makes chunks larger."""
-    pixels = pixels.rechunk({axis: -1 for axis in (2, 3) if pixels.shape[axis] < 2 * around})
-    depth = {axis: around if pixels.numblocks[axis] > 1 else 0 for axis in (2, 3)}
-    return require("dask.array.overlap", extra="cluster").overlap(pixels, depth, boundary="none"), depth
+def gathered(pixels: Any, spans: Spans) -> Any:
+    """Parts of (N, B, H, W), which may overlap, as the chunks of an array in which they lie beside each other."""
+    concatenate = require("dask.array", extra="cluster").concatenate
+    for axis, places in zip((2, 3), spans, strict=True):
+        ahead = (slice(None),) * axis
+        pixels = concatenate([pixels[(*ahead, slice(*place))] for place in places], axis=axis)
+    return pixels.rechunk((1, -1, *(tuple(end - begin for begin, end in places) for places in spans)))
 
 
-def trimmed(pixels: Any, depth: dict[int, int]) -> Any:
-    """What was made of `widened` chunks, without what belongs to the neighbours."""
-    return require("dask.array.overlap", extra="cluster").trim_internal(pixels, depth, boundary="none")
+def widened(pixels: Any, lengths: Sequence[Sequence[int]], around: int) -> tuple[Any, Spans]:
+    """Pieces of (N, B, H, W) of these rows and columns, each with so many pixels of its neighbours on each side, where
+    the image has them, and where in that its own lie: dask's `overlap` of an array with such chunks, which needs not
+    be made first."""
+    wide: list[list[Span]] = []
+    own: list[list[Span]] = []
+    for each in lengths:
+        places = list(pairwise(accumulate(each, initial=0)))
+        wide.append([(max(0, begin - around), min(sum(each), end + around)) for begin, end in places])
+        own.append([(begin - first, end - first) for (begin, end), (first, _) in zip(places, wide[-1], strict=True)])
+    return gathered(pixels, wide), own
 
 
-def _cut(lengths: Sequence[int], side: int) -> tuple[int, ...]:
+def trimmed(pixels: Any, own: Spans) -> Any:
+    """What was made of `widened` chunks, without what belongs to the neighbours: copies, which hold nothing else."""
+    chunks = (*pixels.chunks[:2], *(tuple(end - begin for begin, end in places) for places in own))
+    return pixels.map_blocks(_trimmed, own=own, chunks=chunks, dtype=pixels.dtype, meta=pixels._meta)
+
+
+def cut(lengths: Sequence[int], side: int) -> tuple[int, ...]:
+    """Each length in about equal pieces of no more than `side`."""
     pieces: list[int] = []
     for length in lengths:
         parts = -(-length // side)
@@ -183,20 +188,16 @@ def _normalised(block: np.ndarray, peak: Any, *, encoding: Encoding, rule: str) 
     return np.where(valid, pixels, np.float32(np.nan))
 
 
-def _numbers(block: np.ndarray, valid: np.ndarray, peak: Any, *, encoding: Encoding) -> np.ndarray:
-    if not valid.any():
-        peak = 1.0  # that of an image without any is none
-    if not (np.isfinite(block) | ~valid).all():
-        raise ValueError("the result holds NaN or infinite pixels: the network's weights or the scene's units are off")
-    result = encoding.numbers(block.astype(np.float64) * peak)
+def _numbers(block: np.ndarray, peak: Any, *, encoding: Encoding) -> np.ndarray:
+    valid = ~np.isnan(block)
     if valid.all():
-        return result
-    return np.where(valid, result, encoding.dtype.type(np.nan) if encoding.marker is None else encoding.marker)
+        return encoding.numbers(block.astype(np.float64) * peak)
+    # what stands for invalid ones until they are masked; where there are no others the peak is none either
+    known = np.where(valid, block, 0).astype(np.float64) * (peak if valid.any() else 1.0)
+    marker = encoding.dtype.type(np.nan) if encoding.marker is None else encoding.marker
+    return np.where(valid, encoding.numbers(known), marker)
 
 
-def _is_value(block: np.ndarray) -> np.ndarray:
-    return ~np.isnan(block[:, :1])
-
-
-def _repeated(block: np.ndarray, scale: int) -> np.ndarray:
-    return block.repeat(scale, 2).repeat(scale, 3)
+def _trimmed(block: np.ndarray, *, own: Spans, block_id: tuple[int, ...]) -> np.ndarray:
+    rows, columns = (slice(*places[number]) for places, number in zip(own, block_id[2:], strict=True))
+    return block[:, :, rows, columns].copy()
