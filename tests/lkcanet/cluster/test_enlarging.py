@@ -181,7 +181,7 @@ def test_memory_is_bounded(model: Network, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(stacks, "CHUNK_BYTES", 1 << 14)
     options = {"tile": (32, 32)} if isinstance(model, LKCANet) else {}
     beyond = []
-    for pieces in (12, 36):
+    for pieces in (24, 60):
         data = da.ones((4, 32 * pieces, 32), chunks=(4, 32, 32), dtype=np.float32).map_blocks(_noisy, dtype=np.float32)
         sharp = lkcanet.super_resolve(model, xarray.DataArray(data, dims=("band", "y", "x")), peak=1.0, **options)
         held, out = [0], np.empty(sharp.shape, np.float32)
