@@ -99,7 +99,7 @@ output takes 128 MiB or less | the whole scene at once, up to rounding |
     field = _receptive_field(network)
     if plan is None and field is not None:
         # valid pixels depend on those so near, which are filled from others that are no farther from them
-        around = field + (math.ceil(math.sqrt(2) * field) if given.encoding.may_be_invalid else 0)
+        around = field + (math.ceil(math.sqrt(2) * field) if stacks.may_be_invalid(given.encoding) else 0)
         side = stacks.side_of(4 * network.bands * network.scale**2, 4 * around)
     else:
         side = stacks.side_of(4 * network.bands, 32) if plan is None else max(plan[:2])

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from ..common.optional import require
+from ..data.encoding import Encoding
 from ..data.normalise import can_hold
 from .coordinates import resized
-from .stacks import Encoding, numbered
+from .stacks import numbered
 
 ROWS = ("y", "latitude", "lat", "row", "rows", "line", "lines", "northing")
 COLUMNS = ("x", "longitude", "lon", "column", "columns", "col", "sample", "samples", "easting")
@@ -84,7 +85,9 @@ def read(image: Any, dims: Sequence[Hashable] | None, nodata: float | None) -> L
     if not scale.all():
         raise ValueError("scale_factor of image must not be 0: it would make all numbers the same")
     marker = _declared(image) if nodata is None else nodata
-    return Labelled(image, names, data, Encoding(image.dtype, marker, scale, offset))
+    if marker is not None and not can_hold(image.dtype, marker):
+        marker = None  # it occurs nowhere
+    return Labelled(image, names, data, Encoding(image.dtype.name, scale, offset, marker))
 
 
 def labelled_again(given: Labelled, pixels: Any, peaks: Any, scale: int, *, shrink: bool = False) -> Any:
@@ -141,11 +144,11 @@ def _declared(image: Any) -> float | None:
 
 
 def _factors(image: Any, keys: tuple[str, str], default: float, bands: int) -> np.ndarray:
-    """(1 or B, 1, 1) float64 of the attributes."""
+    """(1 or B,) float64 of the attributes."""
     name = next((key for key in keys if key in image.attrs), keys[0])
     value = image.attrs.get(name, default)
     try:
-        numbers = np.atleast_1d(np.asarray(value, np.float64)).reshape(-1, 1, 1)
+        numbers = np.atleast_1d(np.asarray(value, np.float64)).ravel()
     except (TypeError, ValueError):
         numbers = np.array([])
     if len(numbers) not in (1, bands) or not np.isfinite(numbers).all():

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, Literal
 
 import numpy as np
 
 from ..common.optional import require
+from ..data.encoding import Encoding, numbers_of
 from ..data.normalise import as_value
 from ..data.scenes import check_positive
 
@@ -18,56 +19,9 @@ Spans = Sequence[Sequence[Span]]  # of rows and of columns, begin and end
 CHUNK_BYTES = 128 << 20  # of float32 pixels, where no tile says how large a chunk is
 
 
-@dataclass(frozen=True)
-class Encoding:
-    """What numbers stand for: values = numbers scale + offset.
-
-    Attributes:
-        dtype: of the numbers.
-        nodata: the number of pixels without data, None where there is none; NaN among floats is one besides.
-        scale, offset: (1 or B, 1, 1) float64.
-    """
-
-    dtype: np.dtype
-    nodata: float | None
-    scale: np.ndarray
-    offset: np.ndarray
-
-    @property
-    def may_be_invalid(self) -> bool:
-        """Whether there can be pixels without data."""
-        return self.nodata is not None or self.dtype.kind == "f"
-
-    @property
-    def marker(self) -> Any:
-        """The nodata value as a number of the dtype; None where it has none but NaN."""
-        value = None if self.nodata is None else as_value(self.nodata, self.dtype)
-        return None if value is None or np.isnan(value) else value
-
-    def values(self, numbers: np.ndarray) -> np.ndarray:
-        """Those of numbers (N, B, H, W), float64; where they are the same, the numbers."""
-        return numbers if self._plain else numbers * self.scale + self.offset
-
-    def numbers(self, values: np.ndarray) -> np.ndarray:
-        """Those of the dtype that are nearest to float64 values and are not nodata."""
-        numbers = values if self._plain else (values - self.offset) / self.scale
-        if self.dtype.kind != "f":
-            low, high = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
-            # float64 has no number for the largest of 64 bits
-            numbers = np.clip(np.rint(numbers), low, high if int(float(high)) <= high else np.nextafter(high, 0.0))
-        result = numbers.astype(self.dtype)
-        if self.marker is not None:
-            result[result == self.marker] = self._beside(self.marker)
-        return result
-
-    @property
-    def _plain(self) -> bool:
-        return bool((self.scale == 1).all() and (self.offset == 0).all())
-
-    def _beside(self, number: Any) -> Any:
-        if self.dtype.kind == "f":
-            return np.nextafter(number, self.dtype.type(0 if number else 1))
-        return number + self.dtype.type(1) if number < np.iinfo(self.dtype).max else number - self.dtype.type(1)
+def may_be_invalid(encoding: Encoding) -> bool:
+    """Whether there can be pixels without data: NaN among floats is such a one, too."""
+    return encoding.nodata is not None or np.dtype(encoding.dtype).kind == "f"
 
 
 def normalised(
@@ -105,7 +59,7 @@ def normalised(
 def numbered(pixels: Any, peak: Any, encoding: Encoding) -> Any:
     """The numbers of normalised pixels (N, B, H, W), nodata where they are NaN."""
     map_blocks = require("dask.array", extra="cluster").map_blocks
-    given = {"chunks": pixels.chunks, "dtype": encoding.dtype, "meta": np.empty((0,) * 4, encoding.dtype)}
+    given = {"chunks": pixels.chunks, "dtype": np.dtype(encoding.dtype), "meta": np.empty((0,) * 4, encoding.dtype)}
     return map_blocks(_numbers, pixels, peak, encoding=encoding, **given)
 
 
@@ -161,13 +115,18 @@ def _valid(block: np.ndarray, encoding: Encoding, rule: str) -> np.ndarray:
     valid = np.ones((len(block), 1, *block.shape[2:]), bool)
     if block.dtype.kind == "f":
         valid &= ~np.isnan(block).any(1, keepdims=True)
-    if encoding.marker is not None:
-        valid &= ~(np.any if rule == "any" else np.all)(block == encoding.marker, axis=1, keepdims=True)
+    if encoding.nodata is not None and not np.isnan(encoding.nodata):
+        marked = block == as_value(encoding.nodata, block.dtype)
+        valid &= ~(np.any if rule == "any" else np.all)(marked, axis=1, keepdims=True)
     return valid
 
 
+def _values(block: np.ndarray, encoding: Encoding) -> np.ndarray:
+    return np.stack([encoding.decoded(image, slice(None)) for image in block])
+
+
 def _largest(block: np.ndarray, *, encoding: Encoding, rule: str) -> np.ndarray:
-    valid, values = _valid(block, encoding, rule), encoding.values(block)
+    valid, values = _valid(block, encoding, rule), _values(block, encoding)
     low = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
     largest = values.max(axis=(1, 2, 3), keepdims=True, initial=low, where=valid)
     return np.where(valid.any((1, 2, 3), keepdims=True), largest.astype(np.float64), -np.inf)
@@ -182,20 +141,21 @@ def _normalised(block: np.ndarray, peak: Any, *, encoding: Encoding, rule: str) 
         raise ValueError(f"cannot normalise by the maximum: the largest pixel is {largest:g}; give peak explicitly")
     pixels = np.empty(block.shape, np.float32)
     with np.errstate(all="ignore"):
-        np.divide(encoding.values(block), peak, out=pixels, dtype=np.float64, casting="unsafe")
+        np.divide(_values(block, encoding), peak, out=pixels, dtype=np.float64, casting="unsafe")
     if not (np.isfinite(pixels) | ~valid).all():
         raise ValueError("image holds infinite pixels, or pixels / peak is too large for float32")
     return np.where(valid, pixels, np.float32(np.nan))
 
 
 def _numbers(block: np.ndarray, peak: Any, *, encoding: Encoding) -> np.ndarray:
-    valid = ~np.isnan(block)
-    if valid.all():
-        return encoding.numbers(block.astype(np.float64) * peak)
+    """Of an image (1, B, h, w)."""
+    valid = ~np.isnan(block[0, 0])
     # what stands for invalid ones until they are masked; where there are no others the peak is none either
-    known = np.where(valid, block, 0).astype(np.float64) * (peak if valid.any() else 1.0)
-    marker = encoding.dtype.type(np.nan) if encoding.marker is None else encoding.marker
-    return np.where(valid, encoding.numbers(known), marker)
+    known, by = np.where(valid, block[0], np.float32(0)), float(np.squeeze(peak)) if valid.any() else 1.0
+    if encoding.nodata is None and not valid.all():
+        encoding = replace(encoding, nodata=math.nan)
+    mask = None if valid.all() else valid
+    return np.stack([numbers_of(band, by, encoding, number, mask).values for number, band in enumerate(known)])[None]
 
 
 def _trimmed(block: np.ndarray, *, own: Spans, block_id: tuple[int, ...]) -> np.ndarray:
