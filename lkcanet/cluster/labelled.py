@@ -87,7 +87,9 @@ def read(image: Any, dims: Sequence[Hashable] | None, nodata: float | None) -> L
     marker = _declared(image) if nodata is None else nodata
     if marker is not None and not can_hold(image.dtype, marker):
         marker = None  # it occurs nowhere
-    return Labelled(image, names, data, Encoding(image.dtype.name, scale, offset, marker))
+    return Labelled(
+        image, names, data, Encoding(image.dtype.name, tuple(scale.tolist()), tuple(offset.tolist()), marker)
+    )
 
 
 def labelled_again(given: Labelled, pixels: Any, peaks: Any, scale: int, *, shrink: bool = False) -> Any:
