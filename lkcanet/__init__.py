@@ -11,6 +11,8 @@ The main job needs no import but this one:
     lkcanet.show(network, lowres, scene).savefig("show.png")
 
 Each name is that of the room where it is documented.
+
+`super_resolve`, `degrade` and `evaluate` take xarray.DataArrays too, lazily, for many machines: see `lkcanet.cluster`.
 """
 
 from importlib import import_module
@@ -19,24 +21,25 @@ from typing import TYPE_CHECKING, Any
 from .common.moved import install as _install
 
 if TYPE_CHECKING:
+    from .cluster import degrade, evaluate, super_resolve
     from .common.options import TrainOptions
     from .data import read_scene, read_scenes, region_split, simulate_lowres, split_scenes, write_scene
     from .evaluation import before_and_after as show
-    from .evaluation import evaluate, score
-    from .inference import super_resolve
+    from .evaluation import score
     from .models.pretrained import load
     from .training import distill, train
 
 __all__ = [
-    "TrainOptions", "distill", "evaluate", "load", "read_scene", "read_scenes", "region_split", "score",
+    "TrainOptions", "degrade", "distill", "evaluate", "load", "read_scene", "read_scenes", "region_split", "score",
     "show", "simulate_lowres", "split_scenes", "super_resolve", "train", "write_scene",
 ]  # fmt: skip
 
 # the room of each, and what it is called there where that is another name
 _PLACES = {
     "TrainOptions": "common.options",
+    "degrade": "cluster",
     "distill": "training",
-    "evaluate": "evaluation",
+    "evaluate": "cluster",
     "load": "models.pretrained",
     "read_scene": "data",
     "read_scenes": "data",
@@ -45,7 +48,7 @@ _PLACES = {
     "show": "evaluation",
     "simulate_lowres": "data",
     "split_scenes": "data",
-    "super_resolve": "inference",
+    "super_resolve": "cluster",
     "train": "training",
     "write_scene": "data",
 }

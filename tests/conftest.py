@@ -20,8 +20,9 @@ torch.backends.cuda.matmul.allow_tf32 = False
 
 # what the extras of pyproject.toml bring; torch and numpy are always there
 OPTIONAL = (
-    *("fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "pytest_benchmark", "rasterio", "rich"),
-    *("onnx", "onnxruntime", "safetensors", "scipy", "skimage", "spectral", "tensorboard", "triton", "typer"),
+    *("dask", "distributed", "fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "onnx"),
+    *("onnxruntime", "pytest_benchmark", "rasterio", "rich", "rioxarray", "safetensors", "scipy", "skimage"),
+    *("spectral", "tensorboard", "triton", "typer", "xarray"),
 )
 MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
 

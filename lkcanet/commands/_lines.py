@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.launched import launch
 from ._options import scattered
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ def command_line(command: str, values: Mapping[str, Any]) -> str:
                 for word in ([f"{max(parameter.opts, key=len)}={entry}"] if entry.startswith("-") else [option, entry])
             ]
     return shlex.join(["lkca", command, *positional, *words])
+
+
+def as_started(line: str) -> str:
+    """A line of `command_line` as torchrun is to run it, where that started this process."""
+    started = launch()
+    if started is None:
+        return line
+    several = f"--nnodes {started.nodes} ... " if started.nodes > 1 else ""  # where they meet, torchrun keeps to itself
+    return line.replace("lkca", f"torchrun {several}--nproc-per-node {started.local} -m lkcanet.cli", 1)
 
 
 def evaluation(given: "Given", scenes: Sequence[Path], best: Path) -> str:

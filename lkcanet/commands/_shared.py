@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from ..common.launched import speaks
+
 if TYPE_CHECKING:
     from lkcanet import models
     from lkcanet.data import Scene, TrainingRecord
@@ -188,8 +190,9 @@ def error_text(error: Exception) -> str:
 
 
 def note(text: str) -> None:
-    """A line for the user that is not the result."""
-    print(text, file=sys.stderr, flush=True)
+    """A line for the user that is not the result; of the processes of torchrun the first one's."""
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
 
 
 def print_json(value: Any) -> None:

@@ -197,7 +197,7 @@ def says_how_to_go_on(command: Callable[..., None]) -> Callable[..., None]:
         except KeyboardInterrupt as interrupt:
             if interrupt.args:  # a run is there to go on with
                 again = lines.command_line(command.__name__, {**values, "resume": True, "overwrite": False})
-                shared.note(f"note: to go on: {again}")
+                shared.note(f"note: to go on: {lines.as_started(again)}")
             raise
 
     return run

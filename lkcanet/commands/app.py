@@ -1,16 +1,18 @@
 """The application: its commands, and how their errors reach the user."""
 
+import io
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..common.launched import launch, speaks
 from . import (
     bench,
     compress,
@@ -32,8 +34,9 @@ from . import (
 )
 from ._config import configurable, defaults, written
 from ._panels import panel_of, says_no_default
-from ._shared import KNOWN_ERRORS, error_text
+from ._shared import KNOWN_ERRORS, error_text, note
 
+TRAINS = ("train", "distill")  # on several devices
 _debug = False
 
 
@@ -42,7 +45,7 @@ def _one_line_errors() -> Iterator[None]:
     """Turn what goes wrong into a line on stderr and an exit code."""
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            warnings.showwarning = lambda message, *_, **__: note(f"warning: {message}")
             yield
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
@@ -103,7 +106,9 @@ class _Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with written(ctx):
+        if launch() is not None and ctx.info_name not in TRAINS:
+            raise ValueError(f"torchrun goes with {' and '.join(TRAINS)}: lkca {ctx.info_name} would run several times")
+        with written(ctx), nullcontext() if speaks() else redirect_stdout(io.StringIO()):
             return super().invoke(ctx)
 
 

@@ -109,7 +109,7 @@ def nodata_mask(
         within: (H, W) bool, pixels to look at; None: all. Others are not valid.
         rule: a pixel is invalid where "any" band that is not empty holds it, or where "all" do.
     """
-    marker = _as_value(nodata, values.dtype)
+    marker = as_value(nodata, values.dtype)
     within = np.ones(values.shape[1:], bool) if within is None else within
     count = np.zeros(values.shape[1:], np.intp)  # of bands that hold it
     empty = np.ones(len(values), bool)
@@ -136,7 +136,7 @@ def held_nodata(values: np.ndarray, nodata: float) -> float:
     printed = math.isfinite(nodata) and float(f"{nodata:.6g}") == nodata
     if values.dtype.kind != "f" or not printed or (abs(nodata) < 1e6 and nodata == int(nodata)):
         return nodata
-    marker, choose = _as_value(nodata, values.dtype), np.fmin if nodata < 0 else np.fmax
+    marker, choose = as_value(nodata, values.dtype), np.fmin if nodata < 0 else np.fmax
     extreme = math.nan
     for index in _pieces(values):
         piece = values[index]
@@ -148,10 +148,10 @@ def held_nodata(values: np.ndarray, nodata: float) -> float:
 
 def can_hold(dtype: np.dtype, nodata: float) -> bool:
     """Whether values of this dtype can be `nodata`."""
-    return _as_value(nodata, dtype) is not None
+    return as_value(nodata, dtype) is not None
 
 
-def _as_value(nodata: float, dtype: np.dtype) -> Any:
+def as_value(nodata: float, dtype: np.dtype) -> Any:
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             value = np.array(nodata).astype(dtype)[()]
@@ -216,11 +216,11 @@ def _divide(values: np.ndarray, valid: np.ndarray | None, peak: float, where: st
         if not (finite if valid is None else finite | ~valid[index[1:]]).all():
             raise ValueError(f"{where}pixels / peak is too large for float32 with peak {peak:g}")
     if valid is not None:
-        _fill(pixels, valid)
+        fill_invalid(pixels, valid)
     return pixels
 
 
-def _fill(pixels: np.ndarray, valid: np.ndarray) -> None:
+def fill_invalid(pixels: np.ndarray, valid: np.ndarray) -> None:
     """Invalid pixels get the spectrum of the nearest valid one, in place."""
     edt = require("scipy.ndimage", extra="io").distance_transform_edt
     rows, columns = edt(~valid, return_distances=False, return_indices=True)

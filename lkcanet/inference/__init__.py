@@ -173,7 +173,7 @@ class _Work:
 
         With `release`, `out` is a map of a file: it is written band by band, and `release` called after each.
         """
-        folded = _folded(self.model)
+        folded = folded_of(self.model)
         parameter = next(folded.parameters())
 
         def put(row: int, strip: Tensor) -> None:
@@ -194,7 +194,7 @@ class _Work:
                 strips.forward_in_strips(folded, lowres, put, self.progress, sharp)
 
 
-def _folded(model: Network) -> Network:
+def folded_of(model: Network) -> Network:
     """A folded copy in eval mode: what is done to it never touches the caller's network. One that is so already
     needs no copy."""
     plain = not any(parametrize.is_parametrized(module) for module in model.modules())

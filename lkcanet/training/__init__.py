@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..common.launched import launch, speaks
 from ..common.optional import require
 from ..common.options import PRECISIONS, TrainOptions
 from ..common.runs import begins
@@ -72,6 +73,11 @@ def train(
     refused by name, but for the options workers, threads, device, devices, tensorboard and progress. So are other
     steps, epochs or minutes: the learning rate of every step depends on them. The clock of `max_minutes` goes on where
     it stood. A run from before there was a floor goes on without one, where `options` leave the floor at its default.
+
+    In processes that torchrun started, on one machine or several, all train as one: each calls this alike, `devices` is
+    their number, and `batch_size` is of all together. The first writes the files, into a folder that all see. What
+    torchrun starts again, since a process was lost (`--max-restarts`), goes on by itself, unless it overwrites. With
+    the same number of processes a run gives the same bits as with `devices` on one machine.
 
     Args:
         model: trained in place; it holds the weights of the last step afterwards, in eval mode, on the CPU.
@@ -167,6 +173,9 @@ def _run(
     options = options or TrainOptions()
     if overwrite and resume:
         raise ValueError("give overwrite or resume, not both")
+    options = _among_others(options)
+    if (started := launch()) is not None and started.restarts and not overwrite:
+        resume = resume or (Path(out_dir) / _state.STATE).exists()
     if options.whiten is not None:
         if init is not None:
             raise ValueError("options.whiten makes the first conv anew, which init gives weights: give one of both")
@@ -225,12 +234,26 @@ def _run(
         whiten(model, material.patches, options.whiten)
     if state.ended_by is None:
         rehearse(model, objective, material, options)
-    out.mkdir(parents=True, exist_ok=True)
-    _state.remove_strays(out, names)
-    for name in () if resume else present:  # or a run that ends early would leave the files of two runs side by side
-        (out / name).unlink()
-    begins(out)
+    if speaks():  # others begin to train only when this one does
+        out.mkdir(parents=True, exist_ok=True)
+        _state.remove_strays(out, names)
+        # or a run that ends early would leave the files of two runs side by side
+        for name in () if resume else present:
+            (out / name).unlink()
+        begins(out)
     return lightning.fit(model, objective, material, options, out, facts, state)
+
+
+def _among_others(options: TrainOptions) -> TrainOptions:
+    """The options of this process, where torchrun started several: all together are the devices, the first one tells
+    how it goes."""
+    started = launch()
+    if started is None:
+        return options
+    if options.devices not in (1, started.world):
+        what = f"the processes that torchrun started, {started.world}"
+        raise ValueError(f"devices are {what}: leave devices out, got {options.devices}")
+    return replace(options, devices=started.world, progress=options.progress and speaks())
 
 
 def _start(model: Network, init: Path, tell: bool) -> dict[str, Any]:

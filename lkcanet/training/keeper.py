@@ -17,6 +17,7 @@ import torch
 import lkops
 
 from ..common.files import atomic_path
+from ..common.launched import launch
 from ..evaluation.metrics import mpsnr, sam
 from ..models import Network, load_model_and_extra, save_model
 from ..models.registry import enlarge
@@ -76,7 +77,7 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Module)
         self.bind(pl_module)
         self.clock.start = time.monotonic() - self.state.seconds
-        if trainer.world_size > 1:  # the main process hears Ctrl-C and sets the flag
+        if trainer.world_size > 1 and launch() is None:  # the main process hears Ctrl-C and sets the flag
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             if self.options.threads is not None:
                 torch.set_num_threads(self.options.threads)
@@ -99,9 +100,12 @@ class Keeper(pl.Callback):
         self.module.after_step(step)
         if step % self.options.validate_every == 0 or step == self.total:
             self.validate(trainer, "steps" if step == self.total else None)
-        stop = self.interrupted or self.clock.out_of_time
         # Lightning ends when one process says so only if all do in the same step
-        trainer.should_stop = trainer.strategy.reduce_boolean_decision(stop, all=False) or trainer.should_stop
+        decide = trainer.strategy.reduce_boolean_decision
+        if decide(self.interrupted or self.clock.out_of_time, all=False):
+            trainer.should_stop = True
+            if decide(self.interrupted, all=False):  # whichever it was that heard of it
+                self.flag.fill_(True)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         state = self.state

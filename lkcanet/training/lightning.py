@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader
 
+from ..common.launched import Launch, launch, speaks
 from ..common.options import TrainOptions
 from ..models import Network
 from ..models.capabilities import capabilities_of
@@ -55,7 +56,8 @@ def fit(
     keeper = Keeper(module, material.validation, out, facts, state, total)
     if state.history:
         check_log(out / LOG, state.log_bytes)
-        keeper.repair()
+        if speaks():
+            keeper.repair()
     if state.ended_by is not None:
         if module.average is not None:
             module.average.put_into(model)
@@ -69,11 +71,13 @@ def fit(
         from .bar import Bar  # needs rich
 
         callbacks.append(Bar(keeper))
+    started = launch()
     loader = DataLoader(samples, batch_sampler=batches, num_workers=options.workers, worker_init_fn=_ignore_interrupts)
     with _quiet(), _threads(options.threads), torch.random.fork_rng(), keeper.interrupts():
         trainer = pl.Trainer(
             accelerator={"cuda": "gpu"}.get(options.device, options.device),
-            devices=options.devices,
+            devices=options.devices if started is None else started.local,
+            num_nodes=1 if started is None else started.nodes,
             strategy=_strategy(model) if options.devices > 1 else "auto",
             use_distributed_sampler=False,
             precision=options.precision,  # type: ignore[arg-type]
@@ -86,6 +90,8 @@ def fit(
             enable_model_summary=False,
             enable_progress_bar=False,
         )
+        if started is not None and started.restarts:
+            _meet_again(started, trainer.strategy.root_device)
         if state.scaler:
             trainer.precision_plugin.load_state_dict(state.scaler)
         model.train()
@@ -103,20 +109,33 @@ def fit(
             model.cpu().eval()
             objective.cpu().eval()
     if options.devices > 1:  # it is the other processes that know
+        if started is not None:
+            torch.distributed.barrier()  # the first may still be writing
         state = _state.read(out / _state.STATE)
         model.load_state_dict({**state.model, **state.average})
         objective.restore(state.objective)
     tell(state, options)
-    if keeper.interrupted and state.ended_by is None:
+    if state.ended_by is None and (keeper.interrupted or started is not None):
         raise KeyboardInterrupt(f"{out / LAST} holds step {state.step}")
     return _result(state, options, out, start)
 
 
 def _strategy(model: Network) -> DDPStrategy:
-    # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork
+    # spawned, not forked: OpenMP's and CUDA's threads don't survive a fork. "popen" starts none where torchrun has
+    start: Literal["spawn", "popen"] = "spawn" if launch() is None else "popen"
     # a network may hold what a loss does not use, which DDP looks for at some cost
     unused = not capabilities_of(model).trains_every_parameter
-    return DDPStrategy(start_method="spawn", find_unused_parameters=unused)
+    return DDPStrategy(start_method=start, find_unused_parameters=unused)
+
+
+def _meet_again(started: Launch, device: torch.device) -> None:
+    """Let the processes find each other after a restart. What those before them left in torchrun's store stands there
+    still, under the same keys: a process could look for the others at addresses where nobody is any more."""
+    distributed = torch.distributed
+    store, rank, world = next(distributed.rendezvous("env://"))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    store = distributed.PrefixStore(f"attempt-{started.restarts}", store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world)
 
 
 def _result(state: _state.State, options: TrainOptions, out: Path, start: int) -> TrainResult:

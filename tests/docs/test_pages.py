@@ -1,5 +1,6 @@
 """The pages are true: their code runs, their command lines parse, their links lead somewhere, and the site builds."""
 
+import importlib.metadata
 import importlib.util
 import re
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed.run
 from torch import nn
 
 from .pages import PAGES, ROOT, blocks, command_lines
@@ -28,7 +30,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("pages")
     numpy.save(folder / "scene.npy", demo_scene((96, 96), 8, seed=1).pixels)
-    numpy.save(folder / "lr.npy", (65535 * demo_scene((16, 16), 31, seed=2).pixels).astype("uint16"))
+    lowres = (65535 * demo_scene((16, 16), 31, seed=2).pixels).astype("uint16")
+    numpy.save(folder / "lr.npy", lowres)
+    if importlib.util.find_spec("rasterio") is not None:
+        import rasterio
+
+        shape = {"count": 31, "height": 16, "width": 16, "dtype": "uint16"}
+        place = {"crs": "EPSG:32632", "transform": rasterio.Affine(30, 0, 5e5, 0, -30, 4e6)}
+        with rasterio.open(folder / "lr.tif", "w", driver="GTiff", **shape, **place) as file:
+            file.write(lowres)
     (folder / "run").mkdir()
     save_model(lkca_lr(31, 4, channels=16, blocks=1), folder / "run" / "best.safetensors", extra={"peak": 65535.0})
     torch.save(model().state_dict(), folder / "weights.pt")
@@ -84,6 +94,15 @@ def test_its_commands_are_taken(page: Path, tmp_path: Path, monkeypatch: pytest.
         if program == "lkca":
             assert words[0] in group.commands, words
             group.commands[words[0]].make_context(words[0], words[1:])
+        elif program == "torchrun":
+            given = torch.distributed.run.parse_args(words)
+            assert (given.module, given.training_script) == (True, "lkcanet.cli"), words
+            name, *rest = given.training_script_args
+            group.commands[name].make_context(name, rest)
+        elif program == "dask":
+            pytest.importorskip("distributed", reason="distributed is not installed")
+            (entry,) = importlib.metadata.entry_points(group="dask_cli", name=words[0])
+            entry.load().make_context(words[0], words[1:])
         elif program == "make":
             targets = [word for word in words if "=" not in word]
             assert set(targets) <= rules, words
