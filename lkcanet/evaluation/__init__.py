@@ -3,7 +3,7 @@
 from .figures import before_and_after, comparison, save_figure
 from .metrics import Metrics, evaluate
 from .scoring import Scores, mean_scores, score, score_scene, score_tests
-from .tables import above_table, metrics_markdown, metrics_table, noise_tables, scenes_table
+from .tables import above_table, metrics_markdown, metrics_table, noise_tables, peaks_table, scenes_table
 
 __all__ = [
     "Metrics",
@@ -16,6 +16,7 @@ __all__ = [
     "metrics_markdown",
     "metrics_table",
     "noise_tables",
+    "peaks_table",
     "save_figure",
     "scenes_table",
     "score",
