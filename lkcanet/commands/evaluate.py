@@ -99,8 +99,8 @@ def evaluate(
     A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
     mean.
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
-    of the training if left out, of a prepared folder too. Of several scenes there is a row for each, and their mean; one that fails is reported,
-    the mean is of the others, and the exit code is 1.
+    of the training if left out, of a prepared folder too. Of several scenes there is a row for each, and their mean;
+    one that fails is reported, the mean is of the others, and the exit code is 1.
 
     Example: lkca evaluate scene.mat -c run/best.safetensors --region 0:512,320:576 --json
 

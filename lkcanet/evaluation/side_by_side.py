@@ -28,22 +28,29 @@ def seen(pixels: "Array", valid: "Array | None") -> "Array":
 
 
 def results_of(
-    networks: "Mapping[str, Network]", lowres: "Scene", scale: int, target: "Scene | None" = None
+    networks: "Mapping[str, Network]",
+    lowres: "Scene",
+    scale: int,
+    target: "Scene | None" = None,
+    msi: "Scene | None" = None,
 ) -> "dict[str, Array]":
     """What bicubic and networks make of a low-resolution scene, (C, r H, r W) by name, "bicubic" first; NaN where the
     target, or without one the scene, is not valid.
 
     Args:
-        networks: that take no MSI, of the scene's bands and of `scale`.
+        networks: of the scene's bands and of `scale`.
         lowres: see `lkcanet.data.simulate_lowres`.
         scale: r.
         target: of r times the rows and columns, where it is known.
+        msi: for networks that fuse; others don't see it.
     """
     from lkcanet.data.degrade import bicubic_upsample
     from lkcanet.inference import super_resolve
 
     bicubic = lowres.enlarged(bicubic_upsample(lowres.tensor(), scale)[0].numpy(), scale)
-    scenes = {"bicubic": bicubic} | {name: super_resolve(model, lowres) for name, model in networks.items()}
+    scenes = {"bicubic": bicubic} | {
+        name: super_resolve(model, lowres, msi=msi if model.msi_bands else None) for name, model in networks.items()
+    }
     valid = bicubic.valid if target is None else target.valid
     return {name: seen(scene.pixels, valid) for name, scene in scenes.items()}
 
