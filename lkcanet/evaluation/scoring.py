@@ -271,6 +271,7 @@ def score_tests(
     psf_sigma: float | None = None,
     snr: float | None = None,
     noise_on: Literal["both", "lowres"] = "both",
+    impulses: float | None = None,
     band_peaks: bool = False,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image, or on every test scene of a set.
@@ -291,6 +292,8 @@ def score_tests(
         psf_sigma: of the LR images, in pixels of the scene, as in `score`.
         snr, noise_on: dB of white noise, and what gets it, as in `score`; each image has draws of its own, the same for
             every network and level. None is none.
+        impulses: share of the values of the LR images that random ones replace, see
+            `lkcanet.data.multispectral.with_impulses`; None is none.
         band_peaks: as in `score`.
 
     Returns:
@@ -328,7 +331,7 @@ def score_tests(
             if model.msi_bands:
                 msi = simulate_msi(target, (responses or {})[name])
                 msis[name] = noisy_scene(msi, snr if noise_on == "both" else None, 2 * number + 1)
-        lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma, snr=snr, seed=number)
+        lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma, snr=snr, impulses=impulses, seed=number)
         for name, row in _rows(target, lowres, networks, msis, scale, floor, kind, band_peaks).items():
             scores[name].append(row)
     return scores

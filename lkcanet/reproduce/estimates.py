@@ -47,7 +47,7 @@ def estimate(run: Run, patches: int, side: int) -> Estimate:
         batch = _batch(run, side, count, device)
         model.to(device)
         each = _step_seconds(run, model, options, batch) * options.batch_size / count
-    steps = options.total_steps(patches * (8 if options.augment else 1))
+    steps = options.total_steps(patches * options.orientations)
     course = float("inf") if steps is None else steps * each
     limit = float("inf") if options.max_minutes is None else 60 * options.max_minutes
     return Estimate(model.parameter_count(), model.macs(16, 16), steps, each, min(course, limit))

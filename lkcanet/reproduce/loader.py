@@ -176,6 +176,7 @@ def _row(table: Any, networks: Mapping[str, NetworkRecipe], training: dict[str, 
     if row.network is None or row.network not in networks:
         raise ValueError(f"{where}: network must be one of {', '.join(networks)}; got {row.network!r}")
     network = networks[row.network]
+    _known(row.tested, {"snr", "impulses"}, f"{where}.tested")
     if row.along and row.along not in network.along:
         raise ValueError(f"{where}: along must be among {list(network.along)} of {row.network}, got {row.along!r}")
     _options({**training, **network.training, **row.training}, f"{where}.training")

@@ -12,7 +12,7 @@ from ..evaluation import mean_scores, score_tests
 from ..evaluation.printed import Printed, printed
 from ..evaluation.scoring import ensemble_of
 from ..models import PRESETS, Lacking, load_model, pretrained
-from ..models.capabilities import upsampler_of
+from ..models.capabilities import upsamplers_of
 from ..training.result import BEST
 from . import running
 from .material import Material, fingerprint
@@ -158,7 +158,10 @@ def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed:
         macs = load_model(running.file_of(done[0][0], folder, cell.row.along)).macs(*entry.macs_size)
     given |= {"parameters": parts[0]["parameters"] / 1e6, "macs": macs / 1e9}
     if entry.kind == "rank":
-        reports = [_rank(run, folder) for run, _ in done]
+        try:
+            reports = [_rank(run, folder) for run, _ in done]
+        except Lacking as error:
+            return Outcome(**given, why=str(error))
         values = [{"rank": float(report.rank)} for report in reports]
         given["ranks"] = reports[0]
     elif cell.snrs:
@@ -206,7 +209,8 @@ def count_parts(paper: Paper, cells: Sequence[Cell]) -> list[Outcome]:
         settings = {**cell.network.set, **cell.row.set}
         model = PRESETS[cell.network.preset].make(protocol.bands, cell.scale, **settings)
         try:
-            share = 100 * upsampler_of(model).parameters / model.parameter_count()
+            steps = upsamplers_of(model).values()
+            share = 100 * sum(step.parameters for step in steps) / model.parameter_count()
         except Lacking as error:
             outcomes.append(Outcome(**given, why=str(error)))
             continue

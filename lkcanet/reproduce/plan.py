@@ -57,6 +57,7 @@ class Run:
         response: through which the MSI of a network that fuses is made.
         start: the run whose weights it goes on from.
         along: networks that train along and are scored, by name.
+        tested: see `Row`.
     """
 
     network: str
@@ -72,6 +73,7 @@ class Run:
     response: str | None = None
     start: "Run | None" = None
     along: tuple[str, ...] = ()
+    tested: dict[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -83,7 +85,8 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """All that its result depends on but the pixels, JSON-serialisable."""
         options = {key: value for key, value in asdict(self.options).items() if key not in _MACHINE}
-        fusing = {"response": self.response, "start": self.start and self.start.id, "along": list(self.along)}
+        more = {"response": self.response, "start": self.start and self.start.id, "along": list(self.along)}
+        more["tested"] = self.tested
         return {
             "preset": self.preset,
             "set": self.set,
@@ -94,7 +97,7 @@ class Run:
             "objective": self.objective,
             "distillation": None if self.distillation is None else asdict(self.distillation),
             "teacher": None if self.teacher is None else self.teacher.id,
-            **{key: value for key, value in fusing.items() if value},  # others are known by what they were without
+            **{key: value for key, value in more.items() if value},  # others are known by what they were without
         }
 
     @property
@@ -267,6 +270,7 @@ def run_of(paper: Paper, row: Row, cell: Cell, budget: Budget, bands: dict[str, 
         response=cell.response if PRESETS[recipe.preset].fuses else None,
         start=before[recipe.init],
         along=recipe.along,
+        tested=row.tested,
     )
 
 

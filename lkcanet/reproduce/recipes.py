@@ -12,7 +12,7 @@
                                     noise_on, bands, printed, macs_size, ours
 
 A network without a preset is bicubic. A row is the name of a network, or a table with name, network, data, along, and
-what it changes of the network: set, training, objective, distillation; or why, where it can't be run.
+what it changes of the network: set, training, objective, distillation, tested; or why, where it can't be run.
 """
 
 from collections.abc import Mapping
@@ -58,7 +58,8 @@ class NetworkRecipe:
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A row of a table: a network, what of it is another here, and on which data; or why it can't be run. `along`: the
-    row is of what trains along with the network."""
+    row is of what trains along with the network. `tested`: how its test images are spoilt, arguments `snr` and
+    `impulses` of `lkcanet.evaluation.score_tests`; training has them in `training`."""
 
     name: str
     network: str | None = None
@@ -68,6 +69,7 @@ class Row:
     training: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     distillation: dict[str, Any] = field(default_factory=dict)
+    tested: dict[str, float] = field(default_factory=dict)
     why: str = ""
 
 

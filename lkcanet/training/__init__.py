@@ -208,7 +208,7 @@ def _run(
     if resume:
         state = _state.read(out / _state.STATE)
         _state.check_same(identity, state.identity)
-        total = options.total_steps(len(material.patches) * (8 if options.augment else 1))
+        total = options.total_steps(len(material.patches) * options.orientations)
         learned = [*model.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
         matrices = {id(weight) for weight in hidden(model)} if options.optimizer == "muon" else set()
         turned = frozenset(index for index, weight in enumerate(learned) if id(weight) in matrices)

@@ -140,7 +140,7 @@ def test_what_a_run_depends_on_is_in_its_name(recipe: Callable[..., Path]) -> No
     """Networks, data, options, objectives, how it is distilled and by which teacher."""
     loaded = load("edlgfs")
     ids = [run.id for run in runs_of(plan(loaded, loaded.entry("table-7")))]
-    assert len(set(ids)) == 3
+    assert len(set(ids)) == 4
     run = read(recipe())
     (cell,) = plan(run, run.entry("table-1"), rows=["KD"], bands={"small": 6})
     changes = [
@@ -252,8 +252,17 @@ def test_edlgfs_trains_on_what_its_rows_say() -> None:
     assert set(made["without edge distillation"].weights.values()) == {0.0}
     assert isinstance(made["EDLGFS"], EdgeDistillation)
     learnt = {name: any(p.requires_grad for p in each.parameters()) for name, each in made.items()}
-    assert learnt == {"without edge distillation": False, "fixed weights": False, "EDLGFS": True}
-    assert "not yet" in cells["without LGFS"].why
+    assert learnt == {
+        "without edge distillation": False, "without LGFS": True, "fixed weights": False, "EDLGFS": True,
+    }  # fmt: skip
+    assert runs["EDLGFS"].options.orientations == 4
+    assert runs["EDLGFS"].options.total_steps(4 * 320) == 100 * 4 * 320 / 32
+    spoilt = {cell.row.name: cell.runs[0] for cell in plan(loaded, loaded.entry("table-11"))}
+    assert spoilt["none"].id == runs_of(plan(loaded, loaded.entry("table-9"), rows=["5 x 5, 3 x 3"]))[0].id
+    assert len({run.id for run in spoilt.values()}) == 3
+    for name, given in (("Gaussian noise", {"snr": 30.0}), ("random values", {"impulses": 0.01})):
+        assert spoilt[name].tested == given
+        assert {key: getattr(spoilt[name].options, key) for key in given} == given
 
 
 @pytest.mark.parametrize("name", ["edlgfs-houston", "edlgfs-pavia", "edlgfs-chikusei"])
