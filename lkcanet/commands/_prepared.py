@@ -96,16 +96,18 @@ def print_scores(
 
     def scored(snr: float | None) -> "dict[str, list[Metrics]]":
         under = "" if snr is None else f" under noise of {snr:g} dB"
-        tell = {"progress": lambda line: shared.note(f"note: {line}{under}")}
-        return score_tests(prepared, models, **given, **tell, snr=snr, noise_on=noise_on)
+        return score_tests(
+            prepared, models, **given, snr=snr, noise_on=noise_on,
+            progress=lambda line: shared.note(f"note: {line}{under}"),
+        )  # fmt: skip
 
     if snrs:
         levels = {snr: {name: mean_scores(images) for name, images in scored(snr).items()} for snr in (*snrs, None)}
         title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.test_names)} test images"
         if json:
-            rows = [{"method": name, "snr": snr, **row} for snr, each in levels.items() for name, row in each.items()]
+            found = [{"method": name, "snr": snr, **row} for snr, each in levels.items() for name, row in each.items()]
             told = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "noise_on": noise_on}
-            shared.print_json({**told, "psf_sigma": psf_sigma, "ssim": kind, "scores": rows})
+            shared.print_json({**told, "psf_sigma": psf_sigma, "ssim": kind, "scores": found})
             return
         for table in noise_tables(levels, title=f"{title}, noise on {noise_on}"):
             shared.print_table(table)

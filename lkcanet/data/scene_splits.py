@@ -116,8 +116,9 @@ def split_set(
     if not made.validation:
         if validation is None:
             raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
-        how = {"patch": side, "stride": stride, "scale": made.scale, "seed": seed}
-        return made.train, split_scenes(made.train, validation=validation, **how)
+        return made.train, split_scenes(
+            made.train, patch=side, stride=stride, validation=validation, scale=made.scale, seed=seed
+        )
     if validation is not None:
         raise ValueError(f"{made.folder} has validation scenes of its own, got validation {validation!r}")
     train = [training_scene(scene, patch=side, stride=stride, scale=made.scale) for scene in made.train]

@@ -131,7 +131,7 @@ class CSAKD(Network):
         self.h = Stream(bands, features, growth, h_groups, counts[2])
         self.m = Stream(msi_bands, features, growth, 1, counts[3])
         weighed = CrossSelfAttention(features, heads, head_width, temperature=temperature, legacy_sum=legacy_sum)
-        self.attention = weighed if fusion == "attention" else DirectSum()
+        self.attention: CrossSelfAttention | DirectSum = weighed if fusion == "attention" else DirectSum()
         self.head = activated(features, bands)
         self.last = conv3x3(bands, bands, bias=False)
         if residual:

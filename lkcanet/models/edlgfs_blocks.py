@@ -113,7 +113,7 @@ class LGFSLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.norm = lkops.nn.ChannelLayerNorm(channels, eps=EPS)
-        self.select = LGFS(channels, kernel_sizes, scale) if local_global else nn.Identity()
+        self.select: LGFS | nn.Identity = LGFS(channels, kernel_sizes, scale) if local_global else nn.Identity()
         self.spectral = CSE(channels, heads)
         self.expand = lkops.nn.NormConv1x1GELU(channels, hidden, eps=EPS)
         self.out = nn.Conv2d(hidden, channels, 1)

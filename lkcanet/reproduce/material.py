@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..data import (
     Prepared,
@@ -78,7 +79,7 @@ class Material:
     def _called(self, text: str, named: str | None, loaded: Prepared | PreparedSet, wanted: Sequence[str]) -> str:
         """By which name of the recipe a prepared folder goes: its protocol's, but any set may be a recipe's."""
         name = wanted[0] if named is None and len(wanted) == 1 else named
-        if name in self.paper.sets and isinstance(loaded, PreparedSet):
+        if name is not None and name in self.paper.sets and isinstance(loaded, PreparedSet):
             return name
         if named is not None and named != loaded.protocol:
             raise ValueError(f"--data {text}: the folder was prepared by protocol {loaded.protocol}")
@@ -95,7 +96,7 @@ class Material:
     def _first(self, name: str) -> Path:
         return scene_paths([self.raw[name]])[0]
 
-    def _reading(self, name: str) -> dict[str, str]:
+    def _reading(self, name: str) -> dict[str, Any]:
         """Which bands of a set's files are taken, by how many they have."""
         choices = self.paper.sets[name].file_bands
         chosen = choices.get(str(read_scene(self._first(name)).bands)) if choices else None
@@ -146,8 +147,9 @@ class Material:
         if data == "cave":
             return prepare_cave(raw, folder, scale=scale, progress=self.tell)
         if data in self.paper.sets:
-            made = self.paper.sets[data]
-            how = {"test": made.test, "validation": made.validation, "lr_size": made.lr_size, "stride": made.stride}
+            kind = self.paper.sets[data]
+            how: dict[str, Any] = {"test": kind.test, "validation": kind.validation}
+            how |= {"lr_size": kind.lr_size, "stride": kind.stride}
             return prepare_folder(
                 raw, folder, **how, scale=scale, peak="each", progress=self.tell, **self._reading(data)
             )

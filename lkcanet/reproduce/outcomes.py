@@ -142,8 +142,8 @@ def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed:
     missing = material.why_not(cell.data, cell.scale) or "not run yet"
     if not cell.runs:
         found = running.read(running.bicubic_folder(folder, cell.data, cell.scale, cell.psf_sigma) / running.RESULT)
-        values = {} if found is None else _kept(found["scores"]["mean"], cell)
-        return Outcome(**given, values=values, why="" if found else missing)
+        scores = {} if found is None else _kept(found["scores"]["mean"], cell)
+        return Outcome(**given, values=scores, why="" if found else missing)
     results = [(run, running.result_of(run, folder)) for run in cell.runs]
     done = [(run, result) for run, result in results if result is not None]
     errors = [failed[each.id] for run in cell.runs for each in (run, *run.before) if each.id in failed]
@@ -165,10 +165,10 @@ def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed:
         values = [{"rank": float(report.rank)} for report in reports]
         given["ranks"] = reports[0]
     elif cell.snrs:
-        levels = [running.read(folder / run.id / f"noise-{cell.noise_on}.json") for run, _ in done]
+        levels = [_levels(folder / run.id / f"noise-{cell.noise_on}.json", cell) for run, _ in done]
         if None in levels:
             return Outcome(**given, why=f"failed: {errors[0]}" if errors else "not scored under noise yet")
-        values = [_noisy(part, each, cell) for part, each in zip(parts, levels, strict=True)]
+        values = [_noisy(part, each or {}, cell) for part, each in zip(parts, levels, strict=True)]
     else:
         values = [_kept(part["scores"]["mean"], cell) for part in parts]
     mean = {key: statistics.fmean(each[key] for each in values) for key in values[0]}
@@ -182,10 +182,16 @@ def _kept(scores: Mapping[str, float], cell: Cell) -> dict[str, float]:
     return {key: scores[key] for key in cell.scores if key in scores}
 
 
-def _noisy(part: Mapping[str, Any], noise: Mapping[str, Any] | None, cell: Cell) -> dict[str, float]:
+def _levels(path: Path, cell: Cell) -> dict[str, Any] | None:
+    """What `running.noise` found, where all levels of a cell are there."""
+    found = running.read(path)
+    levels: dict[str, Any] = {} if found is None else found["levels"]
+    return levels if all(f"{snr:g}" in levels for snr in cell.snrs) else None
+
+
+def _noisy(part: Mapping[str, Any], noise: Mapping[str, Any], cell: Cell) -> dict[str, float]:
     """The scores of a network under noise, see `Outcome.values`."""
-    assert noise is not None
-    levels = {f"{snr:g}": noise["levels"][f"{snr:g}"][cell.row.along or "ours"] for snr in cell.snrs}
+    levels = {f"{snr:g}": noise[f"{snr:g}"][cell.row.along or "ours"] for snr in cell.snrs}
     levels["clean"] = part["scores"]["mean"]
     pairs = {"psnr": "psnr_peak", "sam": "sam"}
     found = {f"{name}_{level}": each[key] for level, each in levels.items() for name, key in pairs.items()}

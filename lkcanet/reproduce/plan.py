@@ -85,7 +85,11 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """All that its result depends on but the pixels, JSON-serialisable."""
         options = {key: value for key, value in asdict(self.options).items() if key not in _MACHINE}
-        more = {"response": self.response, "start": self.start and self.start.id, "along": list(self.along)}
+        more: dict[str, Any] = {
+            "response": self.response,
+            "start": self.start and self.start.id,
+            "along": list(self.along),
+        }
         more["tested"] = self.tested
         return {
             "preset": self.preset,
@@ -197,8 +201,8 @@ def plan(
             for name, values in paper_rows.items() if not rows and not entry.printed else ():
                 if name not in known and entry.kind != "weights":
                     why = "the recipe has no such network"
-                    only = {"row": Row(name=name, why=why), "why": why, "data": entry.data or "", "printed": values}
-                    cells.append(Cell(**only, **common))
+                    row = Row(name=name, why=why)
+                    cells.append(Cell(row=row, why=why, data=entry.data or "", printed=values, **common))
     return cells
 
 

@@ -104,7 +104,8 @@ def carry_out(
     model, extra = load_model_and_extra(trained.best)
     tell(f"{run.id}: scoring {len(data.test_names)} test images")
     networks = {"ours": model} | {name: load_model(out / f"{name}.safetensors") for name in run.along}
-    scores = score_tests(data, networks, band_peaks=True, **_images(run, networks), **run.tested)
+    how = _images(run, networks) | run.tested
+    scores = score_tests(data, networks, band_peaks=True, **how)
     named = {name: named_scores(data.test_names, scores[name]) for name in networks}
     along = {
         name: {"parameters": each.parameter_count(), "macs_16x16": each.macs(16, 16), "scores": named[name]}
