@@ -36,7 +36,7 @@ def figures_of(
     """
     found: list[tuple[str, str, Figure]] = []
     trained = [one for one in outcomes if one.runs]
-    if trained:
+    if any(not one.along for one in trained):
         found.append(("Learning curves", "curves", curves(trained)))
     if entry.snrs and any(one.values for one in outcomes):
         found.append((f"Scores under noise on {entry.noise_on}", "noise", noise_curves(outcomes, entry.snrs)))
