@@ -20,13 +20,14 @@ from ..data import (
     scene_paths,
     split_set,
 )
+from ..data.formats.kinds import FILES
 from ..data.prepared import SHARE
 from ..data.splits import drawn
 from .recipes import Paper
 
 __all__ = ["Material", "fingerprint", "patches_of", "training_of"]
 
-_SUFFIXES = (".mat", ".npy", ".npz", ".hdr", ".tif", ".tiff")
+_SUFFIXES = (*FILES, ".hdr")
 
 
 class Material:
