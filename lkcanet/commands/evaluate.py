@@ -140,18 +140,9 @@ def evaluate(
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
         prepared.refuse(path, {"--resample": (resample or None, None)})
-        how: dict[str, Any] = {
-            "ensemble": ensemble,
-            "ssim": ssim,
-            "per_image": per_image,
-            "reported": reported,
-            "json": json,
-            "psf_sigma": psf_sigma,
-            "response": None if msi_options.response is None else named_response(msi_options.response),
-            "snrs": snrs,
-            "noise_on": noise_on,
-            "band_peaks": band_peaks,
-        }
+        how: dict[str, Any] = {"ensemble": ensemble, "ssim": ssim, "per_image": per_image, "reported": reported}
+        how |= {"json": json, "psf_sigma": psf_sigma, "snrs": snrs, "noise_on": noise_on, "band_peaks": band_peaks}
+        how["response"] = None if msi_options.response is None else named_response(msi_options.response)
         for option, given in (("--per-image", per_image), ("--reported", reported), ("--band-peaks", band_peaks)):
             if given and snrs:
                 raise ValueError(f"{option} does not go with --snr, which shows MPSNR and SAM at each level")
