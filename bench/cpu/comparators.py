@@ -202,6 +202,7 @@ def main() -> None:
     chosen = [name.strip() for name in arguments.only.split(",")]
     if unknown := set(chosen) - set(ROWS):
         parser.error(f"--only names {min(unknown)!r}; expected some of {', '.join(ROWS)}")
+    arguments.out.mkdir(parents=True, exist_ok=True)  # before hours of measuring, not after
     modes = [mode for mode in MODES if mode in arguments.modes.split(",")]
     found: dict[str, Any] = {"load": os.getloadavg()[0], "environment": environment(), "rows": []}
     found["peak"] = fma_peak(arguments.threads)

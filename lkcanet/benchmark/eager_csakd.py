@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..models.csakd import CSAKD, csakd_student
-from ..models.csakd_blocks import CLRA, CLRB, Stream
+from ..models.csakd_blocks import CLRA, CLRB, CrossSelfAttention, Stream
 from . import eager
 
 __all__ = ["Network", "benchmark_row"]
@@ -45,6 +45,8 @@ class Network(nn.Module):
 
     def attention(self, query: Tensor, key: Tensor, value: Tensor, other: Tensor) -> Tensor:
         layers = self.model.attention
+        if not isinstance(layers, CrossSelfAttention):
+            raise ValueError("model must weigh its maps by attention, got fusion='sum'")
         n, _, h, w = query.shape
         shape = (n, layers.heads, layers.width, h * w)
         q, k, v = (

@@ -37,7 +37,8 @@ def spectral(module: CSE, x: Tensor) -> Tensor:
 
 def layer(module: LGFSLayer, x: Tensor) -> Tensor:
     norm = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), module.norm.weight, module.norm.bias, EPS)
-    x = x + spectral(module.spectral, select(module.select, norm.permute(0, 3, 1, 2)))
+    norm = norm.permute(0, 3, 1, 2)
+    x = x + spectral(module.spectral, select(module.select, norm) if isinstance(module.select, LGFS) else norm)
     return x + module.out(eager.norm_conv1x1_gelu(x, *module.expand.arguments()))
 
 

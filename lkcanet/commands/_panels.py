@@ -9,7 +9,7 @@ PANELS = {
         "key axes size peak nodata nodata_in bands wavelengths drop_bad_bands raw region msi_key msi_axes msi_peak "
         "prediction_axes"
     ),
-    "Regions and patches": "test train_region validation patch stride one_peak augment",
+    "Regions and patches": "test train_region validation patch stride one_peak augment mirror",
     "The network": "network model set channels blocks groups drop_path scale init whiten",
     "The loss": "objective sam_weight gradient_weight psnr_weight floor",
     "Distillation": "teacher on alpha decay frequency kd_cosine_weight kd_sam_weight kd_gradient_weight",
@@ -17,7 +17,7 @@ PANELS = {
         "steps epochs max_minutes batch_size optimizer learning_rate final_learning_rate warmup ema gradient_clip seed "
         "validate_every monitor"
     ),
-    "How images are made": "psf_sigma snr msi_snr noise_on msi response msi_out",
+    "How images are made": "psf_sigma snr msi_snr impulses noise_on msi response msi_out",
     "The run": "out overwrite resume tensorboard precision device devices workers threads json config",
 }
 _OF = {option: panel for panel, options in PANELS.items() for option in options.split()}

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..common.ssim import SSIM
 from . import _shared as shared
 
 if TYPE_CHECKING:
     from lkcanet.data import Prepared, PreparedSet, Scene, SpectralResponse, Split, TrainingRecord
+    from lkcanet.evaluation.metrics import Metrics
     from lkcanet.evaluation.reported import Reported
 
     from ._reading import Reading
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def check_training(prepared: "Prepared", given: "Given", test: str | None) -> None:
     """Raise a ValueError for an option of a training that the prepared folder fixes."""
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--validation": given.validation}
-    fixed |= {**fixed_reading(given.reading), "--msi": given.msi_options.msi, "--psf-sigma": given.psf_sigma}
+    fixed |= {**fixed_reading(given.reading), "--msi": given.msi_options.msi}
     refuse(prepared.folder, {name: (value, None) for name, value in fixed.items()})
     numbers = {
         "--scale": (given.scale, prepared.scale),
@@ -56,10 +57,16 @@ def print_scores(
     per_image: bool,
     reported: bool,
     json: bool,
+    psf_sigma: float | None = None,
+    response: "SpectralResponse | None" = None,
+    snrs: Sequence[float] = (),
+    noise_on: Literal["both", "lowres"] = "both",
+    band_peaks: bool = False,
 ) -> None:
-    """Print the scores of bicubic and networks on a prepared folder's test images."""
+    """Print the scores of bicubic and networks on a prepared folder's test images, under noise where there are SNRs.
+    Blur and response are those of the networks' training where they are None."""
     from lkcanet.data import PreparedSet, load_prepared
-    from lkcanet.evaluation import above_table, mean_scores, metrics_table, score_tests
+    from lkcanet.evaluation import above_table, mean_scores, metrics_table, noise_tables, peaks_table, score_tests
     from lkcanet.evaluation.reported import reported as paper_rows
     from lkcanet.evaluation.scoring import ensemble_of, with_ensembles
 
@@ -78,20 +85,34 @@ def print_scores(
     names = short_names([path for path, _, _ in networks])
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
     responses: dict[str, SpectralResponse] = {}
-    for name, (path, model, record) in zip(names, networks, strict=True):
-        if record.psf_sigma is not None:
-            raise ValueError(f"{path} was trained with --psf-sigma, {folder} has test images of MATLAB's bicubic")
-        if model.msi_bands and (response := record.response) is not None:
-            responses[name] = response
-    scores = score_tests(
-        prepared,
-        models,
-        responses=responses,
-        floor=floor,
-        ssim=kind,
-        progress=lambda line: shared.note(f"note: {line}"),
-        ensemble=ensemble,
-    )
+    for name, (_, model, record) in zip(names, networks, strict=True):
+        if model.msi_bands and (its := response or record.response) is not None:
+            responses[name] = its
+    psf_sigma = _one_blur(networks) if psf_sigma is None else psf_sigma
+    if paper and psf_sigma is not None:
+        shared.note("note: rows marked (paper) are of images that MATLAB's bicubic made smaller, not of --psf-sigma")
+    given: dict[str, Any] = {"responses": responses, "floor": floor, "ssim": kind, "ensemble": ensemble}
+    given |= {"psf_sigma": psf_sigma, "band_peaks": band_peaks}
+
+    def scored(snr: float | None) -> "dict[str, list[Metrics]]":
+        under = "" if snr is None else f" under noise of {snr:g} dB"
+        return score_tests(
+            prepared, models, **given, snr=snr, noise_on=noise_on,
+            progress=lambda line: shared.note(f"note: {line}{under}"),
+        )  # fmt: skip
+
+    if snrs:
+        levels = {snr: {name: mean_scores(images) for name, images in scored(snr).items()} for snr in (*snrs, None)}
+        title = f"{folder}: {prepared.protocol} x{prepared.scale}, mean over {len(prepared.test_names)} test images"
+        if json:
+            found = [{"method": name, "snr": snr, **row} for snr, each in levels.items() for name, row in each.items()]
+            told = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "noise_on": noise_on}
+            shared.print_json({**told, "psf_sigma": psf_sigma, "ssim": kind, "scores": found})
+            return
+        for table in noise_tables(levels, title=f"{title}, noise on {noise_on}"):
+            shared.print_table(table)
+        return
+    scores = scored(None)
     means = {name: mean_scores(images) for name, images in scores.items()}
     rows_of = with_ensembles(models) if ensemble else models
     sizes: dict[str, tuple[float | None, float | None]] = {
@@ -110,7 +131,7 @@ def print_scores(
             told = {"source": "paper", "table": row.source, "ssim": row.ssim}
             methods.append({"method": row.method, **told, **counts, **row.scores})
         where = {"folder": folder, "protocol": prepared.protocol, "scale": prepared.scale, "peak": prepared.peak}
-        where |= {"floor": floor, "ssim": kind}
+        where |= {"floor": floor, "ssim": kind} | ({} if psf_sigma is None else {"psf_sigma": psf_sigma})
         shared.print_json({**where, "tests": prepared.test_names, "scores": methods})
         return
     if paper:
@@ -125,9 +146,20 @@ def print_scores(
     shared.print_table(metrics_table(rows, title=title, sizes=sizes, ssim=kind))
     if floor:
         shared.print_table(above_table(means, floor))
+    if band_peaks:
+        shared.print_table(peaks_table(means))
     for number, test in enumerate(names_of_tests if per_image else ()):
         image = {name: images[number] for name, images in scores.items()}
         shared.print_table(metrics_table(image, title=f"test image {number + 1}, {test}", ssim=kind))
+
+
+def _one_blur(networks: Sequence[shared.Checkpointed]) -> float | None:
+    """The point spread function that all networks were trained with."""
+    sigmas = {record.psf_sigma: path for path, _, record in networks}
+    if len(sigmas) > 1:
+        first, other = list(sigmas.values())[:2]
+        raise ValueError(f"{other} was trained with another point spread function than {first}: give --psf-sigma")
+    return next(iter(sigmas), None)
 
 
 def tell_doubts(record: "TrainingRecord", scene: "Scene", split: "Split") -> None:

@@ -74,7 +74,7 @@ def show(
 
 def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks: Sequence[Path], ssim: SSIM) -> None:
     """Print the scores of all methods, or where there is noise their MPSNR and SAM at its levels."""
-    from lkcanet.evaluation import above_table, metrics_table, noise_tables
+    from lkcanet.evaluation import above_table, metrics_table, noise_tables, peaks_table
     from lkcanet.evaluation.scoring import ensemble_of
 
     bicubic = f"bicubic x{scale}"
@@ -88,3 +88,5 @@ def show_levels(levels: "Levels", scale: int, title: str, floor: float, networks
     shared.print_table(metrics_table(shown, title=title, ssim=ssim))
     if floor:
         shared.print_table(above_table(shown, floor))
+    if all("psnr_peak" in row for row in shown.values()):
+        shared.print_table(peaks_table(shown))

@@ -61,8 +61,8 @@ def training_input(
     for path in found:
         if is_prepared(path):
             raise ValueError(f"{path}, which `lkca prepare` made, trains alone: it has its own test images")
-    if given.msi_options.msi is not None or given.msi_options.response is not None:
-        raise ValueError("--msi and --response go with one scene, a network that fuses trains on one")
+    if given.msi_options.msi is not None:
+        raise ValueError("--msi goes with one scene: --response makes the MSI of each of several")
     scenes = read_scenes(found, one_peak=given.one_peak, **given.reading.arguments(record))
     return TrainingInput(tuple(scenes), tuple(splits_for(given, scenes, test, scale)), scale)
 
@@ -76,28 +76,19 @@ def _one(path: Path, given: Given, test: str | None, scale: int) -> "tuple[Scene
 
 def _of_set(made: "PreparedSet", given: Given, test: str | None) -> TrainingInput:
     """Whole scenes train, others validate. Patches may be other ones than the set's."""
-    from lkcanet.data import default_stride, split_scenes, training_scene, validation_scene
+    from lkcanet.data import split_set
 
     fixed: dict[str, Any] = {"--test": test, "--train-region": given.train_region, "--one-peak": given.one_peak or None}
     fixed |= {**prepared.fixed_reading(given.reading), "--peak": given.reading.peak}
-    fixed |= {"--msi": given.msi_options.msi, "--response": given.msi_options.response, "--psf-sigma": given.psf_sigma}
+    fixed["--msi"] = given.msi_options.msi
     if made.validation:
         fixed["--validation"] = given.validation
     prepared.refuse(made.folder, {name: (value, None) for name, value in fixed.items()})
     prepared.refuse(made.folder, {"--scale": (given.scale, made.scale)})
-    side = made.patch if given.patch is None else side_of(given, made.scale)
-    stride = given.stride
-    if stride is None:
-        stride = made.stride if given.patch is None else default_stride(side, made.scale)
-    how: dict[str, Any] = {"patch": side, "stride": stride, "scale": made.scale}
-    if made.validation:
-        held = [validation_scene(scene, patch=side, stride=stride) for scene in made.validation]
-        splits = [*(training_scene(scene, **how) for scene in made.train), *held]
-        return TrainingInput((*made.train, *made.validation), tuple(splits), made.scale)
-    if given.validation is None:
-        raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
-    splits = split_scenes(made.train, **how, validation=_fraction(given.validation), seed=given.seed)
-    return TrainingInput(made.train, tuple(splits), made.scale)
+    side = None if given.patch is None else side_of(given, made.scale)
+    held = None if given.validation is None else _fraction(given.validation)
+    scenes, splits = split_set(made, patch=side, stride=given.stride, validation=held, seed=given.seed)
+    return TrainingInput(scenes, tuple(splits), made.scale)
 
 
 def split_for(given: Given, scene: "Scene", test: str, scale: int) -> "Split":

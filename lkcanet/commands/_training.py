@@ -156,7 +156,14 @@ class Given:
     msi_snr: Annotated[
         float | None, typer.Option(show_default="none", help="dB of noise that training adds to the MSI.")
     ] = None
+    impulses: Annotated[
+        float | None,
+        typer.Option(
+            show_default="none", help="Share of the values of LR images that training replaces by random ones."
+        ),
+    ] = None
     augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True
+    mirror: Annotated[bool, typer.Option(help="--no-mirror: rotate them alone, in four orientations.")] = True
     validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 200
     monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "loss"
     precision: Annotated[str, typer.Option(help="Of Lightning: 32-true, bf16-mixed, ...")] = "32-true"

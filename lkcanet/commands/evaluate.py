@@ -97,6 +97,13 @@ def evaluate(
     reported: Annotated[
         bool, typer.Option("--reported", help="Of a prepared folder: add the rows of the paper's table.")
     ] = False,
+    band_peaks: Annotated[
+        bool,
+        typer.Option(
+            "--band-peaks",
+            help="Show CSAKD's scores too: PSNR by each band's own peak, and RMSE in the units of the file.",
+        ),
+    ] = False,
     ssim: Annotated[
         SSIM | None,
         typer.Option(
@@ -113,8 +120,8 @@ def evaluate(
     A folder of `lkca prepare` is scored on its test images or scenes, each degraded on its own; the table shows their
     mean.
     Networks that fuse get their MSI from --msi, or made of the scene by --response; response and --psf-sigma are those
-    of the training if left out. Of several scenes there is a row for each, and their mean; one that fails is reported,
-    the mean is of the others, and the exit code is 1.
+    of the training if left out, of a prepared folder too. Of several scenes there is a row for each, and their mean;
+    one that fails is reported, the mean is of the others, and the exit code is 1.
     With --no-reference SCENE is what a sensor gave, and the scores say whether a result contradicts it: not how true
     its details are, which nothing can without the truth. Bicubic's are there to compare.
 
@@ -126,7 +133,7 @@ def evaluate(
 
     Example: lkca evaluate lr.hdr -c run/best.safetensors --no-reference
     """
-    from lkcanet.data import is_prepared, load_prepared, read_scene
+    from lkcanet.data import is_prepared, load_prepared, named_response, read_scene
     from lkcanet.evaluation import score
 
     shared.set_threads(threads)
@@ -142,20 +149,18 @@ def evaluate(
     scenes = several.scenes_of(scene)
     if folders := [path for path in scenes if is_prepared(path)]:
         path = several.one_of(scenes, f"{folders[0]}, which `lkca prepare` made,")
-        fixed = {"--msi": msi_options.msi, "--response": msi_options.response, "--psf-sigma": psf_sigma, "--snr": snr}
-        fixed |= {"--region": region, **prepared.fixed_reading(reading)}
+        fixed = {"--msi": msi_options.msi, "--region": region, **prepared.fixed_reading(reading)}
         fixed["--prediction"] = prediction[0] if prediction else None
         fixed["--no-reference"] = no_reference or None
         prepared.refuse(path, {name: (value, None) for name, value in fixed.items()})
         prepared.refuse(path, {"--peak": (reading.peak, load_prepared(path).peak)})
         prepared.refuse(path, {"--resample": (resample or None, None)})
-        how: dict[str, Any] = {
-            "ensemble": ensemble,
-            "ssim": ssim,
-            "per_image": per_image,
-            "reported": reported,
-            "json": json,
-        }
+        how: dict[str, Any] = {"ensemble": ensemble, "ssim": ssim, "per_image": per_image, "reported": reported}
+        how |= {"json": json, "psf_sigma": psf_sigma, "snrs": snrs, "noise_on": noise_on, "band_peaks": band_peaks}
+        how["response"] = None if msi_options.response is None else named_response(msi_options.response)
+        for option, given in (("--per-image", per_image), ("--reported", reported), ("--band-peaks", band_peaks)):
+            if given and snrs:
+                raise ValueError(f"{option} does not go with --snr, which shows MPSNR and SAM at each level")
         prepared.print_scores(path, networks, scale, floor, **how)
         return
     for option, given in (("--per-image", per_image), ("--reported", reported)):
@@ -218,6 +223,7 @@ def evaluate(
             floor=floor,
             ssim="uniform" if ssim is None else ssim,
             ensemble=ensemble,
+            band_peaks=band_peaks,
         )
         facts: dict[str, Any] = {"scene": one, "region": inside, "shape": scores.target.pixels.shape}
         facts |= {"peak": whole.peak, "floor": floor, "scale": scale, "ssim": scores.ssim}

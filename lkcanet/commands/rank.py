@@ -37,16 +37,17 @@ def rank(
     ] = None,
     json: shared.Json = False,
 ) -> None:
-    """Say how few singular values carry the upsampler's weight, and what part of the network it is.
+    """Say how few singular values carry the upsampler's weight, and what part of the network it is. Where a network
+    enlarges in several steps, of each step.
 
     The paper's Fig. 4: 90 % is reached at a rank of about 60 (Chikusei, Houston) and 130 (Pavia Center). Of a grouped
     upsampler, this is the rank of the stacked matrix, which the groups bound.
 
     Example: lkca rank run/best.safetensors other/best.safetensors --out rank.png
     """
-    from lkcanet.deploy.rank import plot_ranks, rank_report
+    from lkcanet.deploy.rank import plot_ranks, rank_reports
     from lkcanet.evaluation.figures import save_figure
-    from lkcanet.models.capabilities import upsampler_of
+    from lkcanet.models.capabilities import upsamplers_of
 
     if not checkpoint and fresh is None:
         raise typer.BadParameter("give a checkpoint, or --fresh")
@@ -55,13 +56,13 @@ def rank(
     rows, columns = shared.parse_pair(size, "--size")
     if rows < 1 or columns < 1:
         raise ValueError(f"--size must be 1,1 or more, got {size}")
-    reports: dict[str, RankReport] = {}
-    for path in checkpoint or ():
-        model, _ = shared.load_able(path, upsampler_of)
-        reports[str(path)] = rank_report(model, share, energy=energy, size=(rows, columns))
+    networks = {str(path): shared.load_able(path, upsamplers_of)[0] for path in checkpoint or ()}
     if fresh is not None:
-        model = shared.fresh_network(fresh, bands, scale)
-        reports[f"{fresh} (fresh)"] = rank_report(model, share, energy=energy, size=(rows, columns))
+        networks[f"{fresh} (fresh)"] = shared.fresh_network(fresh, bands, scale)
+    reports: dict[str, RankReport] = {}
+    for name, model in networks.items():
+        for step, report in rank_reports(model, share, energy=energy, size=(rows, columns)).items():
+            reports[f"{name}, {step}" if step else name] = report
     for name, report in reports.items():
         if report.weight == "direction":
             shared.note(f"note: the upsampler of {name} is still zero; taken is its direction, which is random")

@@ -25,7 +25,8 @@ def train(scene: shared.ScenePaths, *, test: Test = None, given: Given) -> None:
     (exit code 130; a second Ctrl-C does not wait for that). The same command with --resume goes on after that, or after
     a kill, as if there had been no interruption.
 
-    A network that fuses takes a multispectral image too, from --msi or made of the scene by --response.
+    A network that fuses takes a multispectral image too, from --msi or made of the scene by --response; of several
+    scenes and of prepared folders by --response.
 
     Example: lkca train paintings/ --peak 65535 --test 0:512,320:512 --max-minutes 45 --out run
 
@@ -34,6 +35,8 @@ def train(scene: shared.ScenePaths, *, test: Test = None, given: Given) -> None:
     Example: lkca train a.mat b.mat c.mat --validation b --one-peak --out run
 
     Example: lkca train scene.hdr --model csakd-student --response landsat-tm-4 --psf-sigma 3 --test :,320: --out fused
+
+    Example: lkca train set/ --model csakd-student --response landsat-tm-4 --psf-sigma 3 --out fused
     """
     from lkcanet import training
 

@@ -18,8 +18,7 @@ class TrainOptions:
     weights then depend on the speed of the machine.
 
     Attributes:
-        steps, epochs: one of them, or none. An epoch is every training patch once in each of its eight orientations
-            (once, without `augment`).
+        steps, epochs: one of them, or none. An epoch is every training patch once in each of its `orientations`.
         max_minutes: of training, without loading.
         batch_size: patches of a step.
         optimizer: "adam", the paper's; or "muon": orthogonal steps for the weights between features, Adam for the
@@ -38,10 +37,13 @@ class TrainOptions:
             root mean square over its bands is above this, see `lkops.spectral_losses`. 0 is the paper's loss, which
             gives up the values of dark pixels (water, shadow) for their angle.
         augment: the eight rotations and reflections.
+        mirror: the reflections among them; without, a patch comes in its four rotations.
         psf_sigma: width in pixels of the Gaussian point spread function that the LR images are made with, see
             `lkcanet.data.multispectral.gaussian_downsample`; None makes them by the MATLAB-exact bicubic.
         snr, msi_snr: dB of white Gaussian noise that is added to the LR images, and to those of a multispectral image,
             in training only, drawn anew in every step; None adds none.
+        impulses: share of the values of the LR images that random ones replace, in training only, see
+            `lkcanet.data.multispectral.with_impulses`; None replaces none.
         gradient_clip: largest norm of all gradients together; None does not clip.
         precision: as Lightning's Trainer takes it: "32-true", "bf16-mixed", ...
         validate_every: steps between validations; each one writes checkpoints.
@@ -79,9 +81,11 @@ class TrainOptions:
     psnr_weight: float = 0.0
     floor: float = FLOOR
     augment: bool = True
+    mirror: bool = True
     psf_sigma: float | None = None
     snr: float | None = None
     msi_snr: float | None = None
+    impulses: float | None = None
     gradient_clip: float | None = None
     precision: str = "32-true"
     validate_every: int = 200
@@ -119,6 +123,8 @@ class TrainOptions:
             )
         if self.ema is not None and not (_is_number(self.ema) and 0 < self.ema < 1):
             raise ValueError(f"ema must be a number above 0 and below 1, such as 0.999; got {self.ema!r}")
+        if self.impulses is not None and not (_is_number(self.impulses) and 0 < self.impulses < 1):
+            raise ValueError(f"impulses must be a share above 0 and below 1, got {self.impulses!r}")
         for name in ("snr", "msi_snr"):
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and abs(value) < math.inf):
@@ -142,6 +148,11 @@ class TrainOptions:
             return
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} must be a whole number, {least} or more, got {value!r}")
+
+    @property
+    def orientations(self) -> int:
+        """In how many orientations a patch comes: 8, 4 without `mirror`, 1 without `augment`."""
+        return (8 if self.mirror else 4) if self.augment else 1
 
     def total_steps(self, samples: int) -> int | None:
         """Steps of a run over this many samples an epoch; None where only the clock ends it."""

@@ -28,7 +28,7 @@ from lkcanet.data.record import TrainingRecord
 from lkcanet.data.resampling import resampling_weights
 from lkcanet.data.responses import SpectralResponse, named_response, read_response
 from lkcanet.data.scene_sets import read_scenes, scene_paths
-from lkcanet.data.scene_splits import split_scenes, training_scene, validation_scene
+from lkcanet.data.scene_splits import split_scenes, split_set, training_scene, validation_scene
 from lkcanet.data.scenes import Scene
 from lkcanet.data.sets import PreparedSet
 from lkcanet.data.splits import Rect, Split, default_stride, parse_rect, patch_grid, region_split, whole_pixels
@@ -76,6 +76,7 @@ __all__ = [
     "simulate_msi",
     "simulate_pair",
     "split_scenes",
+    "split_set",
     "training_scene",
     "validation_scene",
     "whole_pixels",

@@ -109,6 +109,30 @@ def with_noise(x: Tensor, snr: float, generator: torch.Generator | None = None) 
     return x + sigma * noise.to(x.device, x.dtype)
 
 
+def with_impulses(x: Tensor, share: float, generator: torch.Generator | None = None) -> Tensor:
+    """x with a share of its values replaced by random ones, each on its own: random-valued impulse noise.
+
+        x[i] with probability 1 - share, else u,   u ~ U(least of the image, largest of the image)
+
+    Args:
+        x: (N, C, H, W), floating; least and largest are each image's own, over bands and pixels.
+        share: above 0, below 1.
+        generator: of the draws, on the CPU or on x's device; None draws from torch's own.
+
+    Raises:
+        ValueError: share is out of range.
+
+    Source: the "random value degradation" of EDLGFS, section 4.6.5, which prints neither share nor range.
+    """
+    if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share < 1:
+        raise ValueError(f"share must be a number above 0 and below 1, got {share!r}")
+    low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
+    device = x.device if generator is None else generator.device
+    draws = (torch.rand(x.shape, generator=generator, dtype=torch.float32, device=device) for _ in range(2))
+    hit, value = (draw.to(x.device) for draw in draws)
+    return torch.where(hit < share, low + (high - low) * value.to(x.dtype), x)
+
+
 def noisy_scene(scene: Scene, snr: float | None, seed: int = 0) -> Scene:
     """The scene with `with_noise` of these draws; where `snr` is None, as it is."""
     if snr is None:
@@ -118,7 +142,13 @@ def noisy_scene(scene: Scene, snr: float | None, seed: int = 0) -> Scene:
 
 
 def simulate_lowres(
-    scene: Scene, scale: int, *, psf_sigma: float | None = None, snr: float | None = None, seed: int = 0
+    scene: Scene,
+    scale: int,
+    *,
+    psf_sigma: float | None = None,
+    snr: float | None = None,
+    impulses: float | None = None,
+    seed: int = 0,
 ) -> Scene:
     """The LR image of a scene, with its peak, wavelengths, mask and georeference.
 
@@ -128,16 +158,21 @@ def simulate_lowres(
         psf_sigma: standard deviation of a Gaussian point spread function, in pixels of the scene, see
             `gaussian_downsample`; None takes the MATLAB-exact bicubic, `bicubic_downsample`.
         snr: dB of white noise, see `with_noise`; None for none.
-        seed: of the noise, as in `simulate_pair`.
+        impulses: share of the values that random ones replace, see `with_impulses`; None for none.
+        seed: of the noise, as in `simulate_pair`, and of the impulses.
 
     Returns:
         A scene of (B, H / r, W / r), float32; a pixel is valid where all r x r of the reference are.
 
     Raises:
-        ValueError: as `gaussian_downsample` and `with_noise`; no pixel is valid.
+        ValueError: as `gaussian_downsample`, `with_noise` and `with_impulses`; no pixel is valid.
     """
     lowres = scene.shrunk(degraded(scene.tensor(), scale, psf_sigma)[0].numpy(), scale)
-    return noisy_scene(lowres, snr, 2 * seed)
+    lowres = noisy_scene(lowres, snr, 2 * seed)
+    if impulses is None:
+        return lowres
+    draws = torch.Generator().manual_seed(2 * seed + (1 << 40))  # others than the noise's
+    return replace(lowres, pixels=with_impulses(lowres.tensor(), impulses, draws)[0].numpy())
 
 
 def simulate_msi(scene: Scene, response: SpectralResponse) -> Scene:

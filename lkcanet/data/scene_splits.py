@@ -9,9 +9,10 @@ from functools import partial
 import numpy as np
 
 from lkcanet.data.scenes import Scene
+from lkcanet.data.sets import PreparedSet
 from lkcanet.data.splits import NONE, Rect, Split, default_stride, drawn, in_rect, region_split, valid_patches
 
-__all__ = ["split_scenes", "training_scene", "validation_scene"]
+__all__ = ["split_scenes", "split_set", "training_scene", "validation_scene"]
 
 _DRAWN = "patches:"
 _RECTANGLE = re.compile(r"[\s\d:,-]*:[\s\d:,-]*")
@@ -88,6 +89,41 @@ def split_scenes(
         validation_scene(scene, patch=patch, stride=step) if index in held else train_on(scene, validation=0.0)
         for index, scene in enumerate(scenes)
     ]
+
+
+def split_set(
+    made: PreparedSet,
+    *,
+    patch: int | None = None,
+    stride: int | None = None,
+    validation: float | str | None = None,
+    seed: int = 0,
+) -> tuple[tuple[Scene, ...], list[Split]]:
+    """The scenes of a prepared set that train and validate, and a split for each.
+
+    Args:
+        made: of `lkcanet.data.load_prepared`. Its test scenes are not among them.
+        patch, stride: of the patches, in pixels of the scenes; the set's by default, and with another patch
+            `default_stride`.
+        validation, seed: as of `split_scenes`, where the set has no validation scenes of its own.
+
+    Raises:
+        ValueError: there are no validation scenes and no `validation`, or both; a scene in which no patch fits.
+    """
+    side = made.patch if patch is None else patch
+    if stride is None:
+        stride = made.stride if patch is None else default_stride(side, made.scale)
+    if not made.validation:
+        if validation is None:
+            raise ValueError(f"{made.folder} has no validation scenes: give --validation, such as patches:0.1")
+        return made.train, split_scenes(
+            made.train, patch=side, stride=stride, validation=validation, scale=made.scale, seed=seed
+        )
+    if validation is not None:
+        raise ValueError(f"{made.folder} has validation scenes of its own, got validation {validation!r}")
+    train = [training_scene(scene, patch=side, stride=stride, scale=made.scale) for scene in made.train]
+    held = [validation_scene(scene, patch=side, stride=stride) for scene in made.validation]
+    return (*made.train, *made.validation), [*train, *held]
 
 
 def _named(scene: Scene, *, test: str | None = None, **options: object) -> Split:

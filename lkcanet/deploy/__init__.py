@@ -2,7 +2,7 @@
 
 from .compression import PatchBatches, cheaper_upsamplers, compress_lkcanet, training_patches
 from .export import OnnxReport, export_onnx
-from .rank import RankReport, plot_ranks, rank_report
+from .rank import RankReport, plot_ranks, rank_report, rank_reports
 
 __all__ = [
     "OnnxReport",
@@ -13,5 +13,6 @@ __all__ = [
     "export_onnx",
     "plot_ranks",
     "rank_report",
+    "rank_reports",
     "training_patches",
 ]

@@ -9,13 +9,13 @@ from lkops.lowrank import cumulative_share, rank_at, spectrum
 from ..common.optional import require
 from ..common.plots import COLOURS, plain
 from ..models import Network
-from ..models.capabilities import upsampler_of
+from ..models.capabilities import Upsampler, upsampler_of, upsamplers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Parts", "RankReport", "plot_ranks", "rank_report"]
+__all__ = ["Parts", "RankReport", "plot_ranks", "rank_report", "rank_reports"]
 
 SHARES = (0.5, 0.9, 0.95, 0.99)
 STYLES = ("-", "--", "-.", ":")
@@ -115,7 +115,22 @@ def rank_report(
 
     Source: LKCA-Net (arXiv 2501.18664), section III-C, Fig. 1 and 4.
     """
-    upsampler = upsampler_of(model)
+    return _report(model, upsampler_of(model), share, energy, size)
+
+
+def rank_reports(
+    model: Network, share: float = 0.9, *, energy: bool = False, size: tuple[int, int] = (16, 16)
+) -> dict[str, RankReport]:
+    """`rank_report` of every conv that enlarges, by the step's name; of a network with one its name is "". Parameters
+    and multiply-adds are those of the step, the backbone is all else.
+
+    Args, raises:
+        As `rank_report`; `lkcanet.models.Lacking` only where there is no such conv.
+    """
+    return {name: _report(model, each, share, energy, size) for name, each in upsamplers_of(model).items()}
+
+
+def _report(model: Network, upsampler: Upsampler, share: float, energy: bool, size: tuple[int, int]) -> RankReport:
     weight, products = upsampler.weight, size[0] * size[1] * upsampler.products
     values = spectrum(weight)
     return RankReport(

@@ -5,7 +5,7 @@ from .metrics import Metrics, evaluate
 from .no_reference import NoReference, consistency, score_no_reference, spectral_distortion
 from .quicklook import quicklook, quicklook_page
 from .scoring import Scores, mean_scores, score, score_scene, score_tests
-from .tables import above_table, metrics_markdown, metrics_table, noise_tables, scenes_table
+from .tables import above_table, metrics_markdown, metrics_table, noise_tables, peaks_table, scenes_table
 
 __all__ = [
     "Metrics",
@@ -20,6 +20,7 @@ __all__ = [
     "metrics_markdown",
     "metrics_table",
     "noise_tables",
+    "peaks_table",
     "quicklook",
     "quicklook_page",
     "save_figure",

@@ -5,6 +5,7 @@ at a time and the scores of a batch are the plain mean over its images. Predicti
 
 Sources: the released metrics.py of SSPSR (Jiang et al., 2020) and of MSDformer (Chen et al., 2023; the clamp of the
 cosine). They hard-code r = 4 in ERGAS; here it is the true scale, as in the tables of LKCA-Net (arXiv 2501.18664).
+PSNR by each band's own peak and RMSE in counts are CSAKD's (section IV-A.3).
 
 Why not a library: skimage's SSIM is the reference here and in the tests, but takes 15 ms for a 512 x 512 band where the
 running sums below take 2.5 ms (2 CPU cores) for the same numbers to 5e-16; `torch.avg_pool2d` takes 11 ms, and
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics", "cc", "ergas", "evaluate", "mpsnr", "mssim", "rmse", "sam"]
 
 NAMES = ("mpsnr", "mssim", "sam", "cc", "rmse", "ergas")
+OPTIONAL = ("sam_above", "psnr_peak", "rmse_counts")
 TILE = {"cpu": 1 << 18}  # elements computed at once: 2 MiB of float64 stays in a core's cache
 GPU_TILE = 1 << 24  # elsewhere the launches cost more than the memory
 
@@ -55,6 +57,8 @@ class Metrics(_Six, total=False):
     """Scores of a prediction: a dict of plain floats (JSON writes a perfect MPSNR as `Infinity`)."""
 
     sam_above: float  # degrees, lower is better: SAM of the pixels above a floor, where one was given
+    psnr_peak: float  # dB, higher is better: of each band's own peak, where a unit was given
+    rmse_counts: float  # in the units of the file, lower is better: RMSE times that unit
 
 
 def evaluate(
@@ -65,6 +69,7 @@ def evaluate(
     valid: "Images | None" = None,
     floor: float | None = None,
     ssim: SSIM = "uniform",
+    unit: float | None = None,
 ) -> Metrics:
     """All six scores in one pass over the bands; see the functions of the same names for the formulas.
 
@@ -80,6 +85,8 @@ def evaluate(
             above this (units of the data, 0 or more); nan where there are none. Dark pixels (water, shadow) have an
             angle that is all noise, and can hide or make the differences between methods in `sam`, which counts all.
         ssim: of which windows MSSIM is, see `mssim`: papers differ, and so do their numbers.
+        unit: what the data was divided by (`Scene.peak`); also score CSAKD's `psnr_peak`, the mean over bands of
+            10 log10(max x_b^2 / mse_b), and `rmse_counts`, `rmse` times this.
 
     Everything is computed in float64. In float32 all scores but SAM agree to 4 decimals; SAM does not, because the
     float below 1 is already 0.0198 degrees (4.4838 against 4.4821 degrees on one cube), so published scores from
@@ -89,18 +96,24 @@ def evaluate(
         TypeError: an argument is neither tensor nor array, or not floating-point (integer counts must be scaled first),
             or `valid` is not bool.
         ValueError: shapes differ or aren't 3-D or 4-D, an image is empty or smaller than 7 x 7, a valid value is NaN or
-            infinite, `scale` is not a positive int, `data_range` is not positive and finite, `floor` is
+            infinite, `scale` is not a positive int, `data_range` or `unit` is not positive and finite, `floor` is
             not finite or below 0, `ssim` is none of the two, or `valid` has another shape or is nowhere true.
 
     Warns:
-        RuntimeWarning: bands were left out of CC or ERGAS, every spectrum of an image out of SAM, or an image has no
-            window of valid pixels (MSSIM is then nan).
+        RuntimeWarning: bands were left out of CC or ERGAS, or of `psnr_peak` since they are zero in the target, every
+            spectrum of an image out of SAM, or an image has no window of valid pixels (MSSIM is then nan).
     """
     names = [*NAMES, *([] if floor is None else ["sam_above"])]
     above = 0.0 if floor is None else floor
+    if unit is not None:
+        if isinstance(unit, bool) or not (0 < float(unit) < math.inf):
+            raise ValueError(f"unit is {unit!r}, expected a positive finite number")
+        names.append("psnr_peak")
     scores = _measure(
         prediction, target, names, scale=scale, data_range=data_range, valid=valid, floor=above, ssim=ssim
     )
+    if unit is not None:
+        scores["rmse_counts"] = scores["rmse"] * float(unit)
     return Metrics(**scores)  # type: ignore[typeddict-item]
 
 
@@ -197,6 +210,7 @@ def _measure(
     reasons = {
         "cc": f"of {bands} bands are constant in prediction or target and were left out of CC",
         "ergas": f"of {bands} bands of target have zero mean and were left out of ERGAS",
+        "psnr_peak": f"of {bands} bands of target are zero and were left out of the PSNR of each band's peak",
         "mssim": f"of {x.shape[0]} images have no {side} x {side} window of valid pixels: their MSSIM is nan",
         "sam": f"of {x.shape[0]} images have only pixels with a zero spectrum: their SAM is nan",
         "sam_above": f"of {x.shape[0]} images have no pixel above the floor of {floor:g}: their SAM is nan",
@@ -237,10 +251,11 @@ def _score_image(
             _extremes(y_flat, "prediction", image, first),
             _extremes(x_flat, "target", image, first),
         )
-        if not {"mpsnr", "rmse", "ergas"}.isdisjoint(names):
+        if not {"mpsnr", "rmse", "ergas", "psnr_peak"}.isdisjoint(names):
             parts["mse"].append((y_flat - x_flat).square_().mean(1))
         if "ergas" in names:
             parts["mean"].append(x_flat.mean(1))
+        if not {"ergas", "psnr_peak"}.isdisjoint(names):
             parts["peak"].append(torch.maximum(x_low.abs(), x_high.abs()))
         if "cc" in names:
             parts["cc"].append(_correlation(y_flat, x_flat).where((y_low < y_high) & (x_low < x_high), math.nan))
@@ -255,6 +270,9 @@ def _score_image(
     scores: dict[str, float] = {}
     if "mpsnr" in names:
         scores["mpsnr"] = (10 * (data_range**2 / values["mse"]).log10()).mean().item()
+    if "psnr_peak" in names:
+        ratio = values["peak"].square() / values["mse"]
+        scores["psnr_peak"] = _mean_of_kept(10 * ratio.log10(), values["peak"] > 0, "psnr_peak", omitted)
     if "mssim" in names:
         scores["mssim"] = values["ssim"].mean().item()
         omitted.update({"mssim": 1} if math.isnan(scores["mssim"]) else {})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..common.ssim import SSIM
 from ..models import Network
-from .metrics import NAMES, Metrics, evaluate
+from .metrics import NAMES, OPTIONAL, Metrics, evaluate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,6 +67,7 @@ def score(
     floor: float | None = None,
     ssim: SSIM = "uniform",
     ensemble: bool = False,
+    band_peaks: bool = False,
 ) -> Scores:
     """Score bicubic, networks and finished results on a scene or a region of it, without noise and with.
 
@@ -92,6 +93,7 @@ def score(
         floor: score `sam_above` too, see `lkcanet.evaluation.metrics.evaluate`.
         ssim: of which windows MSSIM is, see `lkcanet.evaluation.metrics.mssim`.
         ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
+        band_peaks: score `psnr_peak` and `rmse_counts` too, CSAKD's, see `lkcanet.evaluation.metrics.evaluate`.
 
     Warns:
         UserWarning: a prediction is ten times larger or smaller than the scene: its units are others.
@@ -130,13 +132,13 @@ def score(
             name: noisy_scene(msi, snr, 2 * seed + 1) if msi is not None and noise_on == "both" else msi
             for name, msi in sharp.items()
         }
-        levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor, ssim)
+        levels[snr] = _rows(target, noisy_scene(lowres, snr, 2 * seed), networks, seen, scale, floor, ssim, band_peaks)
     for name, result in predictions.items():
         check_units(name, result, target)
         part = result.cropped(rect) if not whole and result.pixels.shape == scene.pixels.shape else result
         if part.pixels.shape != target.pixels.shape:
             raise ValueError(f"{name} has shape {part.pixels.shape}, the part to score {target.pixels.shape}")
-        levels[None][name] = score_scene(part.pixels, target, scale, floor, ssim)
+        levels[None][name] = score_scene(part.pixels, target, scale, floor, ssim, band_peaks)
     return Scores(target, rect, scale, levels, ssim)
 
 
@@ -190,6 +192,10 @@ def _check_score(
             raise ValueError(f"{name} takes {model.bands} bands, the scene {scene.name!r} has {scene.bands}")
     if snrs and predictions:
         raise ValueError("snrs are noise on what networks get: they do not go with predictions")
+    _check_noise(snrs, noise_on)
+
+
+def _check_noise(snrs: Sequence[float], noise_on: str) -> None:
     if len(set(snrs)) < len(snrs) or not all(math.isfinite(snr) for snr in snrs):
         raise ValueError(f"snrs must be finite numbers of dB, each once; got {list(snrs)}")
     if noise_on not in ("both", "lowres"):
@@ -223,25 +229,34 @@ def _rows(
     scale: int,
     floor: float | None,
     ssim: SSIM,
+    band_peaks: bool = False,
 ) -> dict[str, Metrics]:
     """The scores of bicubic and of networks that see this LR image and these MSIs."""
     from ..data.degrade import bicubic_upsample
     from ..inference import super_resolve
 
     bicubic = bicubic_upsample(lowres.tensor(), scale)[0].numpy()
-    rows = {"bicubic": score_scene(bicubic, target, scale, floor, ssim)}
+    rows = {"bicubic": score_scene(bicubic, target, scale, floor, ssim, band_peaks)}
     for name, model in networks.items():
         sharp = super_resolve(model, lowres, msi=msis[name])
-        rows[name] = score_scene(sharp.pixels, target, scale, floor, ssim)
+        rows[name] = score_scene(sharp.pixels, target, scale, floor, ssim, band_peaks)
     return rows
 
 
 def score_scene(
-    prediction: "np.ndarray", target: "Scene", scale: int, floor: float | None = None, ssim: SSIM = "uniform"
+    prediction: "np.ndarray",
+    target: "Scene",
+    scale: int,
+    floor: float | None = None,
+    ssim: SSIM = "uniform",
+    band_peaks: bool = False,
 ) -> Metrics:
-    """The six scores of a (B, H, W) prediction, over the target's valid pixels; with a floor, SAM above it too."""
-    masked: dict[str, Any] = {} if target.valid is None else {"valid": target.valid}
-    return evaluate(prediction, target.pixels, scale, floor=floor, ssim=ssim, **masked)
+    """The six scores of a (B, H, W) prediction, over the target's valid pixels; with a floor, SAM above it too, with
+    `band_peaks` CSAKD's two, the second in the units of the target's file."""
+    more: dict[str, Any] = {} if target.valid is None else {"valid": target.valid}
+    if band_peaks:
+        more["unit"] = target.peak
+    return evaluate(prediction, target.pixels, scale, floor=floor, ssim=ssim, **more)
 
 
 def score_tests(
@@ -254,6 +269,10 @@ def score_tests(
     progress: Callable[[str], None] | None = None,
     ensemble: bool = False,
     psf_sigma: float | None = None,
+    snr: float | None = None,
+    noise_on: Literal["both", "lowres"] = "both",
+    impulses: float | None = None,
+    band_peaks: bool = False,
 ) -> dict[str, list[Metrics]]:
     """Score bicubic and networks on every test image, or on every test scene of a set.
 
@@ -271,6 +290,11 @@ def score_tests(
         progress: is called with a line for the user before each image.
         ensemble: score the mean over eight orientations of every network too, as "name (ensemble)".
         psf_sigma: of the LR images, in pixels of the scene, as in `score`.
+        snr, noise_on: dB of white noise, and what gets it, as in `score`; each image has draws of its own, the same for
+            every network and level. None is none.
+        impulses: share of the values of the LR images that random ones replace, see
+            `lkcanet.data.multispectral.with_impulses`; None is none.
+        band_peaks: as in `score`.
 
     Returns:
         "bicubic" and the names, each with its scores image by image.
@@ -279,10 +303,11 @@ def score_tests(
         ValueError: a network of other bands or another scale, one that is named "bicubic", or one that fuses and has no
             response, or one of other bands.
     """
-    from ..data.multispectral import simulate_lowres, simulate_msi
+    from ..data.multispectral import noisy_scene, simulate_lowres, simulate_msi
 
     kind = prepared.ssim if ssim is None else ssim
     scale, bands, count = prepared.scale, prepared.bands, len(prepared.test_names)
+    _check_noise([] if snr is None else [snr], noise_on)
     if ensemble:
         responses = {**(responses or {}), **{ensemble_of(name): each for name, each in (responses or {}).items()}}
         networks = with_ensembles(networks)
@@ -301,12 +326,13 @@ def score_tests(
         if progress is not None:
             progress(f"test image {number + 1} of {count}")
         target = prepared.test_scene(number)
-        msis = {
-            name: simulate_msi(target, (responses or {})[name]) if model.msi_bands else None
-            for name, model in networks.items()
-        }
-        lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma)
-        for name, row in _rows(target, lowres, networks, msis, scale, floor, kind).items():
+        msis: dict[str, Scene | None] = dict.fromkeys(networks)
+        for name, model in networks.items():
+            if model.msi_bands:
+                msi = simulate_msi(target, (responses or {})[name])
+                msis[name] = noisy_scene(msi, snr if noise_on == "both" else None, 2 * number + 1)
+        lowres = simulate_lowres(target, scale, psf_sigma=psf_sigma, snr=snr, impulses=impulses, seed=number)
+        for name, row in _rows(target, lowres, networks, msis, scale, floor, kind, band_peaks).items():
             scores[name].append(row)
     return scores
 
@@ -315,6 +341,6 @@ def mean_scores(images: Sequence[Metrics]) -> Metrics:
     """The plain mean over images of every score, as papers report them; nan where an image has none."""
     if not images:
         raise ValueError("images is empty, expected the scores of at least one")
-    names = [*NAMES, *(["sam_above"] if all("sam_above" in scores for scores in images) else [])]
+    names = [*NAMES, *(name for name in OPTIONAL if all(name in scores for scores in images))]
     mean = {name: math.fsum(dict(scores)[name] for scores in images) / len(images) for name in names}  # type: ignore[misc]
     return Metrics(**mean)  # type: ignore[typeddict-item]

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from lkcanet.evaluation.no_reference import NoReference
 
-__all__ = ["above_table", "metrics_markdown", "metrics_table", "no_reference_table", "noise_tables", "scenes_table"]
+__all__ = [
+    "above_table", "metrics_markdown", "metrics_table", "no_reference_table", "noise_tables", "peaks_table",
+    "scenes_table",
+]  # fmt: skip
 
 # key: heading, decimals, higher is better
 COLUMNS = {
@@ -24,6 +27,11 @@ COLUMNS = {
     "cc": ("CC ↑", 4, True),
     "rmse": ("RMSE ↓", 4, False),
     "ergas": ("ERGAS ↓", 3, False),
+}
+# CSAKD's, where they were scored
+PEAKS = {
+    "psnr_peak": ("PSNR of each band's peak (dB) ↑", 3, True),
+    "rmse_counts": ("RMSE (units of the file) ↓", 4, False),
 }
 
 NO_REFERENCE = {
@@ -112,6 +120,15 @@ def no_reference_table(rows: "Mapping[str, NoReference]", *, title: str | None =
     return _rich(_Grid(["Method", *(heading for heading, _ in NO_REFERENCE.values())], grid), title, caption)
 
 
+def peaks_table(rows: Mapping[str, Metrics]) -> "Table":
+    """CSAKD's scores, `psnr_peak` and `rmse_counts`, of those rows that have them; the best bold."""
+    found = {name: scores for name, scores in rows.items() if set(PEAKS) <= scores.keys()}
+    columns = [_column(list(found.values()), key, decimals, higher) for key, (_, decimals, higher) in PEAKS.items()]
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    headings = ["Method", *(heading for heading, _, _ in PEAKS.values())]
+    return _rich(_Grid(headings, list(zip(found, cells, strict=True))), "the same, by CSAKD's definitions")
+
+
 def noise_tables(
     levels: Mapping[float | None, Mapping[str, Metrics]],
     names: Mapping[str, str] | None = None,
@@ -166,14 +183,18 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _G
             counts = [sizes.get(name, (None, None))[position] for name in rows]
             columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
     for key, (_, decimals, higher) in COLUMNS.items():
-        values: list[float] = [dict(scores)[key] for scores in rows.values()]  # type: ignore[misc]
-        texts = [_number(value, decimals) for value in values]
-        known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
-        best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
-        columns.append([(text, text == best) for text in texts])
+        columns.append(_column(list(rows.values()), key, decimals, higher))
     cells = [list(row) for row in zip(*columns, strict=True)]
     headings += [heading for heading, _, _ in COLUMNS.values()]
     return _Grid(headings, list(zip(rows, cells, strict=True)))
+
+
+def _column(rows: list[Metrics], key: str, decimals: int, higher: bool) -> list[_Cell]:
+    values: list[float] = [dict(scores)[key] for scores in rows]  # type: ignore[misc]
+    texts = [_number(value, decimals) for value in values]
+    known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
+    best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
+    return [(text, text == best) for text in texts]
 
 
 def _number(value: float, decimals: int) -> str:

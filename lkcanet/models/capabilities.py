@@ -1,7 +1,7 @@
 """What a network can do besides making an image, said by itself: strips, memory, ONNX, rank, compression, features."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
@@ -71,7 +71,7 @@ class Upsampler:
         weight: (O, C / g, k, k), detached.
         groups: g.
         parameters: trainable values of the upsampler.
-        products: multiply-adds of it at a low-resolution pixel, by the convention of the network's `macs`.
+        products: multiply-adds of it for a pixel of the low-resolution image, as the network's `macs` counts them.
         kind: "weight"; or "direction" where `weight` is the direction of a weight normalisation whose gains are all 0,
             each row of norm 1.
     """
@@ -101,6 +101,24 @@ class Upsampler:
             products=sum(each.weight.numel() for each in convs),
             kind=kind,
         )
+
+
+def in_steps(steps: Iterable[nn.Module], scale: int = 1, times: int = 1, name: str = "step") -> dict[str, Upsampler]:
+    """Modules of lkops that enlarge one after the other, for `Capabilities.upsamplers`.
+
+    Args:
+        steps: in their order.
+        scale: how much larger than the low-resolution image the first one's input is.
+        times: how often the network runs them.
+        name: what they are called, with their number.
+    """
+    found: dict[str, Upsampler] = {}
+    for number, step in enumerate(steps, 1):
+        assert isinstance(step, lkops.nn.UpsampleAdd)
+        own = Upsampler.of(step)
+        found[f"{name} {number}"] = replace(own, products=own.products * scale**2 * times)
+        scale *= step.scale
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +154,8 @@ class Capabilities:
             halo included: the bytes that computing takes. Without strips `rows` is H, and a strip the whole image.
         head: the conv that the low-resolution image goes through first, for `lkcanet.training.whitening`.
         upsampler: the conv that enlarges, for its rank.
+        upsamplers: the same of a network that enlarges in several steps, each by a conv of its own, by name; the
+            `upsampler` alone if left out.
         residual_image: called with (N, B, H, W): what is added to the bicubic image, and the image, both
             (N, B, r H, r W). For distillation on features.
         onnx: the module that is traced for ONNX in float32 on the CPU, of the signature of `forward`; a folded copy of
@@ -150,6 +170,7 @@ class Capabilities:
     memory: Callable[[Sequence[int], int], WorkingMemory] | str = "it names no formula of its activations"
     head: nn.Conv2d | str = "it names no conv that sees the bands alone"
     upsampler: Callable[[], Upsampler] | str = "it names no conv before a PixelShuffle"
+    upsamplers: Callable[[], Mapping[str, Upsampler]] | None = None
     residual_image: Callable[[Tensor], tuple[Tensor, Tensor]] | str = "it names none"
     onnx: Callable[[], nn.Module] | str | None = None
     compression: Compression | str = "its config does not follow what lkops.compress makes of an upsampler"
@@ -195,6 +216,12 @@ def head_of(network: "Network") -> nn.Conv2d:
 def upsampler_of(network: "Network") -> Upsampler:
     """The conv that enlarges. Raises Lacking."""
     return _found(network, "has no upsampler", capabilities_of(network).upsampler)()
+
+
+def upsamplers_of(network: "Network") -> dict[str, Upsampler]:
+    """The convs that enlarge, by name; of a network that has one, "" is its name. Raises Lacking."""
+    several = capabilities_of(network).upsamplers
+    return {"": upsampler_of(network)} if several is None else dict(several())
 
 
 def residual_image_of(network: "Network") -> Callable[[Tensor], tuple[Tensor, Tensor]]:

@@ -13,7 +13,7 @@ import lkops
 from lkops._core import checks
 
 from .capabilities import Capabilities, WorkingMemory
-from .csakd_blocks import CrossSelfAttention, Stream, activated, conv3x3
+from .csakd_blocks import CrossSelfAttention, DirectSum, Stream, activated, conv3x3
 from .registry import Network
 
 __all__ = [
@@ -53,6 +53,7 @@ class CSAKD(Network):
         downsampling: down of X_m: "bicubic" reads 4 x 4 pixels with a = -0.75 whatever the scale, as the released code
             does; "antialiased" is bicubic with a kernel as wide as the scale asks for (a = -0.5).
         temperature, legacy_sum: of the attention, see `CrossSelfAttention`.
+        fusion: "attention", or "sum" of the four maps in its place, as in the paper's eq. 6 and Fig. 12.
         residual: add the bicubic image (`lkops.bicubic_upsample`) to Y, and start the last conv at zero, so that a
             fresh network returns the bicubic image. The published networks have no such path; short courses of
             training profit from it.
@@ -83,6 +84,7 @@ class CSAKD(Network):
         temperature: float | None = None,
         legacy_sum: bool = False,
         residual: bool = False,
+        fusion: str = "attention",
     ) -> None:
         super().__init__()
         numbers = {
@@ -104,6 +106,7 @@ class CSAKD(Network):
         for name, choice, known in (
             ("upsampling", upsampling, ("bilinear", "bicubic")),
             ("downsampling", downsampling, ("bicubic", "antialiased")),
+            ("fusion", fusion, ("attention", "sum")),
         ):
             if choice not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {choice!r}")
@@ -119,6 +122,7 @@ class CSAKD(Network):
             "temperature": temperature,
             "legacy_sum": legacy_sum,
             "residual": residual,
+            **({"fusion": fusion} if fusion != "attention" else {}),  # not there in older checkpoints
         }
         self.bands, self.msi_bands, self.scale, self.features = bands, msi_bands, scale, features
 
@@ -126,7 +130,8 @@ class CSAKD(Network):
         self.mh = Stream(bands + msi_bands, features, growth, 1, counts[1])
         self.h = Stream(bands, features, growth, h_groups, counts[2])
         self.m = Stream(msi_bands, features, growth, 1, counts[3])
-        self.attention = CrossSelfAttention(features, heads, head_width, temperature=temperature, legacy_sum=legacy_sum)
+        weighed = CrossSelfAttention(features, heads, head_width, temperature=temperature, legacy_sum=legacy_sum)
+        self.attention: CrossSelfAttention | DirectSum = weighed if fusion == "attention" else DirectSum()
         self.head = activated(features, bands)
         self.last = conv3x3(bands, bands, bias=False)
         if residual:
@@ -193,9 +198,10 @@ class CSAKD(Network):
         hm, mh, h, m = (3 * 9 * dense * count for count in config["counts"])
         at_low = 9 * c * (bands + msi) + mh + 9 * c * bands + h // config["h_groups"]
         at_high = 9 * c * (bands + msi) + hm + 9 * c * msi + m
-        merging = 4 * c * inner + 16 * c + 2 * c
+        weighed = "fusion" not in config
+        merging = 2 * c + (4 * c * inner + 16 * c if weighed else 0)
         head = 9 * c * bands + 9 * bands * bands
-        softmax = heads * width_of_head * (3 * width_of_head - 1)
+        softmax = heads * width_of_head * (3 * width_of_head - 1) if weighed else 0
         return low * at_low + high * (at_high + merging + head) + softmax
 
     def capabilities(self) -> Capabilities:
@@ -217,7 +223,7 @@ class CSAKD(Network):
             strip   = e N max(Q max(2 B + b, B + b + A),  Q f + P (B + b + A),  Q f + P (f + A),  Q (f + A) + 2 P f,
                               Q (4 f + 8) + P (3 f + i),  Q (2 f + 2 B) + P f)    and B more in the last for `residual`
 
-        Counted by torch's profiler.
+        Counted by torch's profiler; with fusion="sum" an upper bound.
         """
         batch, bands, rows, columns = shape
         f, b, low, high = self.features, self.msi_bands, rows * columns, rows * columns * self.scale**2

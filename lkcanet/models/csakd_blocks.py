@@ -123,6 +123,15 @@ class Stream(nn.Module):
         return self.clras(self.stem(x))
 
 
+class DirectSum(nn.Module):
+    """Z = up(Z_h) + Z_m + up(Z_mh) + Z_hm with equal weights, up being nearest-neighbour: what CSAKD's Fig. 12 compares
+    its attention with (its eq. 6)."""
+
+    def forward(self, z_h: Tensor, z_m: Tensor, z_mh: Tensor, z_hm: Tensor) -> Tensor:
+        """Z, (N, C, r H, r W), of Z_h and Z_mh, (N, C, H, W), and Z_m and Z_hm, (N, C, r H, r W)."""
+        return z_m + z_hm + F.interpolate(z_h + z_mh, z_m.shape[2:])
+
+
 class CrossSelfAttention(nn.Module):
     """Weighs four feature maps against each other, pixel by pixel, and adds them up.
 

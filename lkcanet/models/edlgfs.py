@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lkops._core import checks
 
-from .capabilities import Capabilities, Upsampler, WorkingMemory
+from .capabilities import Capabilities, Upsampler, WorkingMemory, in_steps
 from .edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
 from .registry import Network, copied
 
@@ -38,6 +38,7 @@ class EDLGFS(Network):
         attention_scale: of the products of query and key; None is 1 / sqrt(C). The paper prints none, which is 1.
         branch_scale: factor of the spectral branch.
         edge_branch: whether there is an edge branch.
+        local_global: whether the layers have LGFS; without, as in the paper's tables 6 to 8, u = x + CSE(LN(x)).
         cubic_a, border: of the bicubic image, see `lkops.bicubic_upsample`.
 
     Attributes:
@@ -69,6 +70,7 @@ class EDLGFS(Network):
         attention_scale: float | None = 1.0,
         branch_scale: float = 0.1,
         edge_branch: bool = True,
+        local_global: bool = True,
         cubic_a: float = -0.5,
         border: str = "symmetric",
     ) -> None:
@@ -98,6 +100,7 @@ class EDLGFS(Network):
         if hidden < 1:
             raise ValueError(f"mlp_ratio must give 1 hidden channel or more, {mlp_ratio} of {channels} is less")
         checks.flag("edge_branch", edge_branch)
+        checks.flag("local_global", local_global)
         checks.border("border", border)
         self.config: dict[str, Any] = {
             **whole,
@@ -106,12 +109,16 @@ class EDLGFS(Network):
             "attention_scale": attention_scale,
             "edge_branch": edge_branch,
             "border": border,
+            **({} if local_global else {"local_global": False}),  # not there in older checkpoints
         }
         self.bands, self.scale, self.hidden = bands, scale, hidden
         self.head = conv(bands, channels)
         self.stages = nn.ModuleList(
             Stage(
-                [LGFSLayer(channels, kernel_sizes, hidden, spectral_heads, attention_scale) for _ in range(layers)],
+                [
+                    LGFSLayer(channels, kernel_sizes, hidden, spectral_heads, attention_scale, local_global)
+                    for _ in range(layers)
+                ],
                 channels,
                 reduction,
                 branch_scale,
@@ -153,7 +160,8 @@ class EDLGFS(Network):
         projections = c * c * (1 + sum(size**2 for size in self.config["kernel_sizes"]))
         reduced = -(-height // 2) * -(-width // 2)
         spectral = pixels * (c * 2 * half + 2 * c * half) + reduced * 4 * 2 * half
-        layer = pixels * (projections + 2 * c * self.hidden + 2 * 4 * c + 3 * pixels - 1) + spectral
+        select = projections + 3 * pixels - 1 if self.config.get("local_global", True) else 0
+        layer = pixels * (select + 2 * c * self.hidden + 2 * 4 * c) + spectral
         squeeze = (pixels + 1) * c + 2 * c * (c // self.config["reduction"])
         stage = self.config["layers"] * layer + pixels * 3 * 9 * c * c + squeeze
         total = pixels * 9 * (bands * c + c * c) + self.config["stages"] * stage
@@ -168,17 +176,19 @@ class EDLGFS(Network):
         c, pixels = self.config["channels"], height * width
         half = c // 2
         reduced = -(-height // 2) * -(-width // 2)
-        per_layer = 2 * c * pixels**2 + half * (half // self.config["spectral_heads"]) * (reduced + pixels)
+        between_pixels = 2 * c * pixels**2 if self.config.get("local_global", True) else 0
+        per_layer = between_pixels + half * (half // self.config["spectral_heads"]) * (reduced + pixels)
         return self.config["stages"] * self.config["layers"] * per_layer
 
     def capabilities(self) -> Capabilities:
-        """Memory, and rank where the scale is a prime number: PixelShuffle runs once then."""
+        """Memory, and rank: of one conv where the scale is a prime number, else of each step's."""
         seen, factors = "its attention sees the whole image", primes(self.scale)
         steps = f"it enlarges in {len(factors)} steps{f' ({factors})' if factors else ''}, not by one conv"
         return Capabilities(
             receptive_field=seen,
             memory=self.memory,
             upsampler=(lambda: Upsampler.of(self.reconstruct.first_up)) if len(factors) == 1 else steps,
+            upsamplers=(lambda: in_steps(self.reconstruct.up)) if len(factors) > 1 else None,
             residual_image="convs follow the sum of its features and those of the bicubic image",
         )
 

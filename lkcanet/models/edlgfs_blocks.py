@@ -96,17 +96,24 @@ class CSE(nn.Module):
 
 
 class LGFSLayer(nn.Module):
-    """LGFSL: u = x + CSE(LGFS(LN(x))),  y = u + MLP(LN(u)),  MLP = conv1x1, GELU, conv1x1.
+    """LGFSL: u = x + CSE(LGFS(LN(x))),  y = u + MLP(LN(u)),  MLP = conv1x1, GELU, conv1x1; without `local_global`
+    LGFS is the identity.
 
     Source: EDLGFS, section 3.2 and fig. 2a.
     """
 
     def __init__(
-        self, channels: int, kernel_sizes: Sequence[int], hidden: int, heads: int, scale: float | None
+        self,
+        channels: int,
+        kernel_sizes: Sequence[int],
+        hidden: int,
+        heads: int,
+        scale: float | None,
+        local_global: bool = True,
     ) -> None:
         super().__init__()
         self.norm = lkops.nn.ChannelLayerNorm(channels, eps=EPS)
-        self.select = LGFS(channels, kernel_sizes, scale)
+        self.select: LGFS | nn.Identity = LGFS(channels, kernel_sizes, scale) if local_global else nn.Identity()
         self.spectral = CSE(channels, heads)
         self.expand = lkops.nn.NormConv1x1GELU(channels, hidden, eps=EPS)
         self.out = nn.Conv2d(hidden, channels, 1)

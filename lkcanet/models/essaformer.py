@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import lkops.nn
 from lkops._core import checks
 
-from .capabilities import Capabilities, WorkingMemory
+from .capabilities import Capabilities, WorkingMemory, in_steps
 from .comparator_blocks import Comparator, Upsampling, conv_macs, doubling, numbers
 
 __all__ = ["ESSAformer"]
@@ -167,13 +167,15 @@ class ESSAformer(Comparator):
         return low * conv_macs(self.head) + encoders + between + high * conv_macs(self.tail)
 
     def capabilities(self) -> Capabilities:
-        """Memory, and a head for whitening; all else sees the whole image, again and again."""
+        """Memory, a head for whitening, and rank of each step's conv, which runs in each of three turns; all else sees
+        the whole image, again and again."""
         return Capabilities(
             trains_every_parameter=True,
             receptive_field="its attention sees the whole image",
             memory=self.memory,
             head=self.head,
             upsampler="what enlarges runs in turns with the way back, not once",
+            upsamplers=lambda: in_steps(self.up, times=3),
             residual_image="it adds no bicubic image",
         )
 

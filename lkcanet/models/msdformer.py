@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import lkops.nn
 from lkops._core import checks
 
-from .capabilities import BICUBIC_ROWS, Capabilities, Strips, Upsampler, WorkingMemory
+from .capabilities import BICUBIC_ROWS, Capabilities, Strips, Upsampler, WorkingMemory, in_steps
 from .comparator_blocks import Comparator, Upsampling, conv_macs, doubling, numbers
 from .msdformer_blocks import Body, MultiscaleSpectralAttention
 from .registry import copied
@@ -131,6 +131,7 @@ class MSDformer(Comparator):
             ),
             memory=self.memory,
             upsampler=(lambda: Upsampler.of(self.up.first)) if steps == 1 else f"it enlarges in {steps} steps of 2",
+            upsamplers=(lambda: in_steps(self.up)) if steps > 1 else None,
             residual_image="convs follow the sum of its features and those of the bicubic image",
         )
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import lkops.nn
 from lkops._core import checks
 
-from .capabilities import Capabilities, Upsampler, WorkingMemory
+from .capabilities import Capabilities, Upsampler, WorkingMemory, in_steps
 from .comparator_blocks import (
     BandGroups,
     Comparator,
@@ -145,15 +145,23 @@ class SSPSR(Comparator):
         return len(self.groups) * branch + self.trunk.macs(high // 4) + high * conv_macs(self.skip, self.tail)
 
     def capabilities(self) -> Capabilities:
-        """Memory, and rank at a scale of 2, where one PixelShuffle is all that enlarges."""
+        """Memory, and rank: at a scale of 2 of the one conv that enlarges, else of each step's."""
         steps = "it enlarges groups of bands, then all of them, not by one conv"
         return Capabilities(
             trains_every_parameter=True,
             receptive_field="its channel attention averages over the whole image",
             memory=self.memory,
             upsampler=(lambda: Upsampler.of(self.trunk.upsample.first)) if self.scale == 2 else steps,
+            upsamplers=self._steps if self.scale > 2 else None,
             residual_image="convs follow the sum of its features and those of the bicubic image",
         )
+
+    def _steps(self) -> dict[str, Upsampler]:
+        """Of the branch, which runs for every group of bands, then of the trunk."""
+        prior = self.branch[0]
+        assert isinstance(prior, SSPN)
+        branch = in_steps(prior.upsample, times=len(self.groups), name="branch")
+        return branch | in_steps(self.trunk.upsample, self.scale // 2, name="trunk")
 
     def memory(self, shape: Sequence[int], _: int) -> WorkingMemory:
         """Of the image at once: first what the branch holds of g groups at a time (see `BandGroups.each`), in a block,

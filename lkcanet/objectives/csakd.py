@@ -49,7 +49,7 @@ class OnlineDistillation(Objective):
         check_fusion_pair(model, self.teacher)
         theirs, their_features = self.teacher.fused(batch.lowres, batch.msi)
         ours, features = model.fused(batch.lowres, batch.msi)
-        teacher = fusion_loss(theirs, batch.target, self.weights)
+        teacher = fusion_loss(theirs, batch.target, self.weights.of_teacher())
         student = student_loss(ours, features, batch.target, theirs, their_features, self.weights)
         values = (*student[1:], *teacher)
         return {"loss": student.total + teacher.total, **dict(zip(self.terms, values, strict=True))}
@@ -58,9 +58,10 @@ class OnlineDistillation(Objective):
         return {"teacher": self.teacher}
 
     def facts(self) -> dict[str, Any]:
-        weights = asdict(self.weights)
+        # without what was not there in older runs, where it is as it was then: they go on
+        weights = {name: value for name, value in asdict(self.weights).items() if value is not None}
         if not weights["floor"]:
-            del weights["floor"]  # as in runs from before there was one, which thus go on
+            del weights["floor"]
         told = {"name": type(self).__name__, "weights": weights, "teacher": self.teacher.config}
         return {"objective": told}
 

@@ -1,7 +1,7 @@
 """CSAKD's losses: of a fused image, and of a student beside its teacher."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -38,6 +38,8 @@ class CSAKDWeights:
         beba_eps: eps of `beba_loss`.
         legacy_layout: take the SAM term of the code, `layout_cosine_loss`, in place of 1 - mean cosine.
         beba_weight, sam_weight, feature_weight, image_weight: lambda 1 to 4, 0 or more.
+        teacher_beba_weight, teacher_sam_weight: lambda 1 and 2 of the teacher, where they are others than the student's
+            (Table III of the paper changes the student's alone); None is the same.
         floor: of the target's spectra in SAM, in its units, see `lkops.spectral_losses`; 0 is the paper's. The legacy
             layout has no spectra, and so no floor.
 
@@ -56,6 +58,8 @@ class CSAKDWeights:
     sam_weight: float = 0.1
     feature_weight: float = 0.1
     image_weight: float = 0.1
+    teacher_beba_weight: float | None = None
+    teacher_sam_weight: float | None = None
     floor: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,11 +69,19 @@ class CSAKDWeights:
         for name in ("beba_offset", "legacy_layout"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
-        for name in ("beba_weight", "sam_weight", "feature_weight", "image_weight", "floor"):
+        own = ("beba_weight", "sam_weight", "feature_weight", "image_weight", "floor")
+        theirs = ("teacher_beba_weight", "teacher_sam_weight")
+        for name in (*own, *(name for name in theirs if getattr(self, name) is not None)):
             value = getattr(self, name)
             if not (_is_number(value) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a finite number, 0 or more, got {value!r}")
         _check_positive("beba_eps", self.beba_eps)
+
+    def of_teacher(self) -> "CSAKDWeights":
+        """The same, with the teacher's weights in place of the student's."""
+        beba = self.beba_weight if self.teacher_beba_weight is None else self.teacher_beba_weight
+        sam = self.sam_weight if self.teacher_sam_weight is None else self.teacher_sam_weight
+        return replace(self, beba_weight=beba, sam_weight=sam)
 
 
 class FusionLoss(NamedTuple):

@@ -52,6 +52,8 @@ def planned(
         if rows or scales:
             raise ValueError(f"--rows and --scale choose among rows that are trained, of which {entry.name} has none")
         return [], material
+    for name, scale in ((name, scale) for name in named if name in paper.sets for scale in entry.scales):
+        material.there(name, scale)  # its bands count
     return plan(paper, entry, budget, rows=rows, scales=scales, bands=material.bands), material
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..data import bicubic_downsample
+from ..data import bicubic_downsample, named_response
 from ..models import Network
 from ..objectives import Batch, KDObjective, Objective
 from ..training import TrainOptions
@@ -44,18 +44,20 @@ def estimate(run: Run, patches: int, side: int) -> Estimate:
     with torch.random.fork_rng(devices=[]):
         model = run.make().train()
         device = "cuda" if torch.cuda.is_available() and options.device != "cpu" else "cpu"
-        batch = _batch(run.bands, run.scale, side, count, device)
+        batch = _batch(run, side, count, device)
         model.to(device)
         each = _step_seconds(run, model, options, batch) * options.batch_size / count
-    steps = options.total_steps(patches * (8 if options.augment else 1))
+    steps = options.total_steps(patches * options.orientations)
     course = float("inf") if steps is None else steps * each
     limit = float("inf") if options.max_minutes is None else 60 * options.max_minutes
     return Estimate(model.parameter_count(), model.macs(16, 16), steps, each, min(course, limit))
 
 
-def _batch(bands: int, scale: int, side: int, count: int, device: str) -> Batch:
-    target = torch.rand(count, bands, side, side)
-    return Batch(bicubic_downsample(target, scale).to(device), target.to(device))
+def _batch(run: Run, side: int, count: int, device: str) -> Batch:
+    target = torch.rand(count, run.bands, side, side)
+    lowres = bicubic_downsample(target, run.scale).to(device)
+    msi = None if run.response is None else torch.rand(count, named_response(run.response).bands, side, side)
+    return Batch(lowres, target.to(device), None if msi is None else msi.to(device))
 
 
 def _step_seconds(run: Run, model: Network, options: TrainOptions, batch: Batch) -> float:

@@ -53,6 +53,10 @@ def _runs(paper: Paper, entry: Entry) -> str:
     count = len(entry.rows) - len(missing)
     does = {"scores": "trains and scores", "rank": "trains and takes the ranks of", "parts": "counts"}[entry.kind]
     text = f"{does} {count} of {len(entry.rows)} rows at {scales}, {data}"
+    if entry.responses:
+        text += f", MSIs of {' and '.join(entry.responses)}"
+    if entry.snrs:
+        text += f", under noise of {', '.join(f'{snr:g}' for snr in entry.snrs)} dB on {entry.noise_on}"
     reasons = {why: [name for name, its in missing.items() if its == why] for why in dict.fromkeys(missing.values())}
     return text + "".join(f"; not {', '.join(names)}: {why}" for why, names in reasons.items())
 
@@ -76,8 +80,9 @@ def forecast(
     for cell in cells:
         for run in cell.runs:
             wanted.setdefault(run.id, []).append(f"{cell.row.name} x{cell.scale}")
-            if run.teacher is not None:
-                wanted.setdefault(run.teacher.id, []).append(f"teacher of {cell.row.name} x{cell.scale}")
+            for what, before in (("teacher", run.teacher), ("start", run.start)):
+                if before is not None:
+                    wanted.setdefault(before.id, []).append(f"{what} of {cell.row.name} x{cell.scale}")
     found, measured = [], dict[tuple[object, ...], Estimate]()
     for run in runs_of(cells):
         rows = tuple(dict.fromkeys(wanted[run.id]))
@@ -86,7 +91,8 @@ def forecast(
             continue
         patches, side = patches_of(paper, run.data, run.scale, material.there(run.data, run.scale))
         key = (run.preset, repr(run.set), run.data, run.scale, run.options.batch_size, run.options.epochs,
-               run.options.steps, run.teacher is None)  # fmt: skip
+               run.options.steps, run.teacher is None, run.response,
+               repr(run.objective.get("teacher_counts")))  # fmt: skip
         if key not in measured:
             tell(f"measuring {run.network} x{run.scale}")
             measured[key] = estimate(run, patches, side)

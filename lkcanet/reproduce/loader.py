@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from ..common.optional import require
 from ..data.protocols import Protocol
+from ..data.responses import named_response
 from ..data.splits import Rect
+from ..evaluation.metrics import NAMES, OPTIONAL
 from ..training import Distillation, TrainOptions
-from .recipes import KINDS, Entry, NetworkRecipe, Paper, Row
+from .recipes import KINDS, Entry, NetworkRecipe, Paper, Row, SetRecipe
 
 __all__ = ["FOLDER", "load", "names", "read"]
 
@@ -61,12 +63,15 @@ def read(file: Path) -> Paper:
         content = tomllib.loads(file.read_text())
     except ValueError as error:  # of TOML or of UTF-8
         raise ValueError(f"{file}: no TOML: {error}") from error
-    _known(content, {"title", "source", "training", "recipe", "networks", "protocols", "entries"}, f"{file}")
+    _known(content, {"title", "source", "training", "recipe", "networks", "protocols", "sets", "entries"}, f"{file}")
     for key in ("title", "source", "entries"):
         if key not in content:
             raise ValueError(f"{file} lacks {key}")
     told = content.get("recipe", {})
-    _known(told, {"place", "ours", "blur"}, f"{file}: [recipe]")
+    _known(told, {"place", "ours", "blur", "scores"}, f"{file}: [recipe]")
+    scores = tuple(told.get("scores", NAMES))
+    if not scores or not set(scores) <= {*NAMES, *OPTIONAL}:
+        raise ValueError(f"{file}: [recipe]: scores must be among {', '.join((*NAMES, *OPTIONAL))}; got {list(scores)}")
     training = content.get("training", {})
     _options(training, f"{file}: [training]")
     networks = {
@@ -78,9 +83,17 @@ def read(file: Path) -> Paper:
             raise ValueError(f"{file}: [networks.{name}]: teacher must be one of its networks, got {network.teacher!r}")
         if network.teacher is not None and networks[network.teacher].teacher is not None:
             raise ValueError(f"{file}: [networks.{name}]: teacher {network.teacher!r} has a teacher itself")
+        if network.init is not None and (network.init not in networks or networks[network.init].init is not None):
+            raise ValueError(
+                f"{file}: [networks.{name}]: init must be a network of the file without one, got {network.init!r}"
+            )
     protocols = {
         name: _protocol(name, table, f"{file}: [protocols.{name}]")
         for name, table in content.get("protocols", {}).items()
+    }
+    sets = {
+        name: _made(SetRecipe, {**table, "name": name}, f"{file}: [sets.{name}]")
+        for name, table in content.get("sets", {}).items()
     }
     entries = {
         name: _entry(name, table, networks, training, f"{file}: [entries.{name}]")
@@ -95,9 +108,11 @@ def read(file: Path) -> Paper:
         place=told.get("place", ""),
         ours=tuple(told.get("ours", ())),
         blur=told.get("blur"),
+        scores=scores,
         networks=networks,
         entries=entries,
         protocols=protocols,
+        sets=sets,
     )
 
 
@@ -133,9 +148,25 @@ def _entry(name: str, table: Any, networks: Mapping[str, NetworkRecipe], trainin
                 raise ValueError(f"{where}: row {row.name!r} lacks data, and so does the table")
     if len({row.name for row in entry.rows}) < len(entry.rows):
         raise ValueError(f"{where}: two rows have one name")
+    _fusion(entry, where)
     if entry.bands is not None and (len(entry.bands) != 3 or min(entry.bands) < 1):
         raise ValueError(f"{where}: bands must be three numbers, counted from 1; got {list(entry.bands)}")
     return entry
+
+
+def _fusion(entry: Entry, where: str) -> None:
+    """What an entry says of MSIs and noise."""
+    try:
+        for response in entry.responses:
+            named_response(response)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{where}: responses: {error}") from error
+    numbers = [snr for snr in entry.snrs if isinstance(snr, (int, float)) and not isinstance(snr, bool)]
+    if len(numbers) < len(entry.snrs) or entry.noise_on not in ("both", "lowres"):
+        raise ValueError(
+            f"{where}: snrs must be numbers of dB and noise_on 'both' or 'lowres', got {list(entry.snrs)} and "
+            f"{entry.noise_on!r}"
+        )
 
 
 def _row(table: Any, networks: Mapping[str, NetworkRecipe], training: dict[str, Any], where: str) -> Row:
@@ -145,6 +176,9 @@ def _row(table: Any, networks: Mapping[str, NetworkRecipe], training: dict[str, 
     if row.network is None or row.network not in networks:
         raise ValueError(f"{where}: network must be one of {', '.join(networks)}; got {row.network!r}")
     network = networks[row.network]
+    _known(row.tested, {"snr", "impulses"}, f"{where}.tested")
+    if row.along and row.along not in network.along:
+        raise ValueError(f"{where}: along must be among {list(network.along)} of {row.network}, got {row.along!r}")
     _options({**training, **network.training, **row.training}, f"{where}.training")
     if row.distillation and network.teacher is None:
         raise ValueError(f"{where}: distillation goes with a network that has a teacher, {row.network} has none")
@@ -160,9 +194,14 @@ def _made(kind: type[Kind], table: Any, where: str) -> Kind:
     _known(table, set(hints), where)
     for name, value in table.items():
         wanted = str(hints[name].type)
-        table_or_list = {"dict": (dict, "a table"), "tuple": ((list, tuple), "a list")}
-        good, words = table_or_list.get(wanted.partition("[")[0], (str, "a text"))
-        if not isinstance(value, good):  # type: ignore[arg-type]
+        kinds = {
+            "dict": (dict, "a table"),
+            "tuple": ((list, tuple), "a list"),
+            "<class 'int'>": (int, "a whole number"),
+            "<class 'float'>": ((int, float), "a number"),
+        }
+        good, words = kinds.get(wanted.partition("[")[0], (str, "a text"))
+        if not isinstance(value, good) or isinstance(value, bool):  # type: ignore[arg-type]
             raise ValueError(f"{where}: {name} must be {words}, got {value!r}")
     try:
         return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})

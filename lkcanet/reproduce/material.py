@@ -4,14 +4,28 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ..data import Prepared, PreparedSet, is_prepared, load_prepared, prepare, prepare_cave
+from ..data import (
+    Prepared,
+    PreparedSet,
+    Scene,
+    Split,
+    is_prepared,
+    load_prepared,
+    prepare,
+    prepare_cave,
+    prepare_folder,
+    read_scene,
+    scene_paths,
+    split_set,
+)
 from ..data.formats.kinds import FILES
 from ..data.prepared import SHARE
 from ..data.splits import drawn
 from .recipes import Paper
 
-__all__ = ["Material", "fingerprint", "patches_of"]
+__all__ = ["Material", "fingerprint", "patches_of", "training_of"]
 
 _SUFFIXES = (*FILES, ".hdr")
 
@@ -51,10 +65,9 @@ class Material:
                 raise FileNotFoundError(f"--data {path}: there is no such file or folder")
             if is_prepared(path):
                 loaded = load_prepared(path)
-                self.folders[loaded.protocol, loaded.scale] = path
-                self._open[loaded.protocol, loaded.scale] = loaded
-                if named is not None and named != loaded.protocol:
-                    raise ValueError(f"--data {text}: the folder was prepared by protocol {loaded.protocol}")
+                called = self._called(text, named, loaded, wanted)
+                self.folders[called, loaded.scale] = path
+                self._open[called, loaded.scale] = loaded
                 continue
             if named is None and len(wanted) != 1:
                 examples = ", ".join(f"{each}=PATH" for each in wanted)
@@ -64,10 +77,31 @@ class Material:
                 raise ValueError(f"--data {text}: expected one of {', '.join(wanted)} before the =, got {protocol!r}")
             self.raw[protocol] = path
 
+    def _called(self, text: str, named: str | None, loaded: Prepared | PreparedSet, wanted: Sequence[str]) -> str:
+        """By which name of the recipe a prepared folder goes: its protocol's, but any set may be a recipe's."""
+        name = wanted[0] if named is None and len(wanted) == 1 else named
+        if name is not None and name in self.paper.sets and isinstance(loaded, PreparedSet):
+            return name
+        if named is not None and named != loaded.protocol:
+            raise ValueError(f"--data {text}: the folder was prepared by protocol {loaded.protocol}")
+        return loaded.protocol
+
     @property
     def bands(self) -> dict[str, int]:
-        """B of the prepared folders, by protocol."""
-        return {protocol: loaded.bands for (protocol, _), loaded in self._open.items()}
+        """B of the prepared folders, by protocol, and of sets that are to be prepared."""
+        found = {protocol: loaded.bands for (protocol, _), loaded in self._open.items()}
+        for name in self.raw.keys() & self.paper.sets.keys() - found.keys():
+            found[name] = read_scene(self._first(name), **self._reading(name)).bands
+        return found
+
+    def _first(self, name: str) -> Path:
+        return scene_paths([self.raw[name]])[0]
+
+    def _reading(self, name: str) -> dict[str, Any]:
+        """Which bands of a set's files are taken, by how many they have."""
+        choices = self.paper.sets[name].file_bands
+        chosen = choices.get(str(read_scene(self._first(name)).bands)) if choices else None
+        return {} if chosen is None else {"bands": chosen}
 
     def why_not(self, data: str, scale: int) -> str:
         """Why there is no such data; empty where there is, or where it can be prepared."""
@@ -104,7 +138,7 @@ class Material:
         if is_prepared(folder):
             loaded = load_prepared(folder)
             if raw is not None and (made := _source(loaded)) is not None:
-                source = raw if data == "cave" else _file_in(raw)
+                source = raw if isinstance(loaded, PreparedSet) else _file_in(raw)
                 if Path(made).resolve() != source.resolve():
                     raise ValueError(f"{folder} was prepared of {made}, --data is {source}: choose another --out")
             return loaded
@@ -113,10 +147,26 @@ class Material:
         self.tell(f"preparing {data} x{scale} from {raw} into {folder}")
         if data == "cave":
             return prepare_cave(raw, folder, scale=scale, progress=self.tell)
+        if data in self.paper.sets:
+            kind = self.paper.sets[data]
+            how: dict[str, Any] = {"test": kind.test, "validation": kind.validation}
+            how |= {"lr_size": kind.lr_size, "stride": kind.stride}
+            return prepare_folder(
+                raw, folder, **how, scale=scale, peak="each", progress=self.tell, **self._reading(data)
+            )
         protocol = self.paper.protocol(data)
         if protocol is None:
             raise ValueError(f"--data {raw}: {data!r} is no protocol: give a prepared folder of it")
         return prepare(protocol, _file_in(raw), folder, scale=scale, progress=self.tell)
+
+
+def training_of(loaded: Prepared | PreparedSet) -> tuple[tuple[Scene, ...], tuple[Split, ...]]:
+    """The scenes that are trained on, and a split each; of a set without validation scenes a tenth of the patches
+    validates."""
+    if isinstance(loaded, Prepared):
+        return (loaded.scene,), (loaded.split,)
+    scenes, splits = split_set(loaded, validation=None if loaded.validation else f"patches:{SHARE:g}")
+    return scenes, tuple(splits)
 
 
 def _source(loaded: Prepared | PreparedSet) -> str | None:
@@ -145,8 +195,11 @@ def fingerprint(loaded: Prepared | PreparedSet) -> str:
 
 def patches_of(paper: Paper, data: str, scale: int, loaded: Prepared | PreparedSet | None) -> tuple[int, int]:
     """Training patches and the side of one in HR pixels: of the prepared folder, else as the protocol has them."""
-    if isinstance(loaded, Prepared):
-        return loaded.split.counts["train"], loaded.split.patch
+    if loaded is not None:
+        _, splits = training_of(loaded)
+        return sum(split.counts["train"] for split in splits), splits[0].patch
+    if data in paper.sets:
+        return 0, scale * paper.sets[data].lr_size  # how many there are, the images tell
     protocol = paper.protocol(data)
     if protocol is None:
         raise ValueError(f"no --data of {data}")

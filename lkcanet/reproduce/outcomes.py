@@ -12,7 +12,7 @@ from ..evaluation import mean_scores, score_tests
 from ..evaluation.printed import Printed, printed
 from ..evaluation.scoring import ensemble_of
 from ..models import PRESETS, Lacking, load_model, pretrained
-from ..models.capabilities import upsampler_of
+from ..models.capabilities import upsamplers_of
 from ..training.result import BEST
 from . import running
 from .material import Material, fingerprint
@@ -30,22 +30,25 @@ class Outcome:
     """A row at one scale.
 
     Attributes:
-        name, data, scale: which.
+        name, data, scale, response: which; the response is that of the MSI, None where there is none.
         printed: the paper's.
-        values: ours, the mean over the seeds: the six scores, "rank" or "upsampler" (per cent of the parameters); empty
-            where there are none yet.
+        values: ours, the mean over the seeds: the scores of the paper's tables, "rank" or "upsampler" (per cent of the
+            parameters); empty where there are none yet. Under noise "psnr_25" and "sam_25" at 25 dB, "psnr_clean" and
+            "sam_clean", and their means over all of these, "psnr" and "sam": PSNR by each band's peak.
         spread: their standard deviations, of several seeds.
         parameters, macs: of the network, in millions and billions; macs at 16 x 16 LR pixels.
         why: what stands in place of our values; empty where there are some.
         failed: whether that is an error.
         note: what was chosen here for this row.
         runs: results of its runs.
+        along: which of the networks that trained along it is of; empty where it is the network itself.
         ranks: of `rank_report`, for a figure.
     """
 
     name: str
     data: str
     scale: int
+    response: str | None = None
     printed: Printed | None = None
     values: dict[str, float] = field(default_factory=dict)
     spread: dict[str, float] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Outcome:
     failed: bool = False
     note: str = ""
     runs: tuple[dict[str, Any], ...] = ()
+    along: str = ""
     ranks: RankReport | None = None
 
     @property
@@ -105,7 +109,22 @@ def carry_out(
             failed[run.id] = " ".join(str(error).split()) or type(error).__name__
             tell(f"{run.id} failed: {failed[run.id]}")
         after(failed)
+    _under_noise(cells, material, out / RUNS, failed, tell)
     return failed
+
+
+def _under_noise(
+    cells: Sequence[Cell], material: Material, folder: Path, failed: dict[str, str], tell: Callable[[str], None]
+) -> None:
+    """Score what has ended under the noise of its table."""
+    for cell, run in ((each, run) for each in cells if each.snrs for run in each.runs):
+        if running.result_of(run, folder) is None or material.why_not(run.data, run.scale):
+            continue
+        try:
+            running.noise(run, material.get(run.data, run.scale), folder, cell.snrs, cell.noise_on, tell)
+        except FAILURES as error:
+            failed[run.id] = " ".join(str(error).split()) or type(error).__name__
+            tell(f"{run.id} failed: {failed[run.id]}")
 
 
 def collected(
@@ -117,35 +136,66 @@ def collected(
 
 def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed: Mapping[str, str]) -> Outcome:
     given: dict[str, Any] = {"name": cell.row.name, "data": cell.data, "scale": cell.scale, "printed": cell.printed}
-    given["note"] = cell.ours
+    given |= {"note": cell.ours, "response": cell.response, "along": cell.row.along}
     if cell.why:
         return Outcome(**given, why=cell.why)
     missing = material.why_not(cell.data, cell.scale) or "not run yet"
     if not cell.runs:
         found = running.read(running.bicubic_folder(folder, cell.data, cell.scale, cell.psf_sigma) / running.RESULT)
-        return Outcome(**given, why=missing) if found is None else Outcome(**given, values=found["scores"]["mean"])
+        scores = {} if found is None else _kept(found["scores"]["mean"], cell)
+        return Outcome(**given, values=scores, why="" if found else missing)
     results = [(run, running.result_of(run, folder)) for run in cell.runs]
     done = [(run, result) for run, result in results if result is not None]
-    errors = [failed[each.id] for run in cell.runs for each in (run, run.teacher) if each and each.id in failed]
+    errors = [failed[each.id] for run in cell.runs for each in (run, *run.before) if each.id in failed]
     if errors:
         given |= {"failed": True}
     if not done:
         return Outcome(**given, why=f"failed: {errors[0]}" if errors else missing)
     given["runs"] = tuple(result for _, result in done)
-    macs = done[0][1]["macs_16x16"]
+    parts = [result["along"][cell.row.along] if cell.row.along else result for _, result in done]
+    macs = parts[0]["macs_16x16"]
     if entry.macs_size != (16, 16):
-        macs = load_model(folder / done[0][0].id / BEST).macs(*entry.macs_size)
-    given |= {"parameters": done[0][1]["parameters"] / 1e6, "macs": macs / 1e9}
+        macs = load_model(running.file_of(done[0][0], folder, cell.row.along)).macs(*entry.macs_size)
+    given |= {"parameters": parts[0]["parameters"] / 1e6, "macs": macs / 1e9}
     if entry.kind == "rank":
-        reports = [_rank(run, folder) for run, _ in done]
+        try:
+            reports = [_rank(run, folder) for run, _ in done]
+        except Lacking as error:
+            return Outcome(**given, why=str(error))
         values = [{"rank": float(report.rank)} for report in reports]
         given["ranks"] = reports[0]
+    elif cell.snrs:
+        levels = [_levels(folder / run.id / f"noise-{cell.noise_on}.json", cell) for run, _ in done]
+        if None in levels:
+            return Outcome(**given, why=f"failed: {errors[0]}" if errors else "not scored under noise yet")
+        values = [_noisy(part, each or {}, cell) for part, each in zip(parts, levels, strict=True)]
     else:
-        values = [result["scores"]["mean"] for _, result in done]
+        values = [_kept(part["scores"]["mean"], cell) for part in parts]
     mean = {key: statistics.fmean(each[key] for each in values) for key in values[0]}
     spread = {key: statistics.stdev(each[key] for each in values) for key in mean} if len(values) > 1 else {}
     short = "" if len(done) == len(cell.runs) else f"{len(done)} of {len(cell.runs)} seeds"
     return Outcome(**{**given, "note": "; ".join(filter(None, (cell.ours, short)))}, values=mean, spread=spread)
+
+
+def _kept(scores: Mapping[str, float], cell: Cell) -> dict[str, float]:
+    """Those that the paper's tables have."""
+    return {key: scores[key] for key in cell.scores if key in scores}
+
+
+def _levels(path: Path, cell: Cell) -> dict[str, Any] | None:
+    """What `running.noise` found, where all levels of a cell are there."""
+    found = running.read(path)
+    levels: dict[str, Any] = {} if found is None else found["levels"]
+    return levels if all(f"{snr:g}" in levels for snr in cell.snrs) else None
+
+
+def _noisy(part: Mapping[str, Any], noise: Mapping[str, Any], cell: Cell) -> dict[str, float]:
+    """The scores of a network under noise, see `Outcome.values`."""
+    levels = {f"{snr:g}": noise[f"{snr:g}"][cell.row.along or "ours"] for snr in cell.snrs}
+    levels["clean"] = part["scores"]["mean"]
+    pairs = {"psnr": "psnr_peak", "sam": "sam"}
+    found = {f"{name}_{level}": each[key] for level, each in levels.items() for name, key in pairs.items()}
+    return found | {name: statistics.fmean(each[key] for each in levels.values()) for name, key in pairs.items()}
 
 
 def _rank(run: Run, folder: Path) -> RankReport:
@@ -165,7 +215,8 @@ def count_parts(paper: Paper, cells: Sequence[Cell]) -> list[Outcome]:
         settings = {**cell.network.set, **cell.row.set}
         model = PRESETS[cell.network.preset].make(protocol.bands, cell.scale, **settings)
         try:
-            share = 100 * upsampler_of(model).parameters / model.parameter_count()
+            steps = upsamplers_of(model).values()
+            share = 100 * sum(step.parameters for step in steps) / model.parameter_count()
         except Lacking as error:
             outcomes.append(Outcome(**given, why=str(error)))
             continue

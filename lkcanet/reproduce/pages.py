@@ -24,6 +24,8 @@ HEADINGS: dict[str, tuple[str, int]] = {
     "psnr_peak": ("PSNR of each band's peak (dB) ↑", 3),
     "rmse_counts": ("RMSE (counts) ↓", 3),
 }
+# under noise: "psnr_25" at 25 dB, "psnr_clean" without, "psnr" the mean; so "sam_25"
+NOISY = {"psnr": "PSNR (dB) ↑", "sam": "SAM (°) ↓"}
 RUN_HEAD = ("run", "network", "steps", "ended by", "minutes", "best step")
 
 
@@ -32,7 +34,8 @@ def _groups(report: Mapping[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]
     groups: dict[str, list[dict[str, Any]]] = {}
     together = report["entry"]["kind"] == "rank"
     for row in report["rows"]:
-        groups.setdefault(f"x{row['scale']}" if together else f"{row['data']} x{row['scale']}", []).append(row)
+        title = f"x{row['scale']}" if together else f"{row['data']} x{row['scale']}"
+        groups.setdefault(f"{title}, MSI of {row['response']}" if row["response"] else title, []).append(row)
     return list(groups.items())
 
 
@@ -79,16 +82,28 @@ def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cell(value: float | None, key: str, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.{HEADINGS.get(key, ('', 3))[1]}f}"
+    return "" if value is None else f"{value:{sign}.{_heading(key)[1]}f}"
+
+
+def _heading(key: str) -> tuple[str, int]:
+    """Of a column: heading and decimals."""
+    name, _, level = key.partition("_")
+    if key in HEADINGS:
+        return HEADINGS[key]
+    if name not in NOISY:
+        return key, 3
+    return f"{NOISY[name]}, {level if level == 'clean' else f'{level} dB'}" if level else f"{NOISY[name]}, mean", 3
 
 
 def _head(columns: Sequence[str]) -> list[str]:
-    return [HEADINGS.get(key, (key, 3))[0] for key in columns]
+    return [_heading(key)[0] for key in columns]
 
 
 def _notes(report: Mapping[str, Any]) -> list[str]:
     """What was chosen here, and where the rest stands."""
-    notes = [report["entry"]["ours"], *report["recipe"]["ours"], f"MSSIM is of {WINDOWS[report['ssim']]}"]
+    notes = [report["entry"]["ours"], *report["recipe"]["ours"]]
+    if "mssim" in _columns(report["rows"]):
+        notes.append(f"MSSIM is of {WINDOWS[report['ssim']]}")
     notes += dict.fromkeys(f"{row['row']}: {row['note']}" for row in report["rows"] if row["note"])
     notes += [f"{run['id']} ({run['network']}): {text}" for run in report["runs"] for text in run["warnings"]]
     return [note for note in notes if note]

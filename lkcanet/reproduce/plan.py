@@ -4,10 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from ..data.responses import named_response
+from ..evaluation.metrics import NAMES
 from ..evaluation.printed import Printed, printed
 from ..models import PRESETS, Network
 from ..training import Distillation, TrainOptions
@@ -52,6 +54,10 @@ class Run:
         preset, set: what makes it.
         data, scale, bands: protocol, r, B.
         options, objective, distillation, teacher: how it is trained; the teacher is a run of its own.
+        response: through which the MSI of a network that fuses is made.
+        start: the run whose weights it goes on from.
+        along: networks that train along and are scored, by name.
+        tested: see `Row`.
     """
 
     network: str
@@ -64,6 +70,10 @@ class Run:
     objective: dict[str, Any] = field(default_factory=dict)
     distillation: Distillation | None = None
     teacher: "Run | None" = None
+    response: str | None = None
+    start: "Run | None" = None
+    along: tuple[str, ...] = ()
+    tested: dict[str, float] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -75,6 +85,12 @@ class Run:
     def facts(self) -> dict[str, Any]:
         """All that its result depends on but the pixels, JSON-serialisable."""
         options = {key: value for key, value in asdict(self.options).items() if key not in _MACHINE}
+        more: dict[str, Any] = {
+            "response": self.response,
+            "start": self.start and self.start.id,
+            "along": list(self.along),
+        }
+        more["tested"] = self.tested
         return {
             "preset": self.preset,
             "set": self.set,
@@ -85,7 +101,13 @@ class Run:
             "objective": self.objective,
             "distillation": None if self.distillation is None else asdict(self.distillation),
             "teacher": None if self.teacher is None else self.teacher.id,
+            **{key: value for key, value in more.items() if value},  # others are known by what they were without
         }
+
+    @property
+    def before(self) -> "tuple[Run, ...]":
+        """The runs that must have ended before it."""
+        return tuple(run for run in (self.teacher, self.start) if run is not None)
 
     def make(self) -> Network:
         """The fresh network, by the seed.
@@ -95,7 +117,8 @@ class Run:
         """
         torch.manual_seed(self.options.seed)
         try:
-            return PRESETS[self.preset].make(self.bands, self.scale, **self.set)
+            msi_bands = 0 if self.response is None else named_response(self.response).bands
+            return PRESETS[self.preset].make(self.bands, self.scale, msi_bands, **self.set)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{self.network} ({self.preset}) can't be made: {error}") from error
 
@@ -112,6 +135,9 @@ class Cell:
         why: it is shown as the paper's.
         network: its recipe; None where `why` stands for it.
         psf_sigma: of its LR images, see `TrainOptions`.
+        response: through which the MSI is made, see `Entry.responses`; None where there is none.
+        snrs, noise_on: noise that it is scored under, see `Entry`.
+        scores: which the table has, see `Paper`.
     """
 
     row: Row
@@ -123,6 +149,10 @@ class Cell:
     why: str = ""
     network: NetworkRecipe | None = None
     psf_sigma: float | None = None
+    response: str | None = None
+    snrs: tuple[float, ...] = ()
+    noise_on: Literal["both", "lowres"] = "both"
+    scores: tuple[str, ...] = NAMES
 
 
 def plan(
@@ -159,15 +189,20 @@ def plan(
             raise ValueError(f"--scale must be one of {', '.join(map(str, entry.scales))} in {entry.name}; got {scale}")
     cells = []
     for scale in [scale for scale in entry.scales if not scales or scale in scales]:
-        paper_rows = printed(paper.name, entry.printed or entry.name, scale)
-        for row in entry.rows:
-            if rows and row.name not in rows:
-                continue
-            cell = Cell(row=row, scale=scale, data=row.data or entry.data or "", printed=paper_rows.get(row.name))
-            cells.append(_filled(paper, entry, cell, budget, bands or {}, f"{where}: row {row.name!r}"))
-        for name, values in paper_rows.items() if not rows and not entry.printed else ():
-            if name not in known and entry.kind != "weights":
-                cells.append(_paper_only(name, scale, entry.data or "", values))
+        for response in entry.responses or (None,):
+            paper_rows = printed(paper.name, entry.printed or entry.name, scale, response)
+            common: dict[str, Any] = {"scale": scale, "response": response, "snrs": entry.snrs}
+            common |= {"noise_on": entry.noise_on, "scores": paper.scores}
+            for row in entry.rows:
+                if rows and row.name not in rows:
+                    continue
+                cell = Cell(row=row, data=row.data or entry.data or "", printed=paper_rows.get(row.name), **common)
+                cells.append(_filled(paper, entry, cell, budget, bands or {}, f"{where}: row {row.name!r}"))
+            for name, values in paper_rows.items() if not rows and not entry.printed else ():
+                if name not in known and entry.kind != "weights":
+                    why = "the recipe has no such network"
+                    row = Row(name=name, why=why)
+                    cells.append(Cell(row=row, why=why, data=entry.data or "", printed=values, **common))
     return cells
 
 
@@ -175,11 +210,6 @@ def lacking(recipe: NetworkRecipe) -> str:
     """Why a network of a recipe can't be made; empty where it can."""
     missing = recipe.preset is not None and recipe.preset not in PRESETS
     return f"this version has no network {recipe.preset!r}" if missing else ""
-
-
-def _paper_only(name: str, scale: int, data: str, values: Printed) -> Cell:
-    why = "the recipe has no such network"
-    return Cell(row=Row(name=name, why=why), scale=scale, data=data, printed=values, why=why)
 
 
 def _filled(paper: Paper, entry: Entry, cell: Cell, budget: Budget, bands: dict[str, int], where: str) -> Cell:
@@ -194,10 +224,10 @@ def _filled(paper: Paper, entry: Entry, cell: Cell, budget: Budget, bands: dict[
         return cell
     if entry.kind == "parts":
         return cell
-    runs = tuple(
-        run_of(paper, row, cell.data, cell.scale, replace(budget, seeds=1), bands, seed) for seed in range(budget.seeds)
-    )
-    key = (recipe.preset, repr(runs[0].set), runs[0].bands, cell.scale)
+    if PRESETS[recipe.preset].fuses and cell.response is None:
+        raise ValueError(f"{where}: {row.network} fuses an MSI: the table lacks responses")
+    runs = tuple(run_of(paper, row, cell, replace(budget, seeds=1), bands, seed) for seed in range(budget.seeds))
+    key = (recipe.preset, repr(runs[0].set), runs[0].bands, cell.scale, cell.response)
     if key not in _MADE:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
@@ -210,17 +240,20 @@ def _filled(paper: Paper, entry: Entry, cell: Cell, budget: Budget, bands: dict[
     return replace(cell, runs=runs)
 
 
-def run_of(paper: Paper, row: Row, data: str, scale: int, budget: Budget, bands: dict[str, int], seed: int) -> Run:
-    """The run of a row, and of its teacher before it."""
+def run_of(paper: Paper, row: Row, cell: Cell, budget: Budget, bands: dict[str, int], seed: int) -> Run:
+    """The run of a row on the data of a cell, and of its teacher and its start before it."""
     assert row.network is not None
+    data, scale = cell.data, cell.scale
     recipe = paper.networks[row.network]
     assert recipe.preset is not None
     protocol = paper.protocol(data)
-    if protocol is None and data not in bands:
+    if protocol is None and data not in bands and data not in paper.sets:
         raise ValueError(f"{paper.file}: data {data!r} is no protocol: give a prepared folder of that protocol")
-    teacher = None
-    if recipe.teacher is not None:
-        teacher = run_of(paper, Row(name=recipe.teacher, network=recipe.teacher), data, scale, budget, bands, seed)
+    before = {
+        name: None if name is None else run_of(paper, Row(name=name, network=name), cell, budget, bands, seed)
+        for name in (recipe.teacher, recipe.init)
+    }
+    teacher = before[recipe.teacher]
     told = {**paper.training, **recipe.training, **row.training}
     if paper.blur is not None:
         told["psf_sigma"] = paper.blur * scale
@@ -233,22 +266,32 @@ def run_of(paper: Paper, row: Row, data: str, scale: int, budget: Budget, bands:
         set={**recipe.set, **row.set},
         data=data,
         scale=scale,
-        bands=bands[data] if protocol is None else protocol.bands,
+        bands=_bands(paper, data, bands),
         options=TrainOptions(**told),
         objective={**recipe.objective, **row.objective},
         distillation=Distillation(**{**recipe.distillation, **row.distillation}) if teacher is not None else None,
         teacher=teacher,
+        response=cell.response if PRESETS[recipe.preset].fuses else None,
+        start=before[recipe.init],
+        along=recipe.along,
+        tested=row.tested,
     )
 
 
+def _bands(paper: Paper, data: str, given: dict[str, int]) -> int:
+    protocol = paper.protocol(data)
+    if protocol is not None:
+        return protocol.bands
+    return given[data] if data in given else paper.sets[data].bands
+
+
 def runs_of(cells: Sequence[Cell]) -> list[Run]:
-    """The runs that cells need, each once, teachers before their students."""
+    """The runs that cells need, each once, teachers and starts before what needs them."""
 
     def each() -> Iterator[Run]:
         for cell in cells:
             for run in cell.runs:
-                if run.teacher is not None:
-                    yield run.teacher
+                yield from run.before
                 yield run
 
     return list({run.id: run for run in each()}.values())

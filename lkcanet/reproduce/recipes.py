@@ -2,14 +2,17 @@
 
     title, source                   of the paper
     [training]                      options of every training (`lkcanet.training.TrainOptions`)
-    [recipe]                        place: where in the paper that stands; ours: what it leaves open, and we chose; blur
-    [networks.NAME]                 preset, set (its arguments), training, objective, teacher, distillation, ours
+    [recipe]                        place: where in the paper that stands; ours: what it leaves open, and we chose;
+                                    blur, scores
+    [networks.NAME]                 preset, set (its arguments), training, objective, teacher, distillation, init,
+                                    along, ours
     [protocols.NAME]                a split that `lkca prepare` does not have: `lkcanet.data.Protocol`
-    [entries.NAME]                  title; why (it can't be run), or kind, data, scales, rows, bands, printed,
-                                    macs_size, ours
+    [sets.NAME]                     a set of many images: `SetRecipe`
+    [entries.NAME]                  title; why (it can't be run), or kind, data, scales, rows, responses, snrs,
+                                    noise_on, bands, printed, macs_size, ours
 
-A network without a preset is bicubic. A row is the name of a network, or a table with name, network, data, and what it
-changes of the network: set, training, objective, distillation; or why, where it can't be run.
+A network without a preset is bicubic. A row is the name of a network, or a table with name, network, data, along, and
+what it changes of the network: set, training, objective, distillation, tested; or why, where it can't be run.
 """
 
 from collections.abc import Mapping
@@ -19,7 +22,7 @@ from typing import Any
 
 from ..data.protocols import PROTOCOLS, Protocol
 
-__all__ = ["KINDS", "Entry", "NetworkRecipe", "Paper", "Row"]
+__all__ = ["KINDS", "Entry", "NetworkRecipe", "Paper", "Row", "SetRecipe"]
 
 KINDS = ("scores", "rank", "parts", "weights")
 
@@ -36,6 +39,8 @@ class NetworkRecipe:
             place.
         teacher: the network that it learns from, trained before it.
         distillation: how, see `lkcanet.training.Distillation`.
+        init: the network that it goes on from, trained before it; what trained along with that goes on, too.
+        along: networks that train along with it and are scored too, as the objective calls them ("teacher").
         ours: what its papers leave open, and was chosen here.
     """
 
@@ -45,20 +50,26 @@ class NetworkRecipe:
     objective: dict[str, Any] = field(default_factory=dict)
     teacher: str | None = None
     distillation: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
+    along: tuple[str, ...] = ()
     ours: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A row of a table: a network, what of it is another here, and on which data; or why it can't be run."""
+    """A row of a table: a network, what of it is another here, and on which data; or why it can't be run. `along`: the
+    row is of what trains along with the network. `tested`: how its test images are spoilt, arguments `snr` and
+    `impulses` of `lkcanet.evaluation.score_tests`; training has them in `training`."""
 
     name: str
     network: str | None = None
     data: str | None = None
+    along: str = ""
     set: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     objective: dict[str, Any] = field(default_factory=dict)
     distillation: dict[str, Any] = field(default_factory=dict)
+    tested: dict[str, float] = field(default_factory=dict)
     why: str = ""
 
 
@@ -74,6 +85,10 @@ class Entry:
         data: protocol of its rows, where they name none.
         scales: r, one after the other.
         rows: in their order.
+        responses: names or files of spectral responses (`lkcanet.data.named_response`) through which networks that
+            fuse get their MSI, one after the other; none for networks that do not.
+        snrs: dB of noise that rows are scored under too.
+        noise_on: what gets it: "both" LR image and MSI, or "lowres".
         bands: shown as red, green and blue, counted from 1.
         printed: the table whose printed scores stand beside ours; its own by default.
         macs_size: low-resolution pixels that multiply-adds are counted for.
@@ -87,6 +102,9 @@ class Entry:
     data: str | None = None
     scales: tuple[int, ...] = ()
     rows: tuple[Row, ...] = ()
+    responses: tuple[str, ...] = ()
+    snrs: tuple[float, ...] = ()
+    noise_on: str = "both"
     bands: tuple[int, int, int] | None = None
     printed: str = ""
     macs_size: tuple[int, int] = (16, 16)
@@ -95,10 +113,33 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SetRecipe:
+    """A set of many images of one kind, which `lkcanet.data.prepare_folder` prepares of a folder; any prepared set may
+    stand in its place.
+
+    Attributes:
+        bands: B as published; what is given may have others.
+        test, validation: shares of the images, drawn: of all, and of those that are left.
+        lr_size, stride: of the training patches, see `prepare_folder`.
+        file_bands: number of bands of files to those of them that are taken, as `read_scene` reads them: "0:10,12:".
+        source: where in the paper this stands, and what is not published.
+    """
+
+    name: str
+    bands: int
+    test: float
+    validation: float
+    lr_size: int
+    stride: int
+    file_bands: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Paper:
     """A recipe file; `ours` lists what was chosen where the paper is silent, `place` says where the rest stands.
     `blur`: LR images are made by a Gaussian of so many times r pixels (`TrainOptions.psf_sigma`); None is MATLAB's
-    bicubic."""
+    bicubic. `scores`: which of `lkcanet.evaluation.metrics` its tables have, CSAKD's two among them."""
 
     name: str
     file: Path
@@ -108,9 +149,11 @@ class Paper:
     place: str
     ours: tuple[str, ...]
     blur: float | None
+    scores: tuple[str, ...]
     networks: Mapping[str, NetworkRecipe]
     entries: Mapping[str, Entry]
     protocols: Mapping[str, Protocol]
+    sets: Mapping[str, SetRecipe]
 
     def entry(self, what: str) -> Entry:
         """The table or figure of this name. Raises a ValueError that lists those that there are."""

@@ -39,6 +39,7 @@ def told(
                 "row": one.name,
                 "data": one.data,
                 "scale": one.scale,
+                "response": one.response,
                 "printed": printed,
                 "ours": ours,
                 "spread": one.spread,

@@ -43,7 +43,7 @@ def train(
     options: TrainOptions | None = None,
     out_dir: str | os.PathLike[str] = "run",
     *,
-    msi: Scene | SpectralResponse | None = None,
+    msi: Scene | Sequence[Scene] | SpectralResponse | None = None,
     objective: Objective | None = None,
     init: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -90,8 +90,9 @@ def train(
         out_dir: folder of `best.safetensors`, `last.safetensors`, `metrics.csv`, and `state.safetensors`, which
             `resume` needs (three times as large as a checkpoint); made where it is missing. Networks that train along
             lie beside them, of the step of `best.safetensors`: an online teacher in `teacher.safetensors`.
-        msi: the multispectral scene that a network which fuses takes, of the scene's rows and columns; or the spectral
-            response through which it is made of the scene, see `lkcanet.data.multispectral.simulate_msi`.
+        msi: the multispectral scene that a network which fuses takes, of the scene's rows and columns; of several
+            scenes one each, in their order; or the spectral response through which they are made of the scenes, see
+            `lkcanet.data.multispectral.simulate_msi`. Those are held in memory, b of B bands.
         objective: what to minimise; see `lkcanet.objectives.objective_for` for the default.
         init: a checkpoint whose weights the network starts from, as far as they fit it: see
             `lkcanet.models.start_from`. The checkpoints of the run tell what was taken.
@@ -163,7 +164,7 @@ def _run(
     split: Split | Sequence[Split],
     options: TrainOptions | None,
     out_dir: str | os.PathLike[str],
-    msi: Scene | SpectralResponse | None,
+    msi: Scene | Sequence[Scene] | SpectralResponse | None,
     objective: Objective | None,
     init: str | os.PathLike[str] | None,
     *,
@@ -188,8 +189,8 @@ def _run(
             print("note: the run began before there was a floor, and goes on with a floor of 0", file=sys.stderr)
     scenes = (scene,) if isinstance(scene, Scene) else tuple(scene)
     splits = (split,) if isinstance(split, Split) else tuple(split)
-    response = None if msi is None or isinstance(msi, Scene) else msi
-    sharp = msi if msi is None or isinstance(msi, Scene) else simulate_msi(scenes[0], msi)
+    response = msi if isinstance(msi, SpectralResponse) else None
+    sharp = _msis(scenes, msi)
     material = read_material(model, scenes, splits, options.batch_size, sharp, options.psf_sigma)
     require("lightning.pytorch", extra="train")
     require("safetensors", extra="train")
@@ -216,7 +217,7 @@ def _run(
     if resume:
         state = _state.read(out / _state.STATE)
         _state.check_same(identity, state.identity)
-        total = options.total_steps(len(material.patches) * (8 if options.augment else 1))
+        total = options.total_steps(len(material.patches) * options.orientations)
         learned = [*model.parameters(), *(p for p in objective.parameters() if p.requires_grad)]
         matrices = {id(weight) for weight in hidden(model)} if options.optimizer == "muon" else set()
         turned = frozenset(index for index, weight in enumerate(learned) if id(weight) in matrices)
@@ -254,6 +255,15 @@ def _among_others(options: TrainOptions) -> TrainOptions:
         what = f"the processes that torchrun started, {started.world}"
         raise ValueError(f"devices are {what}: leave devices out, got {options.devices}")
     return replace(options, devices=started.world, progress=options.progress and speaks())
+
+
+def _msis(scenes: Sequence[Scene], msi: Scene | Sequence[Scene] | SpectralResponse | None) -> tuple[Scene, ...]:
+    """The MSI of each scene; none where there is no MSI."""
+    if msi is None:
+        return ()
+    if isinstance(msi, SpectralResponse):
+        return tuple(simulate_msi(scene, msi) for scene in scenes)
+    return (msi,) if isinstance(msi, Scene) else tuple(msi)
 
 
 def _start(model: Network, init: Path, tell: bool) -> dict[str, Any]:

@@ -15,13 +15,14 @@ class CachedPatches(Dataset[tuple[Tensor, ...]]):
     """Training patches (LR, HR), or (LR, HR, MSI), whose LR images are made once: making them anew takes longer
     than cutting the patches.
 
-    With `augment`, sample i is patch i // 8 in orientation i % 8, as `SuperResolutionPatches` enumerates them.
+    Of n orientations, 8, 4 (rotations) or 1, sample i is patch i // n in orientation i % n of `dihedral`, as
+    `SuperResolutionPatches` enumerates eight.
     """
 
     LIMIT = 1 << 30  # bytes of LR images to hold, in each worker
 
-    def __init__(self, patches: ScenePatches, augment: bool) -> None:
-        self.patches, self.elements = patches, 8 if augment else 1
+    def __init__(self, patches: ScenePatches, orientations: int) -> None:
+        self.patches, self.elements = patches, orientations
         self.lowres: dict[int, Tensor] = {}
 
     def __len__(self) -> int:

@@ -63,7 +63,7 @@ def describe(
     scene: Scene | Sequence[Scene],
     split: Split | Sequence[Split],
     options: TrainOptions,
-    msi: Scene | None = None,
+    msis: Sequence[Scene] = (),
     response: SpectralResponse | None = None,
 ) -> dict[str, Any]:
     """What checkpoints tell about their training, JSON-serialisable.
@@ -90,10 +90,19 @@ def describe(
         pairs = zip(scenes, splits, strict=True)
         facts["scenes"] = [{**_source(one), "peak": one.peak, **_regions(its)} for one, its in pairs]
     facts["options"] = asdict(options)
-    if msi is not None:
-        told = {**_source(msi), "peak": msi.peak, "wavelengths": _wavelengths(msi)}
-        facts["msi"] = told | {"response": None if response is None else asdict(response)}
+    if msis:
+        facts["msi"] = _of_msis(msis) | {"response": None if response is None else asdict(response)}
     return facts
+
+
+def _of_msis(msis: Sequence[Scene]) -> dict[str, Any]:
+    """Of one all that is told; of several a list of names and shapes, and their peak where they share it."""
+    peaks = {msi.peak for msi in msis}
+    shared = {"peak": peaks.pop() if len(peaks) == 1 else None, "wavelengths": _wavelengths(msis[0])}
+    if len(msis) == 1:
+        return {**_source(msis[0]), **shared}
+    each = [_source(msi) for msi in msis]
+    return {key: [told[key] for told in each] for key in ("name", "source", "shape")} | shared
 
 
 def _source(scene: Scene) -> dict[str, Any]:

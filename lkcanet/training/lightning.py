@@ -39,7 +39,7 @@ def fit(
     state: _state.State,
 ) -> TrainResult:
     """Run the training that `training` prepared, from `state` on: of step 0, or what an interrupted run left."""
-    samples = CachedPatches(material.patches, options.augment)
+    samples = CachedPatches(material.patches, options.orientations)
     total = options.total_steps(len(samples))
     # without an end of steps the bar would count to 10^18: a day of steps is more than any time limit meant
     steps, start = total or 100_000_000, state.step

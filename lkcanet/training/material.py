@@ -97,14 +97,16 @@ def read_material(
     scenes: Sequence[Scene],
     splits: Sequence[Split],
     batch_size: int,
-    msi: Scene | None = None,
+    msis: Sequence[Scene | None] = (),
     psf_sigma: float | None = None,
 ) -> Material:
-    """Check that network, scenes and splits fit each other; see `training.train` for the errors."""
+    """Check that network, scenes, their MSIs (none, or one each) and splits fit each other; see `training.train` for
+    the errors."""
     if len(scenes) != len(splits) or not scenes:
         raise ValueError(f"there must be a split for every scene, got {len(scenes)} scenes and {len(splits)} splits")
-    if msi is not None and len(scenes) > 1:
-        raise ValueError(f"a network that fuses an MSI trains on one scene, got {len(scenes)}")
+    msis = msis or [None] * len(scenes)
+    if len(msis) != len(scenes):
+        raise ValueError(f"msi must be of every scene, got {len(msis)} for {len(scenes)} scenes")
     _check_alike(splits)
     for scene in scenes:
         if scene.bands != model.bands:
@@ -120,7 +122,7 @@ def read_material(
     blocks: list[tuple[Tensor, ...]] = []
     training: list[tuple[str, SuperResolutionPatches]] = []
     held: list[tuple[str, SuperResolutionPatches]] = []
-    for scene, whole in zip(scenes, splits, strict=True):
+    for scene, whole, msi in zip(scenes, splits, msis, strict=True):
         scene, split, in_patches, left_out = _usable(model, scene, whole, msi)
         kept.append(split)
         for part in counts:

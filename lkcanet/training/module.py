@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..common.options import TrainOptions
-from ..data.multispectral import with_noise
+from ..data.multispectral import with_impulses, with_noise
 from ..models import Network
 from ..objectives import Batch, Objective, objective_for
 from ..objectives.losses import HLoss, h_loss
@@ -125,6 +125,8 @@ class Module(pl.LightningModule):
         lowres, msi = batch.lowres, batch.msi
         if self.options.snr is not None:
             lowres = with_noise(lowres, self.options.snr)
+        if self.options.impulses is not None:
+            lowres = with_impulses(lowres, self.options.impulses)
         if self.options.msi_snr is not None and msi is not None:
             msi = with_noise(msi, self.options.msi_snr)
         return Batch(lowres, batch.target, msi)

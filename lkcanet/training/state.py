@@ -19,7 +19,8 @@ _FORMAT = "lkcanet-state-1"
 _NAMED = ("model", "average", "objective", "aside")  # dicts of tensors by name
 _TENSORS = (*_NAMED, "moments")
 # options that runs from before there were these options had in effect
-_BEFORE = {"floor": 0.0, "warmup": 0, "ema": None, "whiten": None, "optimizer": "adam", "psnr_weight": 0.0}
+_BEFORE = {"floor": 0.0, "warmup": 0, "ema": None, "whiten": None, "optimizer": "adam", "psnr_weight": 0.0,
+           "mirror": True, "impulses": None}  # fmt: skip
 # options that may change where a run goes on: they leave its result as it is, but for rounding
 FREE = frozenset({"workers", "threads", "device", "devices", "tensorboard", "progress"})
 

@@ -96,12 +96,12 @@ def test_from_end_to_end(tmp_path) -> None:
         "--seconds",
         "0",
     ]
-    command += ["--sides", "5", "--threads", "1", "--out", str(tmp_path)]
+    command += ["--sides", "5", "--threads", "1", "--out", str(out := tmp_path / "new")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads((tmp_path / "comparators.json").read_text())
+    found = json.loads((out / "comparators.json").read_text())
     assert [(row["network"], row["mode"]) for row in found["rows"]] == [
         (name, mode) for mode in ("forward", "training") for name in ("ESSAformer", "LKCA-LR")
     ]
     assert found["environment"]["allocator"] == "recycled"
-    assert "## An inference, 5 x 5 pixels" in (tmp_path / "comparators.md").read_text()
+    assert "## An inference, 5 x 5 pixels" in (out / "comparators.md").read_text()

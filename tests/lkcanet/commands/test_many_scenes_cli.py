@@ -13,7 +13,9 @@ pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scenes")
 from typer import testing
 
-from lkcanet.data import demo_scene, load_prepared, write_scene
+from lkcanet.data import demo_scene, load_prepared, named_response, simulate_pair, write_scene
+from lkcanet.evaluation.metrics import evaluate
+from lkcanet.inference import super_resolve
 from lkcanet.models import load_model, load_model_and_extra
 from lkcanet.training import state as _state
 
@@ -143,7 +145,7 @@ def test_a_set_without_validation_asks_for_one(folder: Path, tmp_path: Path) -> 
     [
         (["--validation", "four"], "no scene is called that; there are one, three, two"),
         (["--validation", "0"], "--validation must leave a block"),
-        (["--response", "landsat-tm-4", "--model", "csakd-student"], "go with one scene"),
+        (["--msi", "x.npy", "--model", "csakd-student"], "--msi goes with one scene: --response makes the MSI of each"),
         (["--patch", "40"], "scene "),
     ],
 )
@@ -163,3 +165,24 @@ def test_scenes_that_do_not_fit_are_named(folder: Path, tmp_path: Path) -> None:
     told = fails("train", folder, tmp_path / "odd.npy", "--out", tmp_path / "run", *NETWORK, *STEPS)
     assert "odd" in told
     assert not (tmp_path / "run").exists()
+
+
+def test_a_set_trains_a_network_that_fuses(folder: Path, tmp_path: Path) -> None:
+    """Response and blur go with a set, and are those of its test scenes when it is scored."""
+    from ..training import msi_helpers
+
+    assert msi_helpers.ToyMsiNetwork.kind == "toy_msi"
+    made, out = tmp_path / "set", tmp_path / "run"
+    succeeds("prepare", "folder", folder, "--out", made, "--scale", 2, "--test", "two", "--validation", "one",
+             "--patch", 8)  # fmt: skip
+    fusing = ["--model", "toy_msi", "--response", "average-2", "--psf-sigma", 1.5]
+    succeeds("train", made, "--out", out, *fusing, *STEPS)
+    told = json.loads(succeeds("evaluate", made, "-c", out / "best.safetensors", "--json").stdout)
+    assert told["psf_sigma"] == 1.5
+    target, model = load_prepared(made).test_scene(0), load_model(out / "best.safetensors")
+    pair = simulate_pair(target, 2, named_response("average-2"), psf_sigma=1.5)
+    expected = evaluate(super_resolve(model, pair.lowres, msi=pair.msi).pixels, target.pixels, 2)
+    assert told["scores"][1]["images"][0]["sam"] == pytest.approx(expected["sam"], abs=1e-4)
+    succeeds("train", folder, "--validation", "two", "--out", tmp_path / "all", *fusing, "--scale", 2, "--patch", 8,
+             *STEPS)  # fmt: skip
+    assert load_model_and_extra(tmp_path / "all" / "best.safetensors")[1]["msi"]["response"]["name"] == "average-2"

@@ -3,12 +3,13 @@
 import csv
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 import torch
 
-from lkcanet.data import PROTOCOLS, Rect, demo_scene, load_prepared, read_scene, write_scene
+from lkcanet.data import PROTOCOLS, Rect, bicubic_upsample, demo_scene, load_prepared, read_scene, write_scene
 from lkcanet.data.multispectral import gaussian_downsample, simulate_msi, simulate_pair
 from lkcanet.data.responses import named_response
 from lkcanet.evaluation.metrics import evaluate
@@ -245,7 +246,6 @@ def test_a_prepared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     made = lkca("prepare", "small", tmp_path / "small.mat", "--out", folder, "--scale", 2, "--validation", "block")
     assert made.exit_code == 0, made.output
     command = ["train", folder, *TRAIN[:4], *TRAIN[8:12], "--out", out, "--threads", 1]
-    assert "--psf-sigma 1.2 does not go with" in fails(*command, *WALD)
     assert "--msi " in fails(*command, "--msi", tmp_path / "small.mat")
     result = lkca(*command, "--response", "average-3")
     assert result.exit_code == 0, result.output
@@ -258,3 +258,23 @@ def test_a_prepared_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert image["mpsnr"] == pytest.approx(expected["mpsnr"], abs=1e-4)
     with pytest.raises(ValueError, match="fuses an MSI of 3 bands, and there is no response"):
         score_tests(prepared, {"one": model})
+    # blurred: test images are made as those of the training
+    blurred = tmp_path / "blurred"
+    result = lkca(*command[:-3], blurred, "--threads", 1, "--response", "average-3", "--psf-sigma", 1.2)
+    assert result.exit_code == 0, result.output
+    report = scores(folder, "-c", blurred / "best.safetensors", "--band-peaks")
+    assert report["psf_sigma"] == 1.2
+    target = prepared.test_scene(0)
+    lowres = simulate_pair(target, 2, named_response("average-3"), psf_sigma=1.2).lowres
+    expected = evaluate(bicubic_upsample(lowres.tensor(), 2)[0].numpy(), target.pixels, 2, unit=target.peak)
+    assert report["scores"][0]["images"][0] == pytest.approx({**expected, "sam_above": ANY})
+    both = ["-c", blurred / "best.safetensors", "-c", out / "best.safetensors"]
+    assert "was trained with another point spread function than" in fails("evaluate", folder, *both)
+    noisy = lkca("evaluate", folder, *both[:2], "--snr", "10,30", "--noise-on", "lowres")
+    assert noisy.exit_code == 0, noisy.output
+    assert "noise on lowres" in " ".join(noisy.stdout.split())
+    told = scores(folder, *both[:2], "--snr", "10,30")["scores"]
+    found = {(row["method"], row["snr"]): row["mpsnr"] for row in told}
+    assert found["bicubic", 10] < found["bicubic", 30] < found["bicubic", None]
+    assert found["blurred", None] == report["scores"][1]["mpsnr"]
+    assert "--per-image does not go with --snr" in fails("evaluate", folder, *both[:2], "--snr", "10", "--per-image")

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from lkcanet.data import bicubic_upsample, demo_scene
-from lkcanet.data.multispectral import gaussian_downsample, noisy_scene, simulate_msi, simulate_pair, with_noise
+from lkcanet.data.multispectral import (
+    gaussian_downsample,
+    noisy_scene,
+    simulate_msi,
+    simulate_pair,
+    with_impulses,
+    with_noise,
+)
 from lkcanet.data.patches import dihedral
 from lkcanet.data.responses import RESPONSES, named_response, read_response
 from lkcanet.data.scenes import Scene
@@ -98,6 +105,24 @@ def test_noise_has_its_ratio(snr: float) -> None:
         assert float(kurtosis) == pytest.approx(3, abs=0.15)
     with pytest.raises(ValueError, match="snr must be a finite number of dB"):
         with_noise(x, math.nan)
+
+
+def test_impulses() -> None:
+    """A share of the values is drawn anew between the image's own least and largest; the others stay to the bit."""
+    x = torch.stack([torch.rand(4, 50, 60, generator=torch.Generator().manual_seed(i)) * (i + 1) + i for i in range(2)])
+    spoilt = with_impulses(x, 0.1, torch.Generator().manual_seed(3))
+    for image, before in zip(spoilt, x, strict=True):
+        hit = image != before
+        assert 0.09 < hit.float().mean() < 0.11
+        drawn = (image[hit] - before.min()) / (before.max() - before.min())
+        assert 0 <= drawn.min() < 0.01
+        assert 0.99 < drawn.max() <= 1
+        assert drawn.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(spoilt, with_impulses(x, 0.1, torch.Generator().manual_seed(3)))
+    assert not torch.equal(spoilt, with_impulses(x, 0.1, torch.Generator().manual_seed(4)))
+    for share in (0, 1, -0.1, True, float("nan")):
+        with pytest.raises(ValueError, match="share must be a number above 0 and below 1"):
+            with_impulses(x, share)
 
 
 def test_scenes_draw_by_their_seed(scene: Scene) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from lkcanet.deploy.rank import plot_ranks, rank_report
 from lkcanet.models import LKCANet, lkca_lr, lkca_net, save_model
+from lkcanet.models.edlgfs import EDLGFS
 
 
 def low_rank(rank: int = 3, groups: int = 1) -> LKCANet:
@@ -127,6 +128,10 @@ def test_lkca_rank(tmp_path: Path) -> None:
     assert f"{100 * report.parameters.upsampler_share:.1f} %" in result.stdout
     assert "32x144" in result.stdout
     assert (tmp_path / "rank.svg").stat().st_size > 10_000
+    save_model(EDLGFS(6, 4, 24, 1, 1, reduction=4), tmp_path / "steps.safetensors")  # enlarges twice
+    steps = json.loads(lkca(tmp_path / "steps.safetensors", "--json").stdout)["networks"]
+    assert [each["network"].rpartition(", ")[2] for each in steps] == ["step 1", "step 2"]
+    assert [each["matrix"] for each in steps] == [[96, 216]] * 2
     fresh = lkca("--fresh", "lkca_lr", "--bands", 2, "--scale", 2, "--json")
     assert json.loads(fresh.stdout)["networks"][0]["matrix"] == [8, 144]
     for arguments, code, message in (

@@ -191,6 +191,30 @@ def test_psnr_and_rmse_by_hand() -> None:
     assert mpsnr(y, x) == math.inf
 
 
+def test_csakds_scores_by_hand() -> None:
+    """PSNR by each band's own peak, of its square where it is negative; RMSE in the units of the file."""
+    x, y = pair(3, 9, 8)
+    x[1] -= 2.0
+    scores = evaluate(y, x, 2, unit=4000.0)
+    bands = [10 * np.log10((b**2).max() / ((a - b) ** 2).mean()) for a, b in zip(y, x, strict=True)]
+    assert scores["psnr_peak"] == pytest.approx(np.mean(bands), rel=1e-10)
+    assert scores["rmse_counts"] == pytest.approx(4000 * np.sqrt(((y - x) ** 2).mean()), rel=1e-10)
+    both = evaluate(3 * y, 3 * x, 2, unit=1.0)
+    assert both["psnr_peak"] == pytest.approx(scores["psnr_peak"])  # free of units, as MPSNR is not
+    assert "psnr_peak" not in evaluate(y, x, 2)
+    x[0] = 0
+    with pytest.warns(RuntimeWarning, match="1 of 3 bands of target are zero and were left out of the PSNR of each"):
+        left = evaluate(y, x, 2, unit=1.0)["psnr_peak"]
+    assert left == pytest.approx(np.mean(bands[1:]))
+    valid = np.ones(x.shape[1:], bool)
+    valid[:2] = False
+    peaks = evaluate(y[1:], x[1:], 2, unit=1.0, valid=valid)["psnr_peak"]
+    kept = [10 * np.log10((b**2).max() / ((a - b) ** 2).mean()) for a, b in zip(y[1:, 2:], x[1:, 2:], strict=True)]
+    assert peaks == pytest.approx(np.mean(kept))
+    with pytest.raises(ValueError, match=r"unit is 0, expected a positive finite number"):
+        evaluate(y, x, 2, unit=0)
+
+
 def test_cc_ignores_gain_and_offset() -> None:
     x = pair(3, 8, 8)[1]
     assert cc(5 * x + 1e4, x) == pytest.approx(1, abs=1e-9)

@@ -11,12 +11,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from lkcanet.deploy.compression import compress
 from lkcanet.deploy.export import export_onnx
-from lkcanet.deploy.rank import rank_report
+from lkcanet.deploy.rank import rank_report, rank_reports
 from lkcanet.inference import memory, reach, strips, super_resolve
 from lkcanet.models import CSAKD, Lacking, LKCANet, Network
 from lkcanet.models.baselines import CNN3DLR, VDSRLR
 from lkcanet.models.capabilities import capabilities_of, working_memory_of
 from lkcanet.models.edlgfs import EDLGFS
+from lkcanet.models.essaformer import ESSAformer
+from lkcanet.models.msdformer import MSDformer
+from lkcanet.models.sspsr import SSPSR
 from lkcanet.objectives import KDObjective
 from lkcanet.objectives.base import Batch
 from lkcanet.objectives.distillation import Distillation, check_pair
@@ -149,6 +152,39 @@ def test_ranks_of_other_networks() -> None:
     matrix_of(cnn, cnn.convs[-1].weight[:, :, 1], 16 * 9 * 75 + 16)
     matrix_of(edges, edges.reconstruct.up[0].conv.weight, 16 * 9 * 16 * 9 + 16 * 9)
     assert rank_report(edges, size=(5, 6)).macs.upsampler == 30 * 16 * 9 * 16 * 9
+
+
+def test_ranks_of_each_step() -> None:
+    """Networks that enlarge in several steps: a report each, with what the network's count of multiply-adds holds."""
+    pixels = 5 * 6
+    edges, msd = alive(EDLGFS(4, 4, **EDGES)), alive(MSDformer(6, 8, 16, 1, group=4, overlap=1, heads=2, reduction=4))
+    essa, sspsr = alive(ESSAformer(5, 4, 8)), alive(SSPSR(6, 8, 16, 1, group=4, overlap=1, reduction=4))
+    branch, trunk = sspsr.branch[0].upsample, sspsr.trunk.upsample
+    cases = [
+        (edges, ["step 1", "step 2"], list(edges.reconstruct.up), None),
+        (msd, ["step 1", "step 2", "step 3"], list(msd.up), msd.up.macs(pixels)),
+        (essa, ["step 1", "step 2"], list(essa.up), 3 * essa.up.macs(pixels)),
+        (
+            sspsr, ["branch 1", "branch 2", "trunk 1"], [*branch, *trunk],
+            len(sspsr.groups) * branch.macs(pixels) + trunk.macs(16 * pixels),
+        ),
+    ]  # fmt: skip
+    for model, names, steps, macs in cases:
+        reports = rank_reports(model, size=(5, 6))
+        assert list(reports) == names
+        for report, step in zip(reports.values(), steps, strict=True):
+            values = np.linalg.svd(step.conv.weight.detach().double().flatten(1).numpy(), compute_uv=False)
+            np.testing.assert_allclose(report.singular_values, values, atol=1e-5 * values[0])
+            assert report.parameters.upsampler == sum(parameter.numel() for parameter in step.parameters())
+            assert report.macs.total == model.macs(5, 6)
+        if macs is not None:
+            assert sum(report.macs.upsampler for report in reports.values()) == macs
+    first, second = (report.macs.upsampler for report in rank_reports(edges, size=(5, 6)).values())
+    assert second == 4 * first
+    vdsr = alive(VDSRLR(4, 2, 8, 1))
+    assert rank_reports(vdsr, 0.7) == {"": rank_report(vdsr, 0.7)}
+    with pytest.raises(Lacking, match="csakd has no upsampler: it enlarges by interpolation"):
+        rank_reports(CSAKD(4, 2, 2, (0, 1, 0, 0), **FEW))
 
 
 def test_features_of_a_baseline_teach_another_network() -> None:

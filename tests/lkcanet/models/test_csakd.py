@@ -223,6 +223,35 @@ def test_a_fresh_residual_network_returns_the_bicubic_image_and_learns() -> None
     assert model.last.weight.grad.abs().max() > 0
 
 
+def test_direct_fusion() -> None:
+    """The paper's eq. 6 in place of the attention: the plain sum of the four maps, and nothing that weighs them."""
+    model = small(fusion="sum")
+    lowres, msi = inputs(model)
+    image, z = model.fused(lowres, msi)
+    hm = model.hm(torch.cat((model.upsampled(lowres), msi), 1))
+    mh = model.mh(torch.cat((lowres, model.downsampled(msi)), 1))
+    enlarged = [x.repeat_interleave(model.scale, 2).repeat_interleave(model.scale, 3) for x in (model.h(lowres), mh)]
+    torch.testing.assert_close(z, hm + model.m(msi) + sum(enlarged))
+    torch.testing.assert_close(image, model.last(model.head(z)))
+    attention = sum(parameter.numel() for parameter in small().attention.parameters())
+    assert small().parameter_count() - model.parameter_count() == attention
+    convs = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(
+                lambda it, _, out, name=name: convs.update({name: out[0].numel() * it.weight[0].numel()})
+            )
+    model.train()(lowres, msi)
+    nearest = 2 * z[0].numel()
+    h, w = lowres.shape[2:]
+    assert model.macs(h, w) == sum(convs.values()) + nearest
+    again = CSAKD(**json.loads(json.dumps(model.config)))
+    assert again.config == model.config
+    assert "fusion" not in small().config  # as in older checkpoints
+    with pytest.raises(ValueError, match="fusion must be one of attention, sum; got 'mean'"):
+        small(fusion="mean")
+
+
 def test_folding_copies() -> None:
     model = small()
     lowres, msi = inputs(model)

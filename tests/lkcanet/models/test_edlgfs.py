@@ -48,14 +48,15 @@ def test_parameters_and_macs_of_table_5(stages: int) -> None:
     assert model.attention_macs(64, 64) > model.macs(64, 64) * 0.9  # what the paper's count leaves out
 
 
+@pytest.mark.parametrize("local_global", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10)])
-def test_macs_are_those_that_torch_counts(height: int, width: int) -> None:
-    model, pixels = small(scale=6, kernel_sizes=(7, 1)).fold(), height * width
+def test_macs_are_those_that_torch_counts(height: int, width: int, local_global: bool) -> None:
+    model, pixels = small(scale=6, kernel_sizes=(7, 1), local_global=local_global).fold(), height * width
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, lkops.backend("reference"):
         model(torch.rand(1, 6, height, width))
     counted = {str(name): flops // 2 for name, flops in counter.get_flop_counts()["Global"].items()}
     convs = counted.pop("aten.convolution")
-    norms, softmax, pools = 4 * 2 * pixels * 16, pixels * (3 * pixels - 1), (pixels + 1) * 16
+    norms, softmax, pools = 4 * 2 * pixels * 16, local_global * pixels * (3 * pixels - 1), (pixels + 1) * 16
     assert model.macs(height, width) == convs + 2 * (2 * (norms + softmax) + pools)
     assert model.attention_macs(height, width) == sum(counted.values())
 
@@ -147,6 +148,24 @@ def test_a_layer_is_as_the_paper_draws_it() -> None:
     u = x + layer.spectral(layer.select(norm(x, layer.norm)))
     expected = u + layer.out(F.gelu(layer.expand.conv(norm(u, layer.expand.norm))))
     torch.testing.assert_close(layer(x), expected)
+
+
+def test_without_selection_a_layer_is_spectral_attention_and_mlp() -> None:
+    """What the paper's tables 6 to 8 take away, and what it costs."""
+    model, x = woken(local_global=False), torch.rand(1, 16, 5, 6)
+    layer = model.stages[0].layers[0]
+    norm = F.layer_norm(x.permute(0, 2, 3, 1), (16,), layer.norm.weight, layer.norm.bias, 1e-6).permute(0, 3, 1, 2)
+    between = x + layer.spectral(norm)
+    torch.testing.assert_close(layer(x), between + layer.out(layer.expand(between)))
+    selections = [layer.select for stage in small().stages for layer in stage.layers]
+    assert all(isinstance(select, LGFS) for select in selections)
+    assert small().parameter_count() - model.parameter_count() == sum(
+        parameter.numel() for select in selections for parameter in select.parameters()
+    )
+    assert "local_global" not in small().config  # as in older checkpoints
+    assert EDLGFS(**model.config).config == model.config == model.fold().config | {"edge_branch": True}
+    with pytest.raises(TypeError, match="local_global must be True or False, got 1"):
+        small(local_global=1)
 
 
 def test_levels_are_the_stages_outputs_and_the_image_is_made_of_the_last() -> None:

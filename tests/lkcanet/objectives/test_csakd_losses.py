@@ -170,7 +170,11 @@ def test_totals_are_their_formulas(reconstruction: str, legacy: bool, beba: str)
 
 def test_the_defaults_are_the_papers() -> None:
     weights = CSAKDWeights()
-    assert [getattr(weights, field.name) for field in fields(weights) if field.name.endswith("_weight")] == [0.1] * 4
+    assert [getattr(weights, field.name) for field in fields(weights) if field.name.endswith("_weight")] == [
+        *[0.1] * 4,
+        None,
+        None,
+    ]
     p, t = cubes()
     expected = straight_reconstruction(p, t, "l1") + 0.1 * (
         straight_beba(p, t, "code", 0.5, 1, 0.1, False) + straight_sam(p, t, False)

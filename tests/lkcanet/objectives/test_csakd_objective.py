@@ -47,6 +47,23 @@ def test_each_loss_moves_its_own_network_alone() -> None:
             assert (size > 0) == (who in moved[name]), (name, who)
 
 
+def test_the_teachers_own_weights() -> None:
+    student, teacher = pair()
+    given = batch()
+
+    def terms(**weights: float) -> dict[str, float]:
+        found = OnlineDistillation(teacher, CSAKDWeights(**weights))(student, given, 0.0)
+        return {key: float(value) for key, value in found.items()}
+
+    alike = terms()
+    other = terms(teacher_beba_weight=0.5, teacher_sam_weight=0.0)
+    change = 0.4 * alike["teacher_beba"] - 0.1 * alike["teacher_sam_loss"]
+    assert other["teacher_loss"] - alike["teacher_loss"] == pytest.approx(change, rel=1e-4)
+    assert other["loss"] - alike["loss"] == pytest.approx(change, rel=1e-4)  # the student's is as it was
+    with pytest.raises(ValueError, match="teacher_sam_weight must be a finite number, 0 or more, got -1"):
+        CSAKDWeights(teacher_sam_weight=-1)
+
+
 def test_the_joint_gradient_is_that_of_each_loss_alone() -> None:
     student, teacher = pair()
     given, weights = batch(), CSAKDWeights(reconstruction="smooth_l1", beba="paper", feature_weight=0.4)
@@ -102,7 +119,8 @@ def test_the_teacher_is_kept() -> None:
     assert objective.companions() == {"teacher": teacher}
     assert {key.removeprefix("teacher.") for key in objective.state()} == set(teacher.state_dict())
     facts = json.loads(json.dumps(objective.facts()))
-    assert facts["objective"]["weights"] | {"floor": 0.0} == asdict(CSAKDWeights(sam_weight=0.2))
+    known = {name: value for name, value in asdict(CSAKDWeights(sam_weight=0.2)).items() if value is not None}
+    assert facts["objective"]["weights"] | {"floor": 0.0} == known
     other = OnlineDistillation(pair(seed=1)[1])
     assert not torch.equal(other.teacher.last.weight, teacher.last.weight)
     other.restore(objective.state())

@@ -217,6 +217,24 @@ def test_blurred_images(recipe: Callable[..., Path], prepared: Path, tmp_path: P
     assert blurred["bicubic"][0] == expected
 
 
+def test_spoilt_images(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
+    """A row that is trained and tested on noise or random values has scores of its own."""
+    row = '{ name = "bad", network = "net", training = { impulses = 0.2 }, tested = { impulses = 0.2, snr = 20.0 } }'
+    file, out = recipe(('"bicubic", "net", "KD", "absent"', row)), tmp_path / "out"
+    done = lkca(file, "table-1", "--data", prepared, "--out", out, "--threads", 1)
+    assert done.exit_code == 0, done.output
+    report = report_of(out, "tiny-table-1")
+    (run,) = report["runs"]
+    model, data = load_model(out / "runs" / run["id"] / "best.safetensors"), load_prepared(prepared)
+    scores = {
+        name: mean_scores(score_tests(data, {"net": model}, **given)["net"])["mpsnr"]
+        for name, given in (("clean", {}), ("impulses", {"impulses": 0.2}), ("both", {"impulses": 0.2, "snr": 20.0}))
+    }
+    assert scores["both"] < scores["impulses"] < scores["clean"]
+    assert report["rows"][0]["ours"]["mpsnr"] == scores["both"]
+    assert "has an unknown key 'snrs'" in fails(recipe(('"absent"', row.replace("snr =", "snrs ="))), "table-1")
+
+
 def test_a_run_that_fails_stops_no_other(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
     file = recipe(
         ('"net", "KD", "absent"', '{ name = "bad", network = "net", training = { learning_rate = 1e38 } }, "net"')

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from lkcanet.data.multispectral import gaussian_downsample
+from lkcanet.data import Rect, TrainingRecord, named_response, split_scenes
+from lkcanet.data.multispectral import gaussian_downsample, simulate_msi
 from lkcanet.data.patches import SuperResolutionPatches, dihedral
 from lkcanet.data.scenes import Scene
+from lkcanet.evaluation.metrics import mpsnr
 from lkcanet.inference import super_resolve
 from lkcanet.models import KINDS, LKCANet, load_model, load_model_and_extra, register, save_model
 from lkcanet.objectives import HObjective, objective_for
-from lkcanet.training import distill, train
+from lkcanet.training import TrainResult, distill, train
 from lkcanet.training import state as _state
 from lkcanet.training.material import read_material
 
@@ -171,7 +173,7 @@ def test_it_learns_to_use_the_msi(scene: Scene, tmp_path: Path) -> None:
 
 def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     split, msi = split_of(scene), msi_of(scene)
-    material = read_material(toy(), [scene], [split], 4, msi, 1.0)
+    material = read_material(toy(), [scene], [split], 4, [msi], 1.0)
     patches = material.patches
     turned = SuperResolutionPatches(
         scene, scale=2, lr_size=8, origins=split.train_origins, augment="enumerate", psf_sigma=1.0, msi=msi
@@ -189,10 +191,10 @@ def test_patches_of_both_come_from_one_place(scene: Scene) -> None:
     valid = np.ones(scene.size, bool)
     valid[split.train_origins[2][0] + 1, split.train_origins[2][1] + 1] = False
     holed = dataclasses.replace(msi, valid=valid)
-    assert read_material(toy(), [scene], [split], 4, holed).left_out["train"] > 0
+    assert read_material(toy(), [scene], [split], 4, [holed]).left_out["train"] > 0
     nan = dataclasses.replace(msi, pixels=np.where(valid, msi.pixels, np.float32(np.nan)))
     with pytest.raises(ValueError, match=r"the training patch at row .* holds NaN"):
-        read_material(toy(), [scene], [split], 4, nan)
+        read_material(toy(), [scene], [split], 4, [nan])
 
 
 def test_a_memory_mapped_msi_travels_by_name(scene: Scene, tmp_path: Path) -> None:
@@ -286,3 +288,41 @@ def test_checkpoints_of_every_kind(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="kind 'lkcanet' is taken"):
         register("lkcanet", Other)
+
+
+def test_many_scenes_with_an_msi_each(scene: Scene, tmp_path: Path) -> None:
+    """Made of each through the response, or given; scenes of two sizes, one of which validates."""
+    response, small = named_response("average-2"), scene.cropped(Rect(0, 40, 0, 56))
+    scenes = [dataclasses.replace(scene, name="large"), dataclasses.replace(small, name="small")]
+    splits = split_scenes(scenes, patch=16, stride=9, scale=2, validation="small")
+    options = options_of(psf_sigma=1.0, snr=35.0, steps=4)
+
+    def run(out: str, msi: object, **given: bool) -> TrainResult:
+        return train(toy(), scenes, splits, options, tmp_path / out, msi=msi, objective=toy_objective(), **given)  # type: ignore[arg-type]
+
+    by_response = run("a", response)
+    msis = [simulate_msi(each, response) for each in scenes]
+    given = run("b", msis)
+    one, other = (load_model(run.last).state_dict() for run in (by_response, given))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert by_response.validation == given.validation
+    record = TrainingRecord(load_model_and_extra(by_response.best)[1])
+    assert record.response == response
+    assert record.extra["msi"]["shape"] == [[2, 64, 64], [2, 40, 56]]
+    model = load_model(by_response.best)  # what was validated is the fused scene
+    lowres = small.shrunk(gaussian_downsample(small.tensor(), 2, 1.0)[0].numpy(), 2)
+    sharp = super_resolve(model, lowres, msi=msis[1])
+    assert by_response.validation["mpsnr"] == pytest.approx(mpsnr(sharp.pixels, small.pixels), abs=1e-4)
+
+    material = read_material(toy(), scenes, splits, 4, msis, 1.0)
+    for index in (0, len(material.patches) - 1):
+        row, column = material.patches.where(index)
+        assert isinstance(row, int)
+        assert isinstance(column, int)
+        (cut,) = material.patches.crop_msi(index)
+        assert torch.equal(cut, msis[0].tensor()[0, :, row : row + 16, column : column + 16])
+    with pytest.raises(ValueError, match="msi must be of every scene, got 1 for 2 scenes"):
+        run("c", msis[:1])
+    with pytest.raises(ValueError, match="the MSI must be of 40 x 56 pixels"):
+        run("c", [msis[0]] * 2)
+    assert run("a", response, resume=True).resumed_from == 4

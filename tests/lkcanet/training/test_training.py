@@ -261,13 +261,19 @@ def test_cached_patches_are_those_of_the_data_package(scene: Scene, monkeypatch,
     monkeypatch.setattr(CachedPatches, "LIMIT", limit)
     origins = split_of(scene).train_origins[:3]
     expected = SuperResolutionPatches(scene, scale=2, lr_size=12, origins=origins, augment="enumerate")
-    cached = CachedPatches(SuperResolutionPatches(scene, scale=2, lr_size=12, origins=origins), augment=True)
+    cached = CachedPatches(SuperResolutionPatches(scene, scale=2, lr_size=12, origins=origins), 8)
     assert len(cached) == len(expected) == 24
     for _ in range(2):  # the second time from the cache
         for index in range(24):
             for ours, theirs in zip(cached[index], expected[index], strict=True):
                 assert torch.equal(ours, theirs)
-    assert len(CachedPatches(cached.patches, augment=False)) == 3
+    assert len(CachedPatches(cached.patches, 1)) == 3
+    rotated = CachedPatches(cached.patches, 4)  # without reflections
+    assert len(rotated) == 12
+    for patch in range(3):
+        for turns in range(4):
+            for image, plain in zip(rotated[4 * patch + turns], cached[8 * patch], strict=True):
+                assert torch.equal(image, torch.rot90(plain, turns, (-2, -1)))
     assert len(cached.lowres) == (3 if limit else 0)
 
 
