@@ -26,7 +26,8 @@ def setup_py(*arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name not in ("LKOPS_CPU_ISA", "PYTHONPATH")}
     with (BUILT.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, str(ROOT / "edge" / "setup.py"), "-q", *arguments]
+        elsewhere = ["egg_info", "--egg-base", str(BUILT.parent)]  # not into the sources
+        command = [sys.executable, str(ROOT / "edge" / "setup.py"), "-q", *elsewhere, *arguments]
         return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
 

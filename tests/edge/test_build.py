@@ -26,7 +26,8 @@ def python(code: str, folder: Path, *arguments: str, **variables: str) -> subpro
 
 
 def test_wheel_runs_a_scene_without_torch(can_build: None, net: Any, tmp_path: Path) -> None:
-    done = setup_py("bdist_wheel", "--dist-dir", str(tmp_path), "--bdist-dir", str(tmp_path / "bdist"))
+    build = ("build", "--build-base", str(tmp_path / "base"))
+    done = setup_py(*build, "bdist_wheel", "--dist-dir", str(tmp_path), "--bdist-dir", str(tmp_path / "bdist"))
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("lkedge-*.whl")
     assert wheel.stat().st_size < 5e6
