@@ -18,50 +18,56 @@ READY := build/installed$(subst /,_,$(PYTHON))
 else
 PY := $(VENV)/bin/python
 READY := $(VENV)/.installed
+TESTED := $(VENV)/.test-dependencies
 endif
 
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-.PHONY: demo test test-all check lint sanitize bench ahead-of-time gpu clean
+.PHONY: demo test test-all check lint docs sanitize bench ahead-of-time gpu clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
 
-test: $(READY) lint
+test: $(READY) $(TESTED) lint
 	$(PYTEST) -m "not exhaustive"
 
 # also random sweeps, other compilers, every instruction set
-test-all: $(READY) lint
+test-all: $(READY) $(TESTED) lint
 	$(PY) -m tests.oldest_torch
 	$(PYTEST)
 
-check: $(READY)
+check: $(READY) $(TESTED)
 	$(PYTEST) -m "not slow and not exhaustive"
 
-lint: $(READY)
+lint: $(READY) $(TESTED)
 	@if $(PY) -c "import ruff" 2>/dev/null; then $(PY) -m ruff check . && $(PY) -m ruff format --check . ; \
 	else echo "lint: ruff is not installed, skipped"; fi
 	@if $(PY) -c "import mypy" 2>/dev/null; then $(PY) -m mypy; else echo "lint: mypy is not installed, skipped"; fi
+
+# into build/docs, which opens from disk; needs no network
+docs: $(READY) $(TESTED)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo build/docs/index.html
 
 # the kernels without torch, under sanitizers; `make test` does this too
 sanitize:
 	$(MAKE) -C tests/csrc -j$(JOBS) address
 	$(MAKE) -C tests/csrc -j$(JOBS) thread
 
-bench: $(READY)
+bench: $(READY) $(TESTED)
 	$(PY) -m bench.cpu.run $(BENCH)
 
 # compiles new and changed Triton launches, and CUDA kernels where nvcc is, for GPUs into
 # bench/results/*_ahead_of_time.*; needs none
-ahead-of-time: $(READY)
+ahead-of-time: $(READY) $(TESTED)
 	$(PY) -m bench.without_gpu.ahead_of_time
 	@if command -v nvcc >/dev/null || [ -n "$$CUDA_HOME" ]; then $(PY) -m bench.without_gpu.cuda_ahead_of_time; \
 	else echo "ahead-of-time: no nvcc, CUDA kernels are left as they are"; fi
 
 # not $(READY): it builds by itself, with CUDA, where no extension is there
-gpu: $(if $(VENV),$(VENV)/.dependencies)
+gpu: $(TESTED)
 	$(PY) -m bench.gpu $(GPU)
 
 clean:
@@ -77,7 +83,12 @@ $(PY):
 
 $(VENV)/.dependencies: pyproject.toml | $(PY)
 	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel numpy
-	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[test]"
+	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[train]"
+	@touch $@
+
+# what the tests need besides; lkops itself is installed, and stays as it is
+$(TESTED): $(VENV)/.dependencies
+	$(PY) -m pip install -q --disable-pip-version-check "lkops[test]"
 	@touch $@
 
 $(READY): $(SOURCES) $(VENV)/.dependencies

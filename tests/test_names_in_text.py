@@ -17,9 +17,10 @@ IMPORTED = re.compile(r"from ((?:lkops|lkcanet|bench|tests)[\w.]*) import \(?(\w
 PATH = re.compile(r"(?<![\w./<-])((?:lkops|lkcanet|bench|tests|csrc)/[\w./]*\w)")
 SUFFIXES = {"json", "txt", "md", "csv", "py"}  # of files, which look like modules
 NOT_HERE = {"lkops._C_cpu", "lkops._C_cuda", "lkops.__version__"}  # extensions are there where they were built
+TOP = ("README.md", "CONTRIBUTING.md", "Makefile", "setup.py")
 FILES = [
     path
-    for place in ("lkops", "lkcanet", "bench", "tests", "csrc", "README.md", "CONTRIBUTING.md", "Makefile", "setup.py")
+    for place in ("lkops", "lkcanet", "bench", "tests", "csrc", "docs", "examples", *TOP)
     for path in ([ROOT / place] if (ROOT / place).is_file() else sorted((ROOT / place).rglob("*")))
     if path.suffix in (".py", ".md", ".h", ".cpp", ".cu", ".cuh", ".mk") or path.name == "Makefile"
     if "results" not in path.parts and path.name != Path(__file__).name

@@ -10,7 +10,8 @@
 `train` runs `lkca train`, `distill` or `compress` as `cave_runs.RUNS` says. `score` looks at the twelve test scenes,
 once for each finished run that is named, and counts its looks in bench/results/cave_x4.json (cave_x8.json): a run that
 was scored before is refused unless `--again`. Everything is chosen on the validation scenes, two of the twenty that
-SSPSR trains on. Networks are scored as the package stores them, weights rounded to bfloat16. `report` and `publish`
+SSPSR trains on; a last course, when nothing is left to be chosen, may have all twenty (`lkca prepare cave --validation
+none`). Networks are scored as the package stores them, weights rounded to bfloat16. `report` and `publish`
 score nothing; the picture of `report` is of a test scene, drawn after its scores are known.
 """
 
@@ -36,8 +37,7 @@ from lkcanet.training.state import read as read_state
 NOTE = "run.json"
 DTYPE = "bfloat16"  # of the weights in the package
 DATA = {
-    "name": "CAVE multispectral image database, Columbia University: 18 of the 20 training scenes of SSPSR's protocol; "
-    "chart_and_stuffed_toy and feathers validate",
+    "name": "CAVE multispectral image database, Columbia University",
     "terms": "research use; cite the source. The images are not part of this package",
     "citation": "F. Yasuma, T. Mitsunaga, D. Iso, S. K. Nayar: Generalized Assorted Pixel Camera: Postcapture Control "
     "of Resolution, Dynamic Range and Spectrum. IEEE Transactions on Image Processing 19(9), 2010",
@@ -75,7 +75,7 @@ def main() -> None:
     file = given.results / f"cave_x{prepared.scale}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"networks": {}}
     if given.command == "train":
-        train(given.set, given.labels[0], given.runs, given.minutes)
+        train(prepared, given.set, given.labels[0], given.runs, given.minutes)
     elif given.command == "score":
         score(prepared, given.labels, found, given.runs, again=given.again)
         with atomic_path(file) as temporary:
@@ -88,14 +88,20 @@ def main() -> None:
         print(publish(found["networks"][label], file, given.name, overwrite=given.overwrite))
 
 
-def train(data: Path, label: str, runs: Path, minutes: float | None) -> None:
-    """Run or resume the training, or compress; note commit, command and machine beside it."""
+def train(prepared: PreparedSet, data: Path, label: str, runs: Path, minutes: float | None) -> None:
+    """Run or resume the training, or compress; note commit, command, machine and scenes beside it."""
     out, line = runs / folder_of(label), command_line(data, label, runs, minutes)
     resumes = (out / "state.safetensors").exists()
     if not resumes:
         out.mkdir(parents=True, exist_ok=True)
         place = environment()
-        facts = {"commit": place["commit"], "command": " ".join(["lkca", *line]), "machine": place["cpu"]}
+        facts = {
+            "commit": place["commit"],
+            "command": " ".join(["lkca", *line]),
+            "machine": place["cpu"],
+            "training_scenes": len(prepared.train),
+            "validation_scenes": [scene.name for scene in prepared.validation],
+        }
         (out / NOTE).write_text(json.dumps(facts) + "\n")
     done = subprocess.run([sys.executable, "-m", "lkcanet.cli", *line, *(["--resume"] if resumes else [])])
     raise SystemExit(done.returncode)
@@ -123,6 +129,7 @@ def score(prepared: PreparedSet, labels: list[str], found: dict[str, Any], runs:
 
 def _facts(network: Network, label: str, runs: Path) -> dict[str, Any]:
     first, *before = [_training(runs / folder_of(run), run) for run in history(label)]
+    before = [{**told, "curve": _log(runs / folder_of(told["label"]) / "metrics.csv")} for told in before]
     return {
         "kind": network.kind,
         "config": network.config,
@@ -157,7 +164,7 @@ def publish(network: dict[str, Any], file: Path, name: str, *, overwrite: bool, 
     *before, last = cave_report.stages(network["training"])
     hours = round(last["hours"] + sum(told["hours"] for told in before), 2)
     card = {
-        "data": DATA,
+        "data": {**DATA, "name": f"{DATA['name']}: {_scenes(last)}"},
         "protocol": PROTOCOL,
         "wavelengths": [float(nm) for nm in range(400, 701, 10)],
         "peak": 65535.0,
@@ -168,12 +175,18 @@ def publish(network: dict[str, Any], file: Path, name: str, *, overwrite: bool, 
             "ended by the clock, not by convergence; hours are of all its runs together",
             *(
                 f"before that, {told['label']}: {told['steps']} steps in {told['hours']} hours, `{told['command']}`, "
-                f"commit {told['commit'][:12]}"
+                f"commit {told['commit'][:12]}; {_scenes(told)}"
                 for told in before
             ),
         ],
     }
     return pretrained.publish(file, name, card, dtype=DTYPE, folder=folder, overwrite=overwrite)
+
+
+def _scenes(training: dict[str, Any]) -> str:
+    count, validation = training["training_scenes"], training["validation_scenes"]
+    said = f"{count} of the 20 training scenes of SSPSR's protocol"
+    return f"{said}; {' and '.join(validation)} validate" if validation else said
 
 
 if __name__ == "__main__":

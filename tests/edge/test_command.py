@@ -1,6 +1,7 @@
 """`lkedge run`, `info` and `bench`: scenes in, scenes out, what is said and refused."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.docs.pages import blocks, command_lines
+
+from .conftest import ROOT
 from .test_build import python
 
 SHAPE = (6, 21, 17)
@@ -194,6 +198,25 @@ def test_usage(words: tuple[str, ...], command: Any, net: Any) -> None:
     with pytest.raises(SystemExit) as ended:
         command("info", net.path, *words)
     assert ended.value.code == 2
+
+
+def test_the_page_is_true(lkedge: Any, net: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code runs, its command lines parse."""
+    from lkedge.cli import _parser
+
+    page = ROOT / "docs" / "edge.md"
+    lines = [words for program, *words in command_lines(page) if program == "lkedge"]
+    assert {words[0] for words in lines} == {"run", "info", "bench"}
+    for words in lines:
+        _parser().parse_args(words)
+    (block,) = blocks(page, "python")
+    shutil.copy(net.path, tmp_path / "net.lkops")
+    monkeypatch.chdir(tmp_path)
+    seen: list[int] = []
+    names = {"lr": scene(), "put": lambda first, strip: seen.append(first + strip.shape[1])}
+    exec(compile(block.text, str(page), "exec"), names)
+    assert np.array_equal(names["sr"], net(scene()))
+    assert seen == [32, 42]
 
 
 def test_as_a_module(built: Path) -> None:

@@ -108,11 +108,11 @@ def test_the_contract_runs_it_on_every_backend(name) -> None:
 
 
 @every_operator
-def test_it_has_a_module_a_benchmark_row_and_a_line_in_the_readme(name) -> None:
+def test_it_has_a_module_a_benchmark_row_and_a_line_in_the_docs(name) -> None:
     modules = {key.lower(): value for key, value in vars(lkops.nn).items() if inspect.isclass(value)}
     assert name.replace("_", "") in modules, "lkops.nn has a module of its name"
     assert any(row.title.startswith(name) for row in rows(tiny=True))
-    assert re.search(rf"^\|.*`{name}` \(`", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert re.search(rf"^\|.*`{name}` \(`", (ROOT / "docs" / "operators.md").read_text(), re.MULTILINE)
 
 
 def test_a_name_that_is_no_operator() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ BICUBIC = {**SCORES, "mpsnr": 34.7, "sam": 4.2}
 
 def training(label: str) -> dict[str, Any]:
     facts = {"commit": "0123456789abcdef", "command": f"lkca train {label}", "machine": "a CPU"}
-    return {"label": label, **facts, "steps": 5000, "hours": 1.5}
+    scenes = {"training_scenes": 18, "validation_scenes": ["c_ms"]}
+    return {"label": label, **facts, **scenes, "steps": 5000, "hours": 1.5}
 
 
 def network(**changes: Any) -> dict[str, Any]:
@@ -60,9 +62,10 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
     monkeypatch.setattr(cave, "environment", lambda: {"commit": "abc", "cpu": "a CPU"})
     monkeypatch.setattr(cave.subprocess, "run", lambda line: seen.append(line) or Done())
     compresses = cave_runs.RUNS[label].command == "compress"
+    prepared: Any = SimpleNamespace(train=[None] * 18, validation=[SimpleNamespace(name="c_ms")])
     for _ in range(1 if compresses else 2):
         with pytest.raises(SystemExit) as ended:
-            cave.train(Path("cave-x4"), label, tmp_path, 3.5)
+            cave.train(prepared, Path("cave-x4"), label, tmp_path, 3.5)
         assert ended.value.code == 0
         (tmp_path / cave.folder_of(label) / "state.safetensors").touch()
     first, *again = (line[line.index("lkcanet.cli") + 1 :] for line in seen)
@@ -80,6 +83,7 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
     assert params.get("whiten") == (0.1 if before is None else None)
     note = json.loads((tmp_path / cave.folder_of(label) / cave.NOTE).read_text())
     assert note["command"] == " ".join(["lkca", *first])
+    assert (note["training_scenes"], note["validation_scenes"]) == (18, ["c_ms"])
 
 
 def test_the_tables_tell_all(found) -> None:
@@ -93,7 +97,7 @@ def test_the_tables_tell_all(found) -> None:
     assert "| b_ms | 34.70 / 4.20 | 34.00 / 3.25 | 34.00 / 3.25 | 34.00 / 3.25 |" in text
     rows = [line for line in text.splitlines() if "`lkca train" in line]
     assert [row.split(" | ")[0] for row in rows] == ["| LKCA-X", "| LKCA-Y", "| LKCA-Z"]
-    assert rows[0] == "| LKCA-X | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
+    assert rows[0] == "| LKCA-X | 18 | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
 
 
 def test_the_curves_start_at_the_first_validation(found) -> None:
@@ -102,6 +106,17 @@ def test_the_curves_start_at_the_first_validation(found) -> None:
     assert [len(panel.lines) for panel in panels] == [3, 3]  # two curves and bicubic
     assert panels[0].lines[0].get_xydata().tolist() == [[0, 30.6], [500, 31.7]]
     assert panels[0].lines[2].get_xydata().tolist() == [[5000, 30.6], [5500, 31.7]]  # goes on where the first ended
+
+
+def test_curves_are_those_of_validation_scenes(found) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    curve = [{"step": 0, "mpsnr": 29.0, "sam": 4.2}, {"step": 5000, "mpsnr": 31.0, "sam": 3.8}]
+    on_all = {**training("LKCA-V"), "training_scenes": 20, "validation_scenes": []}
+    last = {**on_all, "before": [{**training("LKCA-W"), "curve": curve}]}
+    panel, _ = cave_report.curves({**found, "networks": {"LKCA-V": network(training=last)}}).axes
+    drawn = {str(line.get_label()): line.get_xydata().tolist() for line in panel.lines}
+    assert drawn["LKCA-W"] == [[0, 29.0], [5000, 31.0]]  # the first course; the second one has patches, not scenes
+    assert "LKCA-V" not in drawn
 
 
 def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
@@ -123,5 +138,6 @@ def test_what_is_published_is_what_was_scored(found, tmp_path: Path) -> None:
     assert card["scores"]["mean"] == SCORES
     assert card["test_looks"] == 2
     assert (card["training"]["command"], card["training"]["hours"]) == ("lkca train LKCA-Y", 3.0)
+    assert card["data"]["name"].endswith(": 18 of the 20 training scenes of SSPSR's protocol; c_ms validate")
     assert "before that, LKCA-X: 5000 steps in 1.5 hours, `lkca train LKCA-X`" in card["notes"][1]
     assert len(card["wavelengths"]) == 31

@@ -55,7 +55,8 @@ namespace lkops {
 struct Kernels { const char* isa; };
 LKOPS_DECLARE_TABLES(Kernels, kProducts, Avx512Bf16);  // a room with bfloat16 products, and one without
 LKOPS_DECLARE_TABLES(Kernels, kRoom, Avx512);
-#define TABLES(name, word, ...) extern const Kernels kProducts##name = {#name}; extern const Kernels kRoom##name = {#name};
+#define TABLE(table, name) extern const Kernels table##name = {#name};
+#define TABLES(name, word, ...) TABLE(kProducts, name) TABLE(kRoom, name)
 LKOPS_ISAS(TABLES, )
 }
 int main() {
