@@ -156,7 +156,7 @@ class Network:
         self._with_plan(image, rows, lambda plan: plan.run_strips(image, take))
 
     def memory(self, rows: int, columns: int, *, batch: int = 1, strip_rows: int = 0) -> Memory:
-        """What an image of this size takes, before anything of it is taken; `strip_rows` as in `strips`."""
+        """What an image of this size takes, before its workspace is taken; `strip_rows` as in `strips`."""
         plan = self._plan(batch, rows, columns, strip_rows)
         return Memory(plan.workspace_bytes, plan.bytes)
 

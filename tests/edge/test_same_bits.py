@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import lkops
+from lkcanet.deploy.edge import export_edge
 from lkcanet.models import Network
 from lkops._core import extension
 
@@ -108,3 +109,10 @@ def test_other_instruction_sets(isa: str, built: Path, files: dict[tuple[str, st
     used, same = json.loads(done.stdout)
     assert used == isa
     assert all(same.values()), same
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_export_compares_the_file(dtype: str, lkedge: Any, tmp_path: Path) -> None:
+    report = export_edge(networks()["lkca_res"], tmp_path / "net.lkops", dtype=dtype)
+    assert report.checked == ((1, 4, 1, 1), (2, 4, 3, 5), (1, 4, 21, 17))
+    assert 0 < report.error <= report.allowed < 0.5
