@@ -1,12 +1,25 @@
 // csrc/runtime: plans, runs, strips, threads; what they say of what can't be done.
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <thread>
 
 #include "reference.h"
 #include "runtime/lkops.h"
 #include "runtime_file.h"
+
+// Counts what this thread takes.
+thread_local int64_t allocations = 0;
+void* operator new(size_t bytes) {
+  ++allocations;
+  void* memory = std::malloc(bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace lkops {
 namespace {
@@ -69,10 +82,12 @@ std::vector<float> image_of(const Opened& opened, const Case& c, const std::vect
     Memory memory(Memory::Place::kBeforeGuard);
     void* workspace = memory.take(lkops_workspace_bytes(plan), 1, 64, fill);
     Sink sink{image.data(), c.n * c.bands, c.rows * c.scale, c.columns * c.scale, 0};
+    const int64_t before = allocations;
     const lkops_status status =
         strip_rows == 0 ? lkops_run(plan, lowres.data(), image.data(), workspace, &error)
                         : lkops_run_strips(plan, lowres.data(), take_strip, &sink, workspace, &error);
     expect(status == LKOPS_OK, error.text);
+    expect(allocations == before, "a run takes memory");
     expect(strip_rows == 0 || sink.next == sink.rows, "strips end before the image does");
   }
   lkops_release(plan);

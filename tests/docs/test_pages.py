@@ -94,7 +94,7 @@ def test_its_commands_are_taken(page: Path, tmp_path: Path, monkeypatch: pytest.
         elif program == "lkedge":
             continue  # tests/edge has its parser
         else:
-            assert program in {"pip", "python", "git", "LKOPS_BUILD=0"}, [program, *words]
+            assert program in {"pip", "python", "CXX=aarch64-linux-gnu-g++", "git", "LKOPS_BUILD=0"}, [program, *words]
 
 
 @every_page
