@@ -25,7 +25,7 @@ SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
 
-.PHONY: demo test test-all check lint docs sanitize bench ahead-of-time gpu clean
+.PHONY: demo test test-all check lint docs wheel sanitize bench ahead-of-time gpu clean
 
 demo: $(READY)
 	$(PY) -m lkcanet.cli demo
@@ -50,6 +50,11 @@ lint: $(READY) $(TESTED)
 docs: $(READY) $(TESTED)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo build/docs/index.html
+
+# source distribution and wheel into build/dist, checked, and tried in a fresh environment (WHEEL="--torch 2.10.0 2.13.0")
+wheel: $(READY)
+	$(PY) -m pip install -q --disable-pip-version-check "lkops[wheel]"
+	$(PY) -m tests.wheel $(WHEEL)
 
 # the kernels without torch, under sanitizers; `make test` does this too
 sanitize:

@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from . import _shared as shared
+from ._speeds import speed_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +39,8 @@ def bench(
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile, too; compiles for a minute.")] = False,
     openvino: Annotated[bool, typer.Option("--openvino", help="OpenVINO, too, for the forward.")] = False,
     bfloat16: Annotated[bool, typer.Option("--bfloat16", help="lkops under autocast to bfloat16, too.")] = False,
+    operators: Annotated[bool, typer.Option("--operators", help="Every operator at this shape, too.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the operators (.png, .svg, .pdf); with --operators.")] = None,
     seconds: Annotated[float, typer.Option(help="Of timing, for the forward and for the training step.")] = 40,
     out: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
     threads: shared.Threads = None,
@@ -55,10 +59,15 @@ def bench(
     from lkcanet import models
     from lkcanet.benchmark import CHANNELS_LAST, RECYCLED, facts
     from lkcanet.benchmark.report import network_report
+    from lkops.bench import Sizes, operator_speeds
+    from lkops.bench.report import plot as draw
 
     shared.set_threads(threads)
-    if out is not None and not out.parent.is_dir():
-        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
+    for file in (out, plot):
+        if file is not None and not file.parent.is_dir():
+            raise FileNotFoundError(f"{file}: the folder {file.parent} does not exist")
+    if plot is not None and not operators:
+        raise ValueError("--plot draws the operators: give --operators, too")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"--seconds must be above 0 and finite, got {seconds}")
     extra = {"compile": compiled, "openvino": openvino, "openvino bf16": openvino, "lkops bf16": bfloat16}
@@ -82,6 +91,10 @@ def bench(
             pass  # a name that is none of them is said now, and not after a minute; so is a network that can't be
     with torch.device("meta"):
         getattr(models, network)(bands, scale, **options)
+    height, width = sizes["forward"][1:]
+    upsampler = groups or (8 if network == "lkca_lr" else 1)
+    at = {"batch": batch, "channels": channels, "bands": bands, "rows": height, "columns": width, "scale": scale}
+    shape = Sizes(**at, groups=upsampler) if operators else None
     if facts()["allocator"] != "recycled":
         shared.note("note: with the default allocator much of a time may be page faults; to keep memory, set")
         shared.note(f"note: GLIBC_TUNABLES={RECYCLED}")
@@ -97,6 +110,10 @@ def bench(
         **options,
     )
     modes = report["modes"]
+    speeds = list(operator_speeds(sizes=shape, compiled=compiled, seconds=min(seconds, 1.5))) if operators else []
+    report |= {"operators": [asdict(row) for row in speeds]} if operators else {}
+    if plot is not None:
+        draw(speeds, plot)
     if out is not None:
         shared.write_json(out, report)
     if json:
@@ -104,6 +121,8 @@ def bench(
     else:
         for mode in modes:
             shared.print_table(bench_table(report, mode))
+        if operators:
+            shared.print_table(speed_table(speeds))
     for mode, found in modes.items():
         if reason := found["providers"]["lkops"]["reason"]:
             shared.note(f"WARNING: {mode}: lkops was not timed: {reason}")

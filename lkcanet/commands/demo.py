@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import _shared as shared
+from ._speeds import speed_table
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from lkcanet.benchmark.speed import OperatorSpeed
+    from lkops.bench import OperatorSpeed
 
 
 def demo(
@@ -75,21 +74,3 @@ def _speeds(quick: bool) -> "list[OperatorSpeed]":
         shared.note(f"  {row.name}: {row.ratio:.2f}x")
         rows.append(row)
     return rows
-
-
-def speed_table(rows: "list[OperatorSpeed]") -> "Table":
-    """The rows of `lkcanet.benchmark.speed.operator_speeds` as a rich table."""
-    import torch
-    from rich import box
-    from rich.table import Table
-
-    title = f"Operators, float32, CPU, {torch.get_num_threads()} threads, medians; outputs checked first"
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("Operator", no_wrap=True)
-    for heading in ("Input", "Backend", "Time (ms)", "Eager (ms)", "Faster", "Error"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        shape = "x".join(map(str, row.shape))
-        times = (f"{row.milliseconds:.2f}", f"{row.eager_milliseconds:.2f}", f"{row.ratio:.2f}x")
-        table.add_row(row.name, shape, row.backend, *times, f"{row.error:.1e}")
-    return table

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import lkops
 from lkcanet.data import bicubic_downsample, bicubic_upsample, demo_scene, read_scene, scene_from_array, write_scene
 from lkcanet.evaluation import side_by_side
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
@@ -409,6 +410,10 @@ def test_bench(tmp_path: Path) -> None:
     table = lkca("bench", *small, "--what", "forward", "--backend", "reference").stdout
     assert "LKCA-LR x2, forward, 1x8x6x5" in table
     assert "lk_block: reference" in table
+    drawn = lkca("bench", *small, "--what", "forward", "--groups", 2, "--operators", "--plot", tmp_path / "bench.svg")
+    assert all(name in drawn.stdout for name in lkops.backends.operators())
+    assert "upsample_add" in (tmp_path / "bench.svg").read_text()
+    assert "--plot draws the operators: give --operators" in fails("bench", *small, "--plot", tmp_path / "x.svg")
     assert "--seconds must be above 0" in fails("bench", *small[:-4], "--seconds", 0)
     assert "--size must be two whole numbers" in fails("bench", "--size", "x")
     assert "does not exist" in fails("bench", "--out", tmp_path / "none" / "bench.json")
