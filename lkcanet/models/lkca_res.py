@@ -1,8 +1,8 @@
 """LKCA-Res: LKCA-Net's blocks between plain residual ones, our variant that learns sooner."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -190,8 +190,8 @@ class LKCARes(Network):
         )
 
     def _chain(self) -> list[Link]:
-        links = [Link(self.head, 0)]
-        for part in (part for group in self.body.groups for part in group):  # type: ignore[union-attr]
+        links, groups = [Link(self.head, 0)], cast(Iterable[Iterable[Any]], self.body.groups)
+        for part in (part for group in groups for part in group):
             entering = len(links)
             if isinstance(part, _Residual):
                 links += [Link(part.first, entering), Link(part.second, entering + 1, entering)]
