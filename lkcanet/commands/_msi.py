@@ -14,10 +14,14 @@ if TYPE_CHECKING:
 
 Msi = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="The multispectral scene that a fusion network takes, of full resolution."),
+    typer.Option(
+        metavar="FILE",
+        show_default="none",
+        help="The multispectral scene that a fusion network takes, of full resolution.",
+    ),
 ]
-MsiKey = Annotated[str | None, typer.Option(help="As --key, of --msi.")]
-MsiAxes = Annotated[str | None, typer.Option(help="As --axes, of --msi.")]
+MsiKey = Annotated[str | None, typer.Option(show_default="the only image", help="As --key, of --msi.")]
+MsiAxes = Annotated[str | None, typer.Option(show_default="the format's", help="As --axes, of --msi.")]
 MsiPeak = Annotated[
     float | None, typer.Option(help="As --peak, of --msi. Default: the checkpoint's, else its maximum.")
 ]
@@ -25,12 +29,16 @@ Response = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
+        show_default="none, or the training's",
         help="Or make it of the scene: landsat-tm-4, landsat-tm-6, average-4 (groups of neighbouring bands), a .csv.",
     ),
 ]
 PsfSigma = Annotated[
     float | None,
-    typer.Option(help="Make LR images by a Gaussian PSF of so many pixels, as CSAKD's 3, in place of the bicubic."),
+    typer.Option(
+        show_default="the bicubic, or the training's",
+        help="Make LR images by a Gaussian PSF of so many pixels, as CSAKD's 3, in place of the bicubic.",
+    ),
 ]
 
 

@@ -34,7 +34,7 @@ def fixed_reading(reading: "Reading") -> dict[str, Any]:
     values: dict[str, Any] = {"--key": reading.key, "--axes": reading.axes, "--size": reading.size}
     values |= {"--bands": reading.bands, "--wavelengths": reading.wavelengths, "--nodata": reading.nodata}
     values["--nodata-in"] = None if reading.nodata_in == "any" else reading.nodata_in
-    return {**values, "--drop-bad-bands": reading.drop_bad_bands or None}
+    return {**values, "--drop-bad-bands": reading.drop_bad_bands or None, "--raw": reading.raw or None}
 
 
 def refuse(path: Path, options: dict[str, tuple[Any, Any]]) -> None:

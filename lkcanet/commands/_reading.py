@@ -14,13 +14,23 @@ if TYPE_CHECKING:
     from lkcanet.data.bands import BandChoice
     from lkcanet.models import Network
 
-Key = Annotated[str | None, typer.Option(help="The variable of a .mat or .npz file.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        show_default="the only image",
+        help="The variable of a .mat, .npz, netCDF or HDF5 file, by its path: cube, S.data, group/cube.",
+    ),
+]
 Axes = Annotated[
     str | None,
-    typer.Option(help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists."),
+    typer.Option(
+        show_default="the format's",
+        help="Order of its axes, such as hwc: c bands, h rows, w columns; cp or pc: pixel lists.",
+    ),
 ]
 Size = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Of the image, for pixel lists (--axes cp, pc).")
+    str | None,
+    typer.Option(metavar="ROWS,COLUMNS", show_default="none", help="Of the image, for pixel lists (--axes cp, pc)."),
 ]
 Peak = Annotated[
     float | None, typer.Option(help="The value that becomes 1. Default: the checkpoint's, else the scene's maximum.")
@@ -35,13 +45,19 @@ NodataIn = Annotated[
 ]
 Bands = Annotated[
     str | None,
-    typer.Option(metavar="0:130,136:", help="Read these bands: numbers from 0, ranges without their last."),
+    typer.Option(
+        metavar="0:130,136:", show_default="all", help="Read these bands: numbers from 0, ranges without their last."
+    ),
 ]
 Wavelengths = Annotated[
-    str | None, typer.Option(metavar="420:1340,1450:1790", help="Read the bands that lie in these ranges, nm.")
+    str | None,
+    typer.Option(metavar="420:1340,1450:1790", show_default="all", help="Read the bands that lie in these ranges, nm."),
 ]
 DropBadBands = Annotated[
     bool, typer.Option("--drop-bad-bands", help="Leave out the bands that the file marks as bad (bbl).")
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Keep the file's counts: do not apply the scale and offset that it declares.")
 ]
 
 
@@ -58,6 +74,7 @@ class Reading:
     bands: Bands = None
     wavelengths: Wavelengths = None
     drop_bad_bands: DropBadBands = False
+    raw: Raw = False
 
     def arguments(self, record: "TrainingRecord | None" = None) -> dict[str, Any]:
         """Those of `lkcanet.data.read_scene`; where nothing else is asked for, with the peak and the bands of a
@@ -72,6 +89,8 @@ class Reading:
             "bands": self._choice(record) or self.bands,
             "wavelengths": self.wavelengths,
             "bad_bands": "drop" if self.drop_bad_bands else "keep",
+            "raw": self.raw or (record is not None and record.raw),
+            "band_count": None if record is None else record.file_bands,
         }
 
     def _choice(self, record: "TrainingRecord | None") -> "BandChoice | None":
@@ -110,6 +129,12 @@ class Reading:
         elif self.peak is None and trained is not None and not 0.02 < float(scene.pixels.max()) < 4:
             shared.note(
                 f"warning: the scene reaches {float(scene.pixels.max()):.3g} after division by the peak of the "
-                f"checkpoint, {scene.peak:g}: give --peak"
+                f"checkpoint, {scene.peak:g}: give --peak{_or_raw(scene)}"
             )
         return scene
+
+
+def _or_raw(scene: "Scene") -> str:
+    """Where the file's scale was applied."""
+    encoding = scene.encoding
+    return "" if encoding is None or encoding.plain else ", or --raw if it was trained on counts"

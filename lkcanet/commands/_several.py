@@ -17,6 +17,7 @@ Result = TypeVar("Result")
 Suffix = Annotated[
     str | None, typer.Option(help="Format of the results in a folder, such as .tif or .hdr; default: .npy.")
 ]
+Cog = Annotated[bool, typer.Option("--cog", help="Write GeoTIFFs (.tif) cloud-optimised: in tiles, with overviews.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist in the folder.")]
 
 
@@ -89,6 +90,13 @@ def result_of(given: Path, scene: Path, count: int) -> Path:
         what = "holds no result" if not found else f"holds {' and '.join(file.name for file in found)}"
         raise ValueError(f"{given}: {what} of the scene {name}, expected one file of that name")
     return found[0]
+
+
+def check_cog(outs: Sequence[Path], *, cog: bool) -> None:
+    """Raise a ValueError where --cog was given for results that are no GeoTIFFs."""
+    others = [out for out in outs if cog and out.suffix.lower() not in (".tif", ".tiff")]
+    if others:
+        raise ValueError(f"--cog goes with results that end in .tif, got {others[0]}")
 
 
 def check_new(outs: Sequence[Path], *, overwrite: bool) -> None:

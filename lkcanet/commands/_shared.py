@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 ScenePath = Annotated[
     Path,
     typer.Argument(
-        metavar="SCENE", help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images."
+        metavar="SCENE", help="A .mat, .npy, .npz, ENVI, GeoTIFF, netCDF or HDF5 file, or a folder of an image a band."
     ),
 ]
 ScenePaths = Annotated[
     list[Path],
     typer.Argument(
         metavar="SCENE...",
-        help="A .mat, .npy, .npz, ENVI or GeoTIFF file, or a folder of single-band PNG images; several of them, a "
-        "folder of them, or a list (.txt, a path a line).",
+        help="A .mat, .npy, .npz, ENVI, GeoTIFF, netCDF or HDF5 file, or a folder of an image a band; several of them, "
+        "a folder of them, or a list (.txt, a path a line).",
     ),
 ]
 # wherever a checkpoint is taken: `load_checkpoint` reads both
 CHECKPOINT, TRAINED = "FILE|NAME", "A network that `lkca train` wrote, or a name of `lkca models`."
 Checkpoint = Annotated[Path | None, typer.Option("--checkpoint", "-c", metavar=CHECKPOINT, help=TRAINED)]
 Region = Annotated[
-    str | None, typer.Option(metavar="ROWS,COLUMNS", help="Crop to this rectangle, such as 0:512,320:576 or :,64:.")
+    str | None,
+    typer.Option(
+        metavar="ROWS,COLUMNS", show_default="the whole", help="Crop to this rectangle, such as 0:512,320:576 or :,64:."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object on stdout.")]
 Threads = Annotated[int | None, typer.Option(help="Threads of torch; default: torch's choice.")]
@@ -129,7 +132,7 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-SCENES, FIGURES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff"), (".png", ".pdf", ".svg")
+SCENES, FIGURES = (".npy", ".npz", ".mat", ".hdr", ".tif", ".tiff", ".nc"), (".png", ".pdf", ".svg")
 
 
 def check_output(path: Path, suffixes: tuple[str, ...]) -> None:

@@ -18,8 +18,8 @@ def speed_table(rows: "list[OperatorSpeed]") -> "Table":
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     table.add_column("Operator", no_wrap=True)
     compiled = any(row.compiled_milliseconds is not None for row in rows)
-    times = ("Eager (ms)", "Compile (ms)", "Than eager", "Than compile") if compiled else ("Eager (ms)", "Faster")
-    for heading in ("Input", "Backend", "Time (ms)", *times, "Error"):
+    others = ("Eager (ms)", "Compile (ms)", "Than eager", "Than compile") if compiled else ("Eager (ms)", "Faster")
+    for heading in ("Input", "Backend", "Time (ms)", *others, "Error"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         shape = "x".join(map(str, row.shape))

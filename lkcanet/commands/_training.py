@@ -25,6 +25,7 @@ Test = Annotated[
     str | None,
     typer.Option(
         metavar="ROWS,COLUMNS",
+        show_default="none",
         help="The test region, which training never reads: 0:512,320:576. Needed but for a prepared folder.",
     ),
 ]
@@ -43,16 +44,25 @@ class Given:
     )
     model: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Or any other network: edlgfs, csakd-student, vdsr_lr, ... (see --set)."),
+        typer.Option(
+            metavar="NAME",
+            show_default="that of --network",
+            help="Or any other network: edlgfs, csakd-student, vdsr_lr, ... (see --set).",
+        ),
     ] = None
     set: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VALUE", help="An argument of the network of --model, as features=32; repeatable."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            show_default="the network's",
+            help="An argument of the network of --model, as features=32; repeatable.",
+        ),
     ] = None
     objective: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=VALUE|h",
+            show_default="the network's",
             help="An argument of its own loss, as teacher_counts=[2,2,1,1]; repeatable. h: the H loss in its place.",
         ),
     ] = None
@@ -62,12 +72,16 @@ class Given:
         int | None,
         typer.Option(help="Groups g of the upsampler, dividing C and bands * scale^2; the network's if left out."),
     ] = None
-    steps: Annotated[int | None, typer.Option(help="End after so many steps.")] = None
-    epochs: Annotated[int | None, typer.Option(help="End after so many passes over all patches in 8 orientations.")] = (
-        None
-    )
+    steps: Annotated[int | None, typer.Option(show_default="no end", help="End after so many steps.")] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(show_default="no end", help="End after so many passes over all patches in 8 orientations."),
+    ] = None
     max_minutes: Annotated[
-        float | None, typer.Option(help="End after this time; the learning rate follows the clock where that is ahead.")
+        float | None,
+        typer.Option(
+            show_default="no end", help="End after this time; the learning rate follows the clock where that is ahead."
+        ),
     ] = None
     batch_size: Annotated[int, typer.Option(help="Patches of a step, of all devices together.")] = 32
     patch: Annotated[int | None, typer.Option(help="Side of a patch in LR pixels; if left out, 16.")] = None
@@ -75,7 +89,10 @@ class Given:
         int | None, typer.Option(help="Step between patches in HR pixels; if left out, about half a patch.")
     ] = None
     train_region: Annotated[
-        str | None, typer.Option(metavar="ROWS,COLUMNS", help="Train inside this rectangle only.")
+        str | None,
+        typer.Option(
+            metavar="ROWS,COLUMNS", show_default="all but the test region", help="Train inside this rectangle only."
+        ),
     ] = None
     validation: Annotated[
         str | None,
@@ -92,7 +109,9 @@ class Given:
     init: Annotated[
         Path | None,
         typer.Option(
-            metavar=shared.CHECKPOINT, help="Start from a network's weights, as far as they fit; says which don't."
+            metavar=shared.CHECKPOINT,
+            show_default="random weights",
+            help="Start from a network's weights, as far as they fit; says which don't.",
         ),
     ] = None
     optimizer: Annotated[
@@ -102,12 +121,18 @@ class Given:
     final_learning_rate: Annotated[float, typer.Option(help="Of the optimizer, at the end of the cosine.")] = 2e-4
     whiten: Annotated[
         float | None,
-        typer.Option(help="Start with uncorrelated features of this standard deviation, such as 0.1: learns sooner."),
+        typer.Option(
+            show_default="random weights",
+            help="Start with uncorrelated features of this standard deviation, such as 0.1: learns sooner.",
+        ),
     ] = None
     warmup: Annotated[int, typer.Option(help="Steps over which the learning rate rises from 0.")] = 0
     ema: Annotated[
         float | None,
-        typer.Option(help="Validate and keep a moving average of the weights with this decay, such as 0.999."),
+        typer.Option(
+            show_default="none",
+            help="Validate and keep a moving average of the weights with this decay, such as 0.999.",
+        ),
     ] = None
     sam_weight: Annotated[float, typer.Option(help="Weight of the spectral angle in the H loss.")] = 0.5
     gradient_weight: Annotated[float, typer.Option(help="Weight of the gradient term in the H loss.")] = 0.1
@@ -121,12 +146,16 @@ class Given:
             "units of the scene's peak; 0: all alike, as in the paper."
         ),
     ] = FLOOR
-    gradient_clip: Annotated[float | None, typer.Option(help="Largest gradient norm.")] = None
+    gradient_clip: Annotated[float | None, typer.Option(show_default="no limit", help="Largest gradient norm.")] = None
     drop_path: Annotated[float, typer.Option(help="Probability of dropping the last block's branch.")] = 0.1
     msi_options: MsiOptions
     psf_sigma: PsfSigma = None
-    snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to LR images.")] = None
-    msi_snr: Annotated[float | None, typer.Option(help="dB of noise that training adds to the MSI.")] = None
+    snr: Annotated[
+        float | None, typer.Option(show_default="none", help="dB of noise that training adds to LR images.")
+    ] = None
+    msi_snr: Annotated[
+        float | None, typer.Option(show_default="none", help="dB of noise that training adds to the MSI.")
+    ] = None
     augment: Annotated[bool, typer.Option(help="Rotate and mirror the patches.")] = True
     validate_every: Annotated[int, typer.Option(help="Steps between validations and checkpoints.")] = 200
     monitor: Annotated[Literal["mpsnr", "loss"], typer.Option(help="What makes a checkpoint the best.")] = "loss"
@@ -239,8 +268,9 @@ def tell_what_trains(given: Given, model: "Network", splits: Sequence["Split"]) 
         validation = blocks[0] if len(splits) == 1 else f"{' and '.join(blocks[:2])} of {held} scenes"
     shared.note(
         f"note: {given.name}: {model.parameter_count() / 1e6:.3f} M parameters, {model.macs(side, side) / 1e9:.3f} "
-        f"GMAC for {side} x {side}; {counts['train']} training patches{where}, {splits[0].patch} x {splits[0].patch} "
-        f"pixels, validation {validation}, test {' and '.join(tests) or 'elsewhere'}"
+        f"GMAC for {side} x {side}; {counts['train']} training patches{where}, {side} x {side} low-resolution pixels "
+        f"({splits[0].patch} x {splits[0].patch} of the scene), validation {validation}, "
+        f"test {' and '.join(tests) or 'elsewhere'}"
     )
 
 

@@ -29,6 +29,7 @@ from . import (
     train,
 )
 from ._config import configurable, defaults, written
+from ._panels import panel_of, says_no_default
 from ._shared import KNOWN_ERRORS, error_text
 
 _debug = False
@@ -76,7 +77,15 @@ class _Group(TyperGroup):
 
 class _Command(TyperCommand):
     """Takes options from --config. Takes no empty text for anything: as a path that would be the current folder, where
-    a script's variable is not set."""
+    a script's variable is not set. Shows many options in panels, and the default of each."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        options = [parameter for parameter in self.params if parameter.param_type_name == "option"]
+        for option in options:
+            option.rich_help_panel = panel_of(str(option.name), len(options))  # type: ignore[attr-defined]
+            if says_no_default(option):
+                option.show_default = "none"  # type: ignore[attr-defined]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         given, _, _ = self.make_parser(ctx).parse_args(
@@ -122,7 +131,7 @@ def _root(
 def build() -> typer.Typer:
     """The application with all commands."""
     # locals in tracebacks could show whole scenes; our own handler prints them anyway
-    app = typer.Typer(cls=_Group, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+    app = typer.Typer(cls=_Group, pretty_exceptions_enable=False, rich_markup_mode="rich")
     app.callback(invoke_without_command=True)(_root)
     commands: dict[str, Callable[..., None]] = {
         "info": info.info,

@@ -42,7 +42,9 @@ def bench(
     operators: Annotated[bool, typer.Option("--operators", help="Every operator at this shape, too.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the operators (.png, .svg, .pdf); with --operators.")] = None,
     seconds: Annotated[float, typer.Option(help="Of timing, for the forward and for the training step.")] = 40,
-    out: Annotated[Path | None, typer.Option(help="Write the result as JSON to this file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="not written", help="Write the result as JSON to this file.")
+    ] = None,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:

@@ -31,14 +31,19 @@ def compress(
             "values. This is the default, with 0.9."
         ),
     ] = None,
-    groups: Annotated[int | None, typer.Option(help="Or: make it a conv of so many groups, as LKCA-LR has.")] = None,
-    rank: Annotated[int | None, typer.Option(help="Or: factor it into two convs of this rank.")] = None,
+    groups: Annotated[
+        int | None, typer.Option(show_default="none", help="Or: make it a conv of so many groups, as LKCA-LR has.")
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option(show_default="none", help="Or: factor it into two convs of this rank.")
+    ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="--share is of the squared singular values.")] = False,
     permute: Annotated[bool, typer.Option("--permute", help="Choose which features each group gets.")] = False,
     scene: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="SCENE",
+            show_default="the weights alone",
             help="Calibrate on training patches of this scene: much better, in seconds. May be repeated; or a folder "
             "of scenes, or a list (.txt): of all that trained, and none of them may fail.",
         ),

@@ -22,7 +22,7 @@ def degrade(
         Path,
         typer.Argument(
             metavar="OUT",
-            help="The LR scene: .npy, .npz, .mat, .hdr (ENVI) or .tif; of several scenes a folder for them, under "
+            help="The LR scene: .npy, .npz, .mat, .hdr (ENVI), .tif or .nc; of several scenes a folder for them, under "
             "their names.",
         ),
     ],
@@ -31,19 +31,25 @@ def degrade(
         int, typer.Option(help="How many times smaller; rows and columns that make no whole pixel are left out.")
     ] = 4,
     psf_sigma: PsfSigma = None,
-    snr: Annotated[float | None, typer.Option(help="Add white noise to OUT, of so many dB.")] = None,
+    snr: Annotated[
+        float | None, typer.Option(show_default="none", help="Add white noise to OUT, of so many dB.")
+    ] = None,
     msi_out: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
+            show_default="not written",
             help="Write the multispectral image too, of full resolution; with --response. Of several: another folder.",
         ),
     ] = None,
     response: Response = None,
-    msi_snr: Annotated[float | None, typer.Option(help="Add white noise to --msi-out, of so many dB.")] = None,
+    msi_snr: Annotated[
+        float | None, typer.Option(show_default="none", help="Add white noise to --msi-out, of so many dB.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the noise, which is drawn for each scene as for it alone.")] = 0,
     suffix: several.Suffix = None,
     overwrite: several.Overwrite = False,
+    cog: several.Cog = False,
     reading: Reading,
     region: shared.Region = None,
 ) -> None:
@@ -77,6 +83,7 @@ def degrade(
             shared.check_spared([lowres], other)  # the same words: both are scenes
     if folder:
         several.check_new([made for pair in outs.values() for made in pair], overwrite=overwrite)
+    several.check_cog([made for pair in outs.values() for made in pair], cog=cog)
     seen_by = None if response is None else named_response(response)
     if scale < 1 and folder:
         raise ValueError(f"--scale must be 1 or more, got {scale}")
@@ -87,7 +94,7 @@ def degrade(
     def work(path: Path) -> None:
         made = _made(reading.scene(path, region), region, scale, psf_sigma, snr, msi_snr, seed, seen_by)
         for target, result in zip(outs[path], made, strict=True):
-            write_scene(target, result)
+            write_scene(target, result, cog=cog)
             print(f"{target}: {result.bands} bands, {result.size[0]} x {result.size[1]} pixels, peak {result.peak:g}")
 
     _, failed = several.each(scenes, work, alone=not folder)

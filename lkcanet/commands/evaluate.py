@@ -29,16 +29,24 @@ def evaluate(
     checkpoint: Annotated[
         list[Path] | None,
         typer.Option(
-            "--checkpoint", "-c", metavar=shared.CHECKPOINT, help="A trained network, by file or name; may be repeated."
+            "--checkpoint",
+            "-c",
+            metavar=shared.CHECKPOINT,
+            show_default="bicubic alone",
+            help="A trained network, by file or name; may be repeated.",
         ),
     ] = None,
     prediction: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
+            show_default="none",
             help="A scene that was super-resolved already, by any method; may be repeated. Of several scenes a folder "
             "of results under their names, as lkca super-resolve leaves it.",
         ),
+    ] = None,
+    prediction_axes: Annotated[
+        str | None, typer.Option(show_default="the format's", help="As --axes, of --prediction.")
     ] = None,
     scale: Annotated[int | None, typer.Option(help="Upsampling factor r; the checkpoint's, without one 4.")] = None,
     region: Annotated[
@@ -54,7 +62,11 @@ def evaluate(
     psf_sigma: PsfSigma = None,
     snr: Annotated[
         str | None,
-        typer.Option(metavar="DB,DB,...", help="Score under white noise of these signal-to-noise ratios, and without."),
+        typer.Option(
+            metavar="DB,DB,...",
+            show_default="no noise",
+            help="Score under white noise of these signal-to-noise ratios, and without.",
+        ),
     ] = None,
     noise_on: Annotated[
         Literal["both", "lowres"], typer.Option(help="What --snr adds noise to: LR image and MSI, or the former alone.")
@@ -109,6 +121,8 @@ def evaluate(
     msi_options.check()
     floor = _floor(floor, networks)
     snrs = [] if snr is None else parse_snrs(snr)
+    if prediction_axes is not None and not prediction:
+        raise ValueError("--prediction-axes goes with --prediction")
     if snrs and prediction:
         raise ValueError("--snr adds noise to what networks get: it does not go with --prediction")
     scenes = several.scenes_of(scene)
@@ -157,10 +171,11 @@ def evaluate(
             whole = reading.scene(one)
         inside = shared.scored_part(inside, whole.pixels.shape, scale, part_name(inside))
         results = {path: several.result_of(path, one, len(scenes)) for path in prediction or ()}
+        how = prediction_reading(whole, prediction_axes)
         scores = score(
             whole,
             {str(path): model for path, model, _ in nets},
-            predictions={str(path): read_scene(file, peak=whole.peak) for path, file in results.items()},
+            predictions={str(path): read_scene(file, **how) for path, file in results.items()},
             region=inside,
             scale=scale,
             psf_sigma=psf_sigma,
@@ -193,6 +208,12 @@ def evaluate(
     if snr is not None:
         title += f", noise on {noise_on}"
     scene_scores.show_levels(scores.levels, scores.scale, title, floor, names, scores.ssim)
+
+
+def prediction_reading(scene: "Scene", axes: str | None) -> dict[str, Any]:
+    """How a result is read that is compared with a scene: in its units, and with as many bands."""
+    raw = scene.encoding is not None and scene.encoding.raw and scene.encoding.scaled
+    return {"peak": scene.peak, "axes": axes, "band_count": scene.bands, "raw": raw}
 
 
 def _floor(floor: float | None, networks: Sequence[shared.Checkpointed]) -> float:

@@ -38,7 +38,11 @@ def prepare(
     axes: Axes = None,
     columns: Annotated[
         str | None,
-        typer.Option(metavar="A:B,C:D", help="Columns of the file to join, where others are blank: 0:223,604:1096."),
+        typer.Option(
+            metavar="A:B,C:D",
+            show_default="the protocol's",
+            help="Columns of the file to join, where others are blank: 0:223,604:1096.",
+        ),
     ] = None,
     peak: Annotated[
         str | None,

@@ -22,14 +22,19 @@ def rank(
     energy: Annotated[bool, typer.Option("--energy", help="Shares of the squared singular values.")] = False,
     fresh: Annotated[
         shared.NetworkName | None,
-        typer.Option(help="An untrained network of the paper's size, too: its rank is that of random numbers."),
+        typer.Option(
+            show_default="none",
+            help="An untrained network of the paper's size, too: its rank is that of random numbers.",
+        ),
     ] = None,
     bands: Annotated[int, typer.Option(help="Bands of --fresh.")] = 128,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
     size: Annotated[
         str, typer.Option(metavar="ROWS,COLUMNS", help="Low-resolution pixels that multiply-adds are counted for.")
     ] = "16,16",
-    out: Annotated[Path | None, typer.Option(help="Draw the shares to this file: .png, .pdf or .svg.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(show_default="not drawn", help="Draw the shares to this file: .png, .pdf or .svg.")
+    ] = None,
     json: shared.Json = False,
 ) -> None:
     """Say how few singular values carry the upsampler's weight, and what part of the network it is.

@@ -27,37 +27,43 @@ def super_resolve(
         list[Path],
         typer.Argument(
             metavar="SCENE OUT | SCENE... FOLDER",
-            help="A low-resolution scene and its result (.npy, .npz or .mat); or scenes, a folder of them or a list "
+            help="A low-resolution scene and its result (.npy, .npz, .mat; .tif, .hdr and .nc are written in the data "
+            "type, scale and units of the scene's file); or scenes, a folder of them or a list "
             "(.txt, a path a line), and a folder for results of their names, which --out-dir may name instead.",
         ),
     ],
     *,
     checkpoint: shared.Checkpoint = None,
     fresh: Annotated[
-        shared.NetworkName | None, typer.Option(help="An untrained network of the paper's size instead: for timing.")
+        shared.NetworkName | None,
+        typer.Option(show_default="none", help="An untrained network of the paper's size instead: for timing."),
     ] = None,
     scale: Annotated[int, typer.Option(help="Upsampling factor of --fresh.")] = 4,
     msi: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
+            show_default="none",
             help="The multispectral scene that a fusion network takes, of the result's size; one for each SCENE, in "
             "their order.",
         ),
     ] = None,
     msi_reading: MsiReading,
     out_dir: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Enlarge every SCENE, into FOLDER under its own name.")
+        Path | None,
+        typer.Option(metavar="FOLDER", show_default="OUT", help="Enlarge every SCENE, into FOLDER under its own name."),
     ] = None,
     suffix: several.Suffix = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out scenes whose results exist: go on after an interruption.")
     ] = False,
+    cog: several.Cog = False,
     tile: Annotated[
         str | None,
         typer.Option(
             metavar="ROWS,COLUMNS",
+            show_default="the whole scene",
             help="Tiles of so many low-resolution pixels, for scenes that do not fit the memory: another result, since "
             "channel attention then averages over a tile instead of the scene.",
         ),
@@ -97,6 +103,7 @@ def super_resolve(
         raise ValueError("--overlap goes with --tile")
     msi_reading.check(given=bool(msi))
     jobs, batch = _jobs(paths, out_dir, suffix)
+    several.check_cog([out for _, out in jobs], cog=cog)
     if batch and out_dir is None:
         several.check_new([out for _, out in jobs], overwrite=overwrite or skip_existing)
     shared.set_threads(threads)
@@ -133,7 +140,7 @@ def super_resolve(
             sharp = None
             if msi:
                 sharp = _cropped(msi_reading.scene(msi[index], record, reading.nodata), region, model.scale)
-            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble)}
+            facts = {"out": out, **_run(network, loaded, sharp, out, sides, overlap, force, ensemble, cog)}
         except shared.KNOWN_ERRORS as error:
             if not batch:
                 raise
@@ -221,6 +228,7 @@ def _run(
     overlap: int | None,
     force: bool,
     ensemble: bool,
+    cog: bool,
 ) -> dict[str, Any]:
     """Enlarge a scene into a file; what there is to say about it."""
     from lkcanet import inference
@@ -248,7 +256,7 @@ def _run(
         )
     seconds = time.perf_counter() - start
     if not mapped:
-        write_scene(out, result)
+        write_scene(out, result, cog=cog)
     return {
         "shape": result.pixels.shape,
         "scale": model.scale,

@@ -6,6 +6,7 @@ from lkcanet.common.optional import require
 require("numpy", extra="io")  # everything here is made of it: one clear error instead of one in each module
 
 from lkcanet.data.degrade import bicubic_downsample, bicubic_upsample
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.facts import describe_scene
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.formats.writers import write_scene
@@ -35,6 +36,7 @@ from lkcanet.data.synthetic import demo_scene
 
 __all__ = [
     "PROTOCOLS",
+    "Encoding",
     "FusionPair",
     "Georeference",
     "PatchPair",

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lkcanet.data.formats import envi
+from lkcanet.data.formats.kinds import FILES
 
 MANIFEST, SCENE = "protocol.json", "scene.npy"
 FORMAT = "lkcanet-protocol-1"  # one scene
 SET_FORMAT = "lkcanet-set-1"  # many
-_WITHOUT_HEADER = (".mat", ".npy", ".npz", ".tif", ".tiff")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def file_facts(path: Path) -> list[dict[str, Any]]:
     beside = [path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")]
     if path.suffix.lower() == ".hdr":
         beside = [path.with_suffix(suffix) for suffix in envi.SUFFIXES]
-    paths = [path, *(other for other in beside if path.suffix.lower() not in _WITHOUT_HEADER and other.is_file())]
+    paths = [path, *(other for other in beside if path.suffix.lower() not in FILES and other.is_file())]
     facts = []
     for each in paths:
         with each.open("rb") as file:

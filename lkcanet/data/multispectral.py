@@ -168,6 +168,8 @@ def simulate_msi(scene: Scene, response: SpectralResponse) -> Scene:
         wavelengths=response.centres(scene.wavelengths, scene.bands),
         band_names=response.band_names,
         source=f"{scene.source} through {response.name}",
+        band_choice=None,
+        encoding=scene.encoding and scene.encoding.of_other_bands(),
     )
 
 

@@ -1,12 +1,13 @@
 """Arrays of any real numbers to scenes: divided by a peak, and nothing but valid pixels in them."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from lkcanet.common.optional import require
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene, check_positive
 
@@ -23,8 +24,10 @@ def scene_from_array(
     band_names: Sequence[str] | None = None,
     valid: np.ndarray | None = None,
     georeference: Georeference | None = None,
+    encoding: Encoding | None = None,
 ) -> Scene:
     """Normalise (B, H, W) values of any real dtype: pixels = values / peak, computed in float64, stored as float32.
+    With an encoding the values are number scale + offset of what is given, or where it is raw that itself.
 
     The default peak is the maximum of all valid values, as SSPSR and MSDformer divide by the maximum of the cube.
     Float32, contiguous values with peak 1 and no invalid pixel are taken as they are, without a copy; others are read
@@ -40,12 +43,13 @@ def scene_from_array(
         band_names: B names.
         valid: (H, W) bool, true somewhere; None: every pixel is valid.
         georeference: of the pixels.
+        encoding: of the numbers in the file they come from; it stays with the scene.
 
     Raises:
         TypeError: `valid` is not a bool array.
         ValueError: not real numbers, not (B, H, W), NaN or infinite valid pixels, no positive pixel where the peak is
             to be the maximum, a peak that is not positive and finite, a quotient too large for float32, `valid` not
-            (H, W) or nowhere true, or a wrong number of wavelengths or names.
+            (H, W) or nowhere true, or a wrong number of wavelengths or names, or an encoding of other bands.
     """
     where = f"{source}: " if source else ""
     values = values if isinstance(values, np.ndarray) else np.asarray(values)
@@ -60,18 +64,21 @@ def scene_from_array(
             what = f"shape {valid.shape}" if valid.shape != values.shape[1:] else "no valid pixel"
             raise ValueError(f"{where}valid must be {values.shape[1:]} and true somewhere, got {what}")
         valid = None if valid.all() else valid
+    if encoding is not None:
+        encoding.check_bands(len(values))
+    decode = (lambda piece, bands: piece) if encoding is None else encoding.decoded
     if values.dtype.kind == "f":
         _check_finite(values, valid, where)
     if peak is None:
-        peak = _largest(values, valid)
+        peak = _largest(values, valid, decode)
         if peak <= 0:
             what = f"the largest pixel is {peak:g}" if peak or values.any() else "every pixel is 0"
             raise ValueError(f"{where}cannot normalise by the maximum: {what}; give peak explicitly")
     peak = check_positive(peak, f"{where}peak")
-    pixels = _divide(values, valid, peak, where)
+    pixels = _divide(values, valid, peak, where, None if encoding is None or encoding.plain else decode)
     nanometres = None if wavelengths is None else np.asarray(wavelengths)
     names = None if band_names is None else tuple(band_names)
-    return Scene(pixels, peak, nanometres, name, source, names, valid, georeference)
+    return Scene(pixels, peak, nanometres, name, source, names, valid, georeference, encoding=encoding)
 
 
 class NodataMask(NamedTuple):
@@ -119,6 +126,26 @@ def nodata_mask(
     return NodataMask(within & (count == 0 if rule == "any" else count < max(rest, 1)), empty, int(partial.sum()))
 
 
+def held_nodata(values: np.ndarray, nodata: float) -> float:
+    """The number that floats hold for a nodata value which was printed with six digits.
+
+    Headers say -3.40282e+38 and the data hold -3.4028234663852886e+38. Where no value is `nodata`, the smallest (of a
+    negative one; else the largest) is taken for it if it is the same number in six digits. Whole numbers below a
+    million are printed as they are.
+    """
+    printed = math.isfinite(nodata) and float(f"{nodata:.6g}") == nodata
+    if values.dtype.kind != "f" or not printed or (abs(nodata) < 1e6 and nodata == int(nodata)):
+        return nodata
+    marker, choose = _as_value(nodata, values.dtype), np.fmin if nodata < 0 else np.fmax
+    extreme = math.nan
+    for index in _pieces(values):
+        piece = values[index]
+        if marker is not None and (piece == marker).any():
+            return nodata
+        extreme = float(choose(extreme, choose.reduce(piece, axis=None)))
+    return extreme if float(f"{extreme:.6g}") == nodata else nodata
+
+
 def can_hold(dtype: np.dtype, nodata: float) -> bool:
     """Whether values of this dtype can be `nodata`."""
     return _as_value(nodata, dtype) is not None
@@ -145,11 +172,17 @@ def _pieces(values: np.ndarray) -> Iterator[tuple[slice, slice, slice]]:
         yield cut[0], cut[1], cut[2]
 
 
-def _largest(values: np.ndarray, valid: np.ndarray | None) -> float:
-    if valid is None:
-        return max(float(values[index].max()) for index in _pieces(values))
-    low = -np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).min
-    return max(float(values[index].max(initial=low, where=valid[index[1:]])) for index in _pieces(values))
+Decode = Callable[[np.ndarray, slice], np.ndarray]
+
+
+def _largest(values: np.ndarray, valid: np.ndarray | None, decode: Decode) -> float:
+    found = -math.inf
+    for index in _pieces(values):
+        piece = decode(values[index], index[0])
+        where: Any = True if valid is None else valid[index[1:]]
+        low = -np.inf if piece.dtype.kind == "f" else np.iinfo(piece.dtype).min
+        found = max(found, float(piece.max(initial=low, where=where)))
+    return found
 
 
 def _check_finite(values: np.ndarray, valid: np.ndarray | None, where: str) -> None:
@@ -170,14 +203,15 @@ def _check_finite(values: np.ndarray, valid: np.ndarray | None, where: str) -> N
         )
 
 
-def _divide(values: np.ndarray, valid: np.ndarray | None, peak: float, where: str) -> np.ndarray:
-    if peak == 1 and values.dtype == np.float32 and values.flags.c_contiguous and valid is None:
+def _divide(values: np.ndarray, valid: np.ndarray | None, peak: float, where: str, decode: Decode | None) -> np.ndarray:
+    if decode is None and peak == 1 and values.dtype == np.float32 and values.flags.c_contiguous and valid is None:
         return values
     pixels = np.empty(values.shape, np.float32)
     for index in _pieces(values):
         quotient = pixels[index]
         with np.errstate(all="ignore"):
-            np.divide(values[index], peak, out=quotient, dtype=np.float64, casting="unsafe")
+            piece = values[index] if decode is None else decode(values[index], index[0])
+            np.divide(piece, peak, out=quotient, dtype=np.float64, casting="unsafe")
         finite = np.isfinite(quotient)
         if not (finite if valid is None else finite | ~valid[index[1:]]).all():
             raise ValueError(f"{where}pixels / peak is too large for float32 with peak {peak:g}")

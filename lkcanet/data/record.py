@@ -72,6 +72,20 @@ class TrainingRecord:
             raise ValueError(f"{self.where}: bands in its metadata are damaged: {error}") from error
 
     @property
+    def file_bands(self) -> int | None:
+        """How many bands the scene's file had; None where the checkpoint does not tell."""
+        if (choice := self.band_choice) is not None:
+            return choice.of
+        each = [self.extra.get("scene", {}), *(self.extra.get("scenes") or ())]
+        shape = next((told["shape"] for told in each if isinstance(told, dict) and told.get("shape")), None)
+        return None if shape is None else int(shape[0])
+
+    @property
+    def raw(self) -> bool:
+        """Whether the scene was in the counts of its file, which has a scale or an offset for them."""
+        return bool(self.extra.get("scene", {}).get("raw", False))
+
+    @property
     def test(self) -> str | None:
         """The region that the training held out: "rows,columns"."""
         return self._split.get("test")

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from lkcanet.data.formats import envi, geotiff
+from lkcanet.data.formats import envi
+from lkcanet.data.formats.dlr import is_quality
+from lkcanet.data.formats.kinds import FILES, holds_png, is_scene_folder
+from lkcanet.data.formats.png import image_folder
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.prepared import is_prepared, prepared_scene
 from lkcanet.data.scenes import Scene, check_positive
@@ -17,8 +20,6 @@ from lkcanet.data.scenes import Scene, check_positive
 __all__ = ["read_scenes", "scene_paths"]
 
 Given = str | os.PathLike[str]
-
-_FILES = (".mat", ".npy", ".npz", *geotiff.SUFFIXES)
 
 
 def scene_paths(paths: Sequence[Given]) -> list[Path]:
@@ -30,11 +31,13 @@ def scene_paths(paths: Sequence[Given]) -> list[Path]:
     | another folder | its entries that are scenes, sorted by name |
     | a list, .txt | what its lines name, in their order |
 
-    Of a folder's entries these are scenes: .mat, .npy, .npz, .tif and .tiff files; ENVI images (X.dat with X.dat.hdr,
-    or X.hdr with X and a suffix of ENVI's), header and data counting once; folders of .png images, and folders that
-    hold such a folder of their own name, as CAVE is packed (NAME/NAME/*.png). Hidden entries are passed over, others
-    left out with a warning. A line of a list is a path, relative to the list's folder; what it names may be anything
-    but another list. Empty lines and those that start with # are passed over.
+    A folder of GeoTIFFs of a band each (X_B1.tif, X_B2.tif) and the folder of an EnMAP or DESIS product are one scene,
+    as a folder of .png images is. Of another folder's entries these are scenes: .mat, .npy, .npz, GeoTIFF, netCDF and
+    HDF5 files; ENVI images (X.dat with X.dat.hdr, or X.hdr with X and a suffix of ENVI's), header and data counting
+    once; folders that are one scene, and folders that hold such a folder of images alone, as CAVE is packed
+    (NAME/NAME/*.png). A folder that holds no scene and one folder is that. Hidden entries are passed over, others left
+    out with a warning. A line of a list is a path, relative to the list's folder; what it names may be anything but
+    another list. Empty lines and those that start with # are passed over.
 
     Args:
         paths: one or more.
@@ -160,14 +163,13 @@ def _scenes_in(folder: Path) -> list[Path]:
     scenes, others = [], []
     for entry in entries:
         if entry.is_dir():
-            inner = entry / entry.name
-            if is_prepared(entry) or _holds_png(entry):
+            if is_prepared(entry) or is_scene_folder(entry):
                 scenes.append(entry)
-            elif inner.is_dir() and _holds_png(inner):
+            elif holds_png(inner := image_folder(entry)):
                 scenes.append(inner)
             else:
                 others.append(entry)
-        elif entry.suffix.lower() in _FILES:
+        elif entry.suffix.lower() in FILES and not is_quality(entry):
             scenes.append(entry)
         elif files := pairs.get(entry):
             # its data have the shorter name, X for X.dat.hdr; of several candidates read_scene finds the right one
@@ -175,10 +177,12 @@ def _scenes_in(folder: Path) -> list[Path]:
         elif entry not in data:
             others.append(entry)
     scenes = list(dict.fromkeys(scenes))  # data with two headers: read_scene says so
-    if _holds_png(folder):
-        if scenes:
+    if is_scene_folder(folder):
+        if scenes and holds_png(folder):
             _warn(f"{folder}: is taken as one scene of .png images; left out: {_names(scenes)}")
         return [folder]
+    if not scenes and len(inner_folders := [entry for entry in entries if entry.is_dir()]) == 1:
+        return _scenes_in(inner_folders[0])  # an archive in a folder of its own name
     if not scenes:
         raise ValueError(f"{folder}: the folder holds no .png image and no scene")
     if others:
@@ -201,10 +205,6 @@ def _envi_pairs(files: list[Path]) -> Iterator[tuple[Path, list[Path]]]:
                     if file.stem == base.name and file.suffix and file.suffix.lower() in envi.SUFFIXES
                 ],
             )
-
-
-def _holds_png(folder: Path) -> bool:
-    return any(entry.suffix.lower() == ".png" for entry in folder.iterdir())
 
 
 def _identity(path: Path) -> Path:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lkcanet.data.bands import BandChoice, bands_by_number, taken_of
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.splits import Rect
 
@@ -41,6 +42,8 @@ class Scene:
         georeference: None where not known.
         band_choice: which bands of the file it was read from these are; None: all, or not from a file. It is not
             written to files: the bands of a written scene are its own.
+        encoding: how the file that it was read from holds its values; None: not known. Writers of formats for images
+            with units (GeoTIFF, ENVI) write such a file again.
 
     Raises:
         TypeError: `pixels` is not a float32 numpy array, or `valid` not one of bool.
@@ -59,6 +62,7 @@ class Scene:
     valid: np.ndarray | None = None
     georeference: Georeference | None = None
     band_choice: BandChoice | None = None
+    encoding: Encoding | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.pixels, np.ndarray) or self.pixels.dtype != np.float32:
@@ -89,6 +93,8 @@ class Scene:
                 object.__setattr__(self, "valid", None)
         if self.band_choice is not None and len(self.band_choice.taken) != self.bands:
             raise ValueError(f"band_choice must take {self.bands} bands, it takes {len(self.band_choice.taken)}")
+        if self.encoding is not None:
+            self.encoding.check_bands(self.bands)
 
     @property
     def bands(self) -> int:
@@ -106,6 +112,7 @@ class Scene:
 
     def __str__(self) -> str:
         nanometres, place = self.wavelengths, self.georeference
+        units = "" if self.encoding is None or not self.encoding.units else f" {self.encoding.units}"
         of = "" if self.band_choice is None else f" of {self.band_choice.of}"
         span = "" if nanometres is None else f", {nanometres.min():g} to {nanometres.max():g} nm"
         invalid = 0.0 if self.valid is None else 1 - float(self.valid.mean())
@@ -114,7 +121,7 @@ class Scene:
                 f"Scene {self.name!r}, {self.source or 'of no file'}",
                 f"  bands   {self.bands}{of}{span}",
                 f"  pixels  {self.size[0]} x {self.size[1]}, {invalid:.1%} without data",
-                f"  peak    {self.peak:g}, the value that is 1 here",
+                f"  peak    {self.peak:g}{units}, the value that is 1 here",
                 f"  place   {'not known' if place is None else place.told()}",
             ]
         )
@@ -148,6 +155,7 @@ class Scene:
             wavelengths=None if self.wavelengths is None else self.wavelengths[chosen],
             band_names=None if names is None else tuple(names[band] for band in chosen),
             band_choice=BandChoice(of, tuple(before[band] for band in chosen)),
+            encoding=self.encoding and self.encoding.of_bands(chosen),
         )
 
     def cropped(self, rect: Rect) -> "Scene":

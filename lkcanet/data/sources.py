@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lkcanet.common.optional import require
-from lkcanet.data.formats.matlab import check_elements, is_mat73, mat73_key
+from lkcanet.data.formats.matlab import check_elements, is_mat73, mat73_item, mat73_key
 from lkcanet.data.formats.raw import reading
 from lkcanet.data.formats.readers import read_scene
 from lkcanet.data.georeference import Georeference
@@ -123,7 +123,7 @@ def opened(path: Path, key: str | None, axes: str | None, preferred_key: str | N
         with reading(path, "a MATLAB v7.3 file"):
             file = h5py.File(path, "r")
         with file:
-            data = file[name]
+            data = mat73_item(file, name)
             # MATLAB's first axis is HDF5's last
             yield _source(path, data, (axes or "hwc")[::-1], data.chunks or (1, 1, data.shape[-1]), name)
         return

@@ -39,6 +39,25 @@ def to_nanometres(values: Sequence[float], unit: str | None, where: str) -> np.n
     return None
 
 
+def widths_in_nanometres(values: Sequence[float], unit: str | None, where: str) -> tuple[float, ...] | None:
+    """Widths of bands in nm; None, with a warning that starts with `where`, where they can't be told.
+
+    Without a unit of nm or micrometres they are micrometres where all are below 1: no sensor has bands so narrow in nm
+    and none so wide in micrometres.
+    """
+    numbers = np.asarray(values, np.float64)
+    if not (np.isfinite(numbers) & (numbers >= 0)).all():
+        _warn(f"{where}fwhm are not all numbers from 0: they are left out")
+        return None
+    name = (unit or "").strip().lower()
+    if name in MICROMETRES or (name not in NANOMETRES and numbers.max() < 1):
+        numbers = _micrometres(numbers)
+    elif name not in NANOMETRES | UNKNOWN:
+        _warn(f"{where}fwhm are in {unit}, neither nm nor micrometres: they are left out")
+        return None
+    return tuple(numbers.tolist())
+
+
 def from_text(text: str) -> tuple[float, str] | None:
     """A number and its unit ("" where there is none) from a text that holds nothing else, such as "705.2 nm"."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)\s*([a-zA-Zµμ]*)\s*", text)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ..data import Prepared, PreparedSet, is_prepared, load_prepared, prepare, prepare_cave
+from ..data.formats.kinds import FILES
 from ..data.prepared import SHARE
 from ..data.splits import drawn
 from .recipes import Paper
 
 __all__ = ["Material", "fingerprint", "patches_of"]
 
-_SUFFIXES = (".mat", ".npy", ".npz", ".hdr", ".tif", ".tiff")
+_SUFFIXES = (*FILES, ".hdr")
 
 
 class Material:

@@ -76,11 +76,16 @@ def describe(
     peaks = {each.peak for each in scenes}
     facts: dict[str, Any] = {"peak": peaks.pop() if len(peaks) == 1 else None}
     if len(scenes) == 1:
-        facts["scene"] = {**_source(scenes[0]), "wavelengths": _wavelengths(scenes[0]), **_bands(scenes)}
+        facts["scene"] = {
+            **_source(scenes[0]),
+            "wavelengths": _wavelengths(scenes[0]),
+            **_bands(scenes),
+            **_raw(scenes),
+        }
         facts["split"] = {**_regions(splits[0]), **_sides(splits)}
     else:
         known = [each for each in scenes if each.wavelengths is not None]
-        facts["scene"] = {"wavelengths": _wavelengths(known[0]) if known else None, **_bands(scenes)}
+        facts["scene"] = {"wavelengths": _wavelengths(known[0]) if known else None, **_bands(scenes), **_raw(scenes)}
         facts["split"] = _sides(splits)
         pairs = zip(scenes, splits, strict=True)
         facts["scenes"] = [{**_source(one), "peak": one.peak, **_regions(its)} for one, its in pairs]
@@ -104,6 +109,12 @@ def _bands(scenes: Sequence[Scene]) -> dict[str, Any]:
     choices = {scene.band_choice for scene in scenes}
     choice = choices.pop() if len(choices) == 1 else None
     return {} if choice is None else {"bands": {"of": choice.of, "taken": list(choice.taken)}}
+
+
+def _raw(scenes: Sequence[Scene]) -> dict[str, Any]:
+    """Where scale and offset of the files were left aside."""
+    kept = any(one.encoding is not None and one.encoding.raw and one.encoding.scaled for one in scenes)
+    return {"raw": True} if kept else {}
 
 
 def _regions(split: Split) -> dict[str, Any]:

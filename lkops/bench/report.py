@@ -49,8 +49,9 @@ def plot(rows: Sequence[OperatorSpeed], file: Path) -> None:
         raise ModuleNotFoundError("a plot needs matplotlib: pip install matplotlib") from error
     figure = Figure(figsize=(8, 1 + 0.45 * len(rows)), layout="constrained")
     axis = figure.subplots()
-    series = {"eager PyTorch": [row.ratio for row in rows], "torch.compile": [row.compiled_ratio for row in rows]}
-    drawn = {name: [value or 0.0 for value in values] for name, values in series.items() if any(values)}
+    ratios: dict[str, list[float | None]] = {"eager PyTorch": [row.ratio for row in rows]}
+    ratios["torch.compile"] = [row.compiled_ratio for row in rows]
+    drawn = {name: [value or 0.0 for value in values] for name, values in ratios.items() if any(values)}
     height = 0.8 / max(1, len(drawn))
     for i, ((name, values), colour) in enumerate(zip(drawn.items(), ("#0072b2", "#e69f00"), strict=False)):
         places = [place + (i - (len(drawn) - 1) / 2) * height for place in range(len(rows))]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,50 @@ def to_bands(values: np.ndarray, axes: str, size: tuple[int, int] | None = None,
     if rows < 1 or columns < 1 or rows * columns != matrix.shape[1]:
         raise ValueError(f"{where}size {size} does not make {matrix.shape[1]} pixels of shape {values.shape}")
     return matrix.reshape(matrix.shape[0], columns, rows).transpose(0, 2, 1)
+
+
+_LEAST_SQUARE = 8  # pixels of a side by which a square image tells the order of axes
+
+
+def likely_axes(shape: tuple[int, ...], default: str, bands: int | None, source: str) -> str:
+    """The order of the axes of a 3-D array that does not tell it: the default, unless its other end looks like bands.
+
+    That is where `bands` lie there and not at the default's end, where the image is square in that order and not in the
+    default, or where the other end is shorter than a quarter of the others. A warning says so then.
+
+    Args:
+        shape: of the array.
+        default: "chw" or "hwc".
+        bands: how many there should be, where that is known.
+        source: starts errors and warnings.
+
+    Raises:
+        ValueError: the other end is the shortest, and nothing else tells.
+    """
+    if len(shape) != 3:
+        return default
+    other = {"chw": "hwc", "hwc": "chw"}[default]
+    (own, *sides), (end, *others) = ([shape[axes.index(letter)] for letter in "chw"] for axes in (default, other))
+    if bands is not None and (own == bands) != (end == bands):
+        if own == bands:
+            return default
+        why = f"its {end} values at that end are the bands that there should be"
+    elif others[0] == others[1] >= _LEAST_SQUARE and sides[0] != sides[1]:
+        why = "the image is square then"
+    elif 4 * end <= min(others):
+        why = "that side is by far the shortest"
+    elif end < min(others):
+        meant = " or ".join(_told(shape, axes) for axes in (other, default))
+        raise ValueError(f"{source}: an array of shape {shape} could be {meant}: give axes")
+    else:
+        return default
+    _warn(f"{source}: shape {shape} is taken as {_told(shape, other)}: {why}; axes {default!r} reads it the other way")
+    return other
+
+
+def _told(shape: tuple[int, ...], axes: str) -> str:
+    bands, rows, columns = (shape[axes.index(letter)] for letter in "chw")
+    return f"{axes!r} ({rows} x {columns} pixels of {bands} bands)"
 
 
 def _hint(values: np.ndarray) -> str:
@@ -128,3 +173,7 @@ def _npy_record(path: Path, start: int) -> dict[str, Any] | None:
         with reading(path, "a scene of write_scene"):
             check_record(record, valid)
     return own(record if valid is None else {**record, "valid": valid}, path)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=5)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lkcanet.common.optional import require
+from lkcanet.data.formats.envi_encoding import encoding_of, entries_for
 from lkcanet.data.formats.envi_lines import entries_of, georeference_of, numbers, plain
 from lkcanet.data.formats.raw import Raw, check_record, good_bands, own, reading
 from lkcanet.data.normalise import nodata_mask
@@ -42,9 +43,10 @@ def header_of(path: Path) -> Path | None:
 def read_envi(path: Path, header_path: Path) -> Raw:
     """Read an image of any interleave, byte order and real data type, as a memory map.
 
-    Taken from the header: `wavelength` with `wavelength units`, `band names`, `bbl`, `data ignore value`, `map info`
-    and `coordinate system string`. `reflectance scale factor`, `data gain values` and `data offset values` are not
-    applied: the peak normalises; where they differ between bands a warning says so.
+    Taken from the header: `wavelength` with `wavelength units`, `fwhm`, `band names`, `bbl`, `data ignore value`,
+    `map info` and `coordinate system string`; `data gain values`, `data offset values` and `reflectance scale factor`
+    as `lkcanet.data.formats.envi_encoding` has them; other lines as they are. A list that has not an entry for each
+    band is left out, with a warning. Without `byte order` the data are taken for little-endian, as GDAL does.
 
     Args:
         path: the data file, or the header again: then the data file is the one beside it, X for X.hdr with any of
@@ -54,7 +56,7 @@ def read_envi(path: Path, header_path: Path) -> Raw:
     Raises:
         FileNotFoundError: no data file.
         OSError: not an ENVI header, or data of another size than it says.
-        ValueError: a line that is missing, not of numbers or of a wrong count, or an image of a kind not supported.
+        ValueError: a line that is missing or not of numbers, or an image of a kind not supported.
     """
     header = _header(header_path)
     dtype, shape, axes, offset = _layout(header, header_path)
@@ -62,7 +64,8 @@ def read_envi(path: Path, header_path: Path) -> Raw:
     data = path if path != header_path else _data_of(header_path, expected)
     if data.stat().st_size != expected:
         actual = data.stat().st_size
-        raise OSError(f"{data}: has {actual} bytes, but its header {header_path.name} describes {expected}: truncated?")
+        why = "truncated?" if actual < expected else "longer than that: a header of another image, or header offset?"
+        raise OSError(f"{data}: has {actual} bytes, but its header {header_path.name} describes {expected}: {why}")
     with reading(data, "ENVI data"):
         # copy on write: torch can wrap it, and no write ever reaches the file
         values: np.ndarray = np.memmap(data, dtype, "c", offset, tuple(shape["chw".index(letter)] for letter in axes))
@@ -71,15 +74,14 @@ def read_envi(path: Path, header_path: Path) -> Raw:
     nodata = header.get("data ignore value")
     raw = Raw(values, "chw", nodata=None if nodata is None else numbers([nodata], "data ignore value", header_path)[0])
     facts = _facts(header, shape[0], header_path)
-    if (MARK in header or RECORD in header) and (ours := _own_fields(header, facts, header_path)):
+    record = _record(header, header_path)
+    if record is None and (MARK in header or RECORD in header) and (ours := _own_fields(header, facts, header_path)):
         valid = None if nodata is None else nodata_mask(values, math.nan).valid
         return raw._replace(own=ours, valid=valid)
-    marks = _of_bands(header, "bbl", shape[0], header_path)
+    marks = entries_for(header, "bbl", shape[0], header_path)
     good = None if marks is None else good_bands(numbers(marks, "bbl", header_path), "bbl", header_path)
-    for name in ("data gain values", "data offset values"):
-        if len(set(entries_of(header.get(name, [])))) > 1:
-            _warn(f"{header_path}: {name} differ between bands and are not applied")
-    return raw._replace(facts=facts, good=good)
+    encoding = encoding_of(header, shape[0], header_path)
+    return raw._replace(facts=facts, good=good, encoding=encoding, record=record)
 
 
 def _existing(base: Path, suffix: str) -> Path | None:
@@ -126,7 +128,9 @@ def _layout(header: dict[str, Any], path: Path) -> tuple[np.dtype, tuple[int, in
         raise ValueError(f"{path}: data type must be a code of real numbers (1 to 5, 12 to 15), got {code!r}")
     if interleave not in _AXES:
         raise ValueError(f"{path}: interleave must be bsq, bil or bip, got {interleave!r}")
-    order = _whole(header, "byte order", path, 0)
+    if "byte order" not in header:
+        _warn(f"{path}: the header has no byte order: taken for 0, little-endian")
+    order = _whole(header, "byte order", path, 0) if "byte order" in header else 0
     if order > 1:
         raise ValueError(f"{path}: byte order must be 0 or 1, got {order}")
     offset = _whole(header, "header offset", path, 0) if "header offset" in header else 0
@@ -154,23 +158,25 @@ def _whole(header: dict[str, Any], name: str, path: Path, least: int) -> int:
     return int(text)
 
 
-def _of_bands(header: dict[str, Any], name: str, bands: int, path: Path) -> list[str] | None:
-    if name not in header:
-        return None
-    entries = entries_of(header[name])
-    if len(entries) != bands:
-        raise ValueError(f"{path}: {name} must have {bands} entries, one a band, got {len(entries)}")
-    return entries
-
-
 def _facts(header: dict[str, Any], bands: int, path: Path) -> dict[str, Any]:
-    texts = _of_bands(header, "wavelength", bands, path)
+    texts = entries_for(header, "wavelength", bands, path)
     wavelengths = None
     if texts is not None:
         unit = str(header.get("wavelength units", ""))
         wavelengths = to_nanometres(numbers(texts, "wavelength", path), unit, f"{path}: ")
-    names = _of_bands(header, "band names", bands, path)
+    names = entries_for(header, "band names", bands, path)
     return {"wavelengths": wavelengths, "band_names": names, "georeference": georeference_of(header, path)}
+
+
+def _record(header: dict[str, Any], path: Path) -> dict[str, Any] | None:
+    """That of a scene which write_scene wrote in an encoding."""
+    if RECORD not in header or '"encoded"' not in str(header[RECORD]):
+        return None
+    with reading(path, "a header of write_scene"):
+        record: dict[str, Any] = json.loads(str(header[RECORD]).removeprefix("json "))
+        check_record(record)
+        record["encoded"]
+    return record
 
 
 def _own_fields(header: dict[str, Any], facts: dict[str, Any], path: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Source: NV5, "ENVI Header Files"; GDAL's ENVI driver settles the sign of a rotat
 import math
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[,{}\s]+", " ", text).split()).encode("ascii", "replace").decode() or "-"
 
 
-def braces(entries: Sequence[str]) -> str:
+def braces(entries: Iterable[str]) -> str:
     """A list as a header holds it."""
     return "{" + ", ".join(entries) + "}"
 

@@ -1,9 +1,11 @@
 """MATLAB files: v4 to v7 by scipy, v7.3 by h5py."""
 
+import warnings
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lkcanet.common.optional import require
+from lkcanet.data.formats.matlab_paths import class_of, found, steps_of, variable, walk, walk_hdf5
 from lkcanet.data.formats.raw import MARKER, Raw, Variable, choose, own, reading
 
 _MATRIX, _COMPRESSED = 14, 15
@@ -63,7 +65,8 @@ def check_elements(path: Path) -> None:
 
 
 def read_mat(path: Path, key: str | None) -> Raw:
-    """Read `key`, or the only variable that could be the scene."""
+    """Read `key`, or the only variable that could be the scene; within structs and cells by its path, such as S.data or
+    C{2} (from 1)."""
     if is_mat73(path):
         return _read_mat73(path, key)
     scipy_io = require("scipy.io", extra="io")
@@ -72,6 +75,10 @@ def read_mat(path: Path, key: str | None) -> Raw:
         contents = scipy_io.whosmat(path)
     variables = [Variable(name, tuple(shape), kind, kind in _NUMERIC) for name, shape, kind in contents]
     ours = MARKER in {v.name for v in variables} and key in (None, "pixels")
+    if not ours and key not in {v.name for v in variables if v.numeric}:
+        nested = {v.name for v in variables if v.kind in ("struct", "cell")}
+        if nested and (key is None or (steps_of(key) or ("",))[0] in nested):
+            return _read_nested(path, key, variables, nested)
     key = choose(variables, "pixels" if ours else key, path)
     with reading(path, "a MATLAB file"):
         loaded = scipy_io.loadmat(path, variable_names=None if ours else [key])
@@ -81,31 +88,60 @@ def read_mat(path: Path, key: str | None) -> Raw:
     return Raw(values, "hwc", own(loaded, path) if ours else None)
 
 
+def _read_nested(path: Path, key: str | None, variables: list[Variable], nested: set[str]) -> Raw:
+    """scipy tells what structs hold only when it reads them, whole."""
+    scipy_io = require("scipy.io", extra="io")
+    with reading(path, "a MATLAB file"):
+        loaded = scipy_io.loadmat(path, variable_names=sorted(nested), struct_as_record=False)
+        inner = [entry for name in nested for entry in walk(name, loaded[name])]
+    listed = [v for v in variables if v.name not in nested]
+    listed += [Variable(name, array.shape, str(array.dtype), array.dtype.kind in "iuf") for name, array in inner]
+    if key is not None and (steps := steps_of(key)) is not None:
+        values = found(loaded.get(steps[0]), steps[1])
+        # S(1).data is S.data: a path may be written in more ways than it is listed
+        key = key if values is None else next(name for name, array in inner if array is values)
+    key = choose(sorted(listed), key, path)
+    if key in dict(inner):
+        return Raw(dict(inner)[key], "hwc")
+    with reading(path, "a MATLAB file"):
+        return Raw(scipy_io.loadmat(path, variable_names=[key])[key], "hwc")
+
+
 def _read_mat73(path: Path, key: str | None) -> Raw:
     """MATLAB v7.3 is HDF5 with the axes reversed."""
     h5py = require("h5py", extra="io")
     key = mat73_key(path, key)
     with reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        return Raw(file[key][()].T, "hwc")
+        return Raw(mat73_item(file, key)[()].T, "hwc")
 
 
 def mat73_key(path: Path, key: str | None, preferred: str | None = None) -> str:
     """The variable of a v7.3 file to read: `key`, else `preferred` where it is there, else the only one that could be
-    the scene. Text and logicals are integers in the file, marked by an attribute."""
+    the scene. Warns where the file does not say that MATLAB wrote it: its axes may then be in another order."""
     h5py = require("h5py", extra="io")
     with reading(path, "a MATLAB v7.3 file"), h5py.File(path, "r") as file:
-        variables = []
-        for name, item in file.items():
-            if name.startswith("#"):
-                continue
-            shape, kind = (item.shape[::-1], str(item.dtype)) if isinstance(item, h5py.Dataset) else ((), "struct")
-            declared = item.attrs.get("MATLAB_class", kind)
-            declared = declared.decode() if isinstance(declared, bytes) else str(declared)
-            numeric = (
-                isinstance(item, h5py.Dataset) and item.dtype.kind in "iuf" and declared not in ("char", "logical")
-            )
-            complex_kind = "complex or structured" if kind.startswith("[") else declared
-            variables.append(Variable(name, shape, complex_kind, numeric))
-    if key is None and preferred in {v.name for v in variables}:
+        items = dict(walk_hdf5(file))
+        variables = [variable(name, item) for name, item in items.items()]
+        marked = {name for name, item in items.items() if class_of(item)}
+    names = {v.name for v in variables}
+    if key is None and preferred in names:
         key = preferred
-    return choose(variables, key, path)
+    elif key is not None and key not in names:  # as HDF5 writes a path, or with the number of the only element
+        dotted = key.strip("/").replace("/", ".")
+        key = next((each for each in (dotted, dotted.replace("(1)", "")) if each in names), key)
+    key = choose(variables, key, path)
+    if key not in marked:
+        _warn(
+            f"{path}: {key} has no attribute MATLAB_class, so another program than MATLAB wrote it; its axes are taken "
+            "as reversed, as MATLAB's are: check what it looks like, axes or --axes gives others"
+        )
+    return key
+
+
+def mat73_item(file: Any, key: str) -> Any:
+    """The data set of an open v7.3 file that `mat73_key` named."""
+    return next(item for name, item in walk_hdf5(file) if name == key)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=5)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lkcanet.data.encoding import Encoding
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
@@ -28,7 +30,9 @@ class Raw(NamedTuple):
 
     `own` holds the fields of the Scene where write_scene wrote the file, `facts` those that another file tells.
     `nodata` is the value that it declares; `valid` its mask of pixels, whose invalid ones hold nothing worth keeping;
-    `good` tells which bands it does not mark as bad, None where it marks none.
+    `good` tells which bands it does not mark as bad, None where it marks none. `encoding` tells scale, offset, units
+    and what else stands beside the pixels; `read_scene` puts dtype, `nodata` and `good` into it. `record` is what
+    write_scene left in a file of an encoding, beside what the file itself says: see `lkcanet.data.formats.encoded`.
     """
 
     values: np.ndarray
@@ -38,6 +42,8 @@ class Raw(NamedTuple):
     nodata: float | None = None
     valid: np.ndarray | None = None
     good: np.ndarray | None = None
+    encoding: Encoding | None = None
+    record: dict[str, Any] | None = None
 
 
 @contextmanager
@@ -65,6 +71,12 @@ def choose(variables: list[Variable], key: str | None, path: Path) -> str:
     images = [
         v.name for v in variables if v.numeric and (len(v.shape) == 3 or (len(v.shape) == 2 and min(v.shape) > 1))
     ]
+    if len(images) > 1:
+        cubes = [name for name in images if len(named[name].shape) == 3 and min(named[name].shape) > 3]
+        if len(cubes) == 1:
+            others = ", ".join(name for name in images if name not in cubes)
+            _warn(f"{path}: {cubes[0]} is read, the only 3-D variable of more than three bands; not {others}")
+            images = cubes
     if len(images) != 1:
         found = "no 2-D or 3-D numeric variable" if not images else f"{len(images)} that could be the scene: give key"
         raise ValueError(f"{path}: {found}; keys: {listing}")
@@ -80,6 +92,8 @@ def metadata(scene: Scene) -> dict[str, Any]:
         fields["band_names"] = list(scene.band_names)
     if scene.georeference is not None:
         fields |= {"transform": list(scene.georeference.transform), "crs": scene.georeference.crs}
+    if scene.encoding is not None:
+        fields["encoding"] = scene.encoding.as_json()
     return fields
 
 
@@ -106,12 +120,12 @@ def _checksum(fields: dict[str, Any], valid: np.ndarray | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray | None:
-    """From a mark for each band, 0 for a bad one; None where no band is bad."""
+def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray:
+    """From a mark for each band, 0 for a bad one."""
     good: np.ndarray = np.array(marks) != 0
     if not good.any():
         raise ValueError(f"{path}: {what} marks every band as bad")
-    return None if good.all() else good
+    return good
 
 
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -129,6 +143,8 @@ def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
         if "transform" in values:
             a, b, c, d, e, f = np.asarray(values["transform"], np.float64).ravel().tolist()
             fields["georeference"] = Georeference((a, b, c, d, e, f), _text(values["crs"]))
+        if "encoding" in values:
+            fields["encoding"] = Encoding.from_json(_text(values["encoding"]))
         if "valid" in values:
             fields["valid"] = np.asarray(values["valid"]).astype(bool)
         return fields
@@ -136,3 +152,7 @@ def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     return str(np.asarray(value).item()) if np.size(value) else ""
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=5)

@@ -255,7 +255,7 @@ def test_train(folder: Path, tmp_path: Path) -> None:
 def test_wrong_arguments(folder: Path, tmp_path: Path) -> None:
     scene, net, out = folder / "scene.npz", folder / "net.safetensors", tmp_path / "out.npy"
     raw = tmp_path / "raw.npz"
-    np.savez(raw, cube=np.random.default_rng(0).random((5, 10, 9)), other=np.zeros((2, 3, 4)))
+    np.savez(raw, cube=np.random.default_rng(0).random((5, 10, 9)), other=np.zeros((5, 4, 4)))
     assert "2 that could be the scene: give key; keys: cube (5, 10, 9)" in fails("info", raw)
     assert "has no key 'x'" in fails("info", raw, "--key", "x")
     assert "axes 'hw' do not fit shape (5, 10, 9)" in fails("info", raw, "--key", "cube", "--axes", "hw")
@@ -410,9 +410,9 @@ def test_bench(tmp_path: Path) -> None:
     table = lkca("bench", *small, "--what", "forward", "--backend", "reference").stdout
     assert "LKCA-LR x2, forward, 1x8x6x5" in table
     assert "lk_block: reference" in table
-    drawn = lkca("bench", *small, "--what", "forward", "--groups", 2, "--operators", "--plot", tmp_path / "bench.svg")
+    drawn = lkca("bench", *small, "--what", "forward", "--groups", 2, "--operators", "--plot", tmp_path / "speeds.svg")
     assert all(name in drawn.stdout for name in lkops.backends.operators())
-    assert "upsample_add" in (tmp_path / "bench.svg").read_text()
+    assert "upsample_add" in (tmp_path / "speeds.svg").read_text()
     assert "--plot draws the operators: give --operators" in fails("bench", *small, "--plot", tmp_path / "x.svg")
     assert "--seconds must be above 0" in fails("bench", *small[:-4], "--seconds", 0)
     assert "--size must be two whole numbers" in fails("bench", "--size", "x")

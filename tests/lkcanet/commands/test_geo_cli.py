@@ -115,7 +115,8 @@ def test_place_names_and_mask_are_carried(
     blocks = invalid.reshape(ROWS // 4, 4, COLUMNS // 4, 4).any((1, 3))
     np.testing.assert_array_equal(read_scene(small).valid, ~blocks)  # type: ignore[arg-type]
     with rasterio.open(out if out.suffix == ".tif" else out.with_suffix(".img")) as file:
-        np.testing.assert_array_equal(np.isnan(file.read(1)), invalid.repeat(2, 0).repeat(2, 1))
+        assert (file.dtypes[0], file.nodata) == ("int16", NODATA)
+        np.testing.assert_array_equal(file.read(1) == NODATA, invalid.repeat(2, 0).repeat(2, 1))
 
 
 @pytest.mark.parametrize("transform", [NORTH_UP, TURNED])

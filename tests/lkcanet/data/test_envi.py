@@ -100,7 +100,9 @@ def test_lines_of_a_header(tmp_path: Path, cube: np.ndarray) -> None:
     for encoding in ("utf-8", "utf-8-sig", "latin-1"):
         path.write_bytes(text.replace("\n", "\r\n").encode(encoding))
         scene = read_scene(path)
-        check(scene, cube)  # the scale factor is not applied
+        assert scene.peak == pytest.approx(cube.max() / 1e4, rel=1e-15)
+        np.testing.assert_allclose(scene.pixels, cube / np.float64(cube.max()), rtol=1e-7)
+        check(read_scene(path, raw=True), cube)
         assert scene.wavelengths is not None
         assert scene.wavelengths.tolist() == [400, 500.5, 600, 700]
         assert scene.band_names == ("a", "b", "c", "d")
@@ -158,7 +160,6 @@ def test_units() -> None:
     ("lines", "message"),
     [
         ({"bands": None}, "has no line 'bands'"),
-        ({"byte order": None}, "has no line 'byte order'"),
         ({"lines": ""}, "has no line 'lines'"),
         ({"samples": "six"}, "samples must be a whole number from 1, got 'six'"),
         ({"samples": 0}, "samples must be a whole number from 1, got '0'"),
@@ -169,14 +170,13 @@ def test_units() -> None:
         ({"data type": 99}, "data type must be a code"),
         ({"interleave": "tiled"}, "interleave must be bsq, bil or bip, got 'tiled'"),
         ({"byte order": 2}, "byte order must be 0 or 1"),
-        ({"samples": 7}, "a.img: has 240 bytes, but its header a.hdr describes 280"),
-        ({"samples": 5}, "a.img: has 240 bytes, but its header a.hdr describes 200"),
+        ({"samples": 7}, "a.img: has 240 bytes, but its header a.hdr describes 280: truncated"),
+        ({"samples": 5}, "a.img: has 240 bytes, but its header a.hdr describes 200: longer than that"),
         ({"lines": 10**15}, "lines must be a whole number"),
         ({"lines": 10**14}, "describes"),
-        ({"wavelength": "{1, 2}"}, "wavelength must have 4 entries, one a band, got 2"),
         ({"wavelength": "{1, 2, 3, x}"}, "wavelength must be numbers, got '1, 2, 3, x'"),
-        ({"band names": "{a, b, c}"}, "band names must have 4 entries"),
-        ({"bbl": "{1, 1, 1}"}, "bbl must have 4 entries"),
+        ({"reflectance scale factor": "0"}, "reflectance scale factor must be a finite number and not 0"),
+        ({"data gain values": "{1, 2, x, 4}"}, "data gain values must be numbers"),
         ({"bbl": "{0, 0, 0, 0}"}, "bbl marks every band as bad"),
         ({"data ignore value": "none"}, "data ignore value must be numbers, got 'none'"),
         ({"map info": "{UTM, 1, 1, 5}"}, "map info must have 7 entries or more, got 4"),
@@ -196,6 +196,29 @@ def test_bad_headers(tmp_path: Path, cube: np.ndarray, lines: dict, message: str
         read_scene(path)
     assert "\n" not in str(caught.value)
     assert f"{tmp_path}/a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "warning"),
+    [
+        ({"byte order": None}, "a.hdr: the header has no byte order: taken for 0, little-endian"),
+        ({"wavelength": "{1, 2}"}, "a.hdr: wavelength has 2 entries for 4 bands: it is left out"),
+        ({"band names": "{a, b, c}"}, "a.hdr: band names has 3 entries for 4 bands: it is left out"),
+        ({"bbl": "{1, 1, 1}"}, "a.hdr: bbl has 3 entries for 4 bands: it is left out"),
+        ({"fwhm": "{1, 2, 3, 4, 5}"}, "a.hdr: fwhm has 5 entries for 4 bands: it is left out"),
+        ({"data gain values": "{2, 2}"}, "a.hdr: data gain values has 2 entries for 4 bands: it is left out"),
+        ({"data gain values": "{2, 0, 2, 2}"}, "a.hdr: data gain values are not all finite, or 0"),
+        ({"fwhm": "{1, 2, 3, -4}"}, "a.hdr: fwhm are not all numbers from 0"),
+    ],
+)
+def test_lines_that_are_left_out(tmp_path: Path, cube: np.ndarray, lines: dict, warning: str) -> None:
+    path = save(tmp_path / "a.hdr", cube, lines=lines)
+    with pytest.warns(UserWarning, match=re.escape(warning)) as told:
+        scene = read_scene(path)
+    assert len(told) == 1
+    check(scene, cube)
+    assert scene.wavelengths is None
+    assert scene.band_names is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00\x01\xff" * 99, b"ENVY\nlines = 1\n", b"ENVI\n\x00", b"#?RADIANCE\n"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
-from lkcanet.data.formats import geotiff
+from lkcanet.data.formats import geotiff_writer
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -130,7 +130,14 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, scene: Scene) -> None
 
 
 def test_what_was_written_is_read_back(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geotiff, "_write", lambda file, *_: file.write(np.zeros((4, 5, 6), np.float32)))
+    write = geotiff_writer._write_band
+
+    def wrong(file, scene: Scene, encoded: None, band: int) -> int:
+        told = write(file, scene, encoded, band)
+        file.write(np.zeros((5, 6), np.float32), band + 1)
+        return told
+
+    monkeypatch.setattr(geotiff_writer, "_write_band", wrong)
     with pytest.raises(OSError, match=r"a.tif: the GeoTIFF could not be written whole"):
         write_scene(tmp_path / "a.tif", scene)
     assert list(tmp_path.iterdir()) == []

@@ -260,3 +260,25 @@ def test_no_filler_bleeds_through_bicubic(valid: np.ndarray) -> None:
     assert results[0].pixels.std() > 0.01
     for scene in results[1:]:
         assert scene.pixels.tobytes() == results[0].pixels.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "held", "printed"),
+    [
+        ("f4", -3.4028234663852886e38, -3.40282e38),
+        ("f8", -1.7976931348623157e308, -1.79769e308),
+        ("f8", 1.2345678e9, 1.23457e9),
+        ("f4", -1234567.0, -1.23457e6),
+        ("f4", 1e20, 1e20),
+    ],
+)
+def test_a_nodata_value_printed_with_six_digits(tmp_path: Path, dtype: str, held: float, printed: float) -> None:
+    values = np.random.default_rng(0).random((2, 8, 9)).astype(dtype)
+    values[:, 2, 3] = held
+    np.save(tmp_path / "a.npy", values)
+    expected = np.ones((8, 9), bool)
+    expected[2, 3] = False
+    scene = read_scene(tmp_path / "a.npy", nodata=printed)
+    np.testing.assert_array_equal(scene.valid, expected)  # type: ignore[arg-type]
+    for other in (-9999.0, 0.999, printed * 0.999):
+        assert read_scene(tmp_path / "a.npy", nodata=other, peak=1e300 if dtype == "f8" else 1e38).valid is None

@@ -6,7 +6,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from lkcanet.data import read_scene
+from lkcanet.data import read_scene, scene_paths
 
 from .set_helpers import rgba
 
@@ -69,3 +69,31 @@ def test_colour_of_16_bits_is_refused_not_halved(tmp_path: Path) -> None:
     assert imageio.imread(folder / "band.png", plugin="pillow").dtype == np.uint8
     with pytest.raises(ValueError, match=r"band.png: .*16-bit colour.*convert it to 16-bit greyscale"):
         read_scene(folder)
+
+
+def test_a_picture_beside_the_bands_is_left_out(tmp_path: Path) -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (9, 9, 3), np.uint8)  # of another size, even
+    folder = write(tmp_path / "s", list(BANDS))
+    imageio.imwrite(folder / "band_0_RGB.png", picture)
+    imageio.imwrite(folder / "band_1_RGB.bmp", picture)
+    with pytest.warns(UserWarning, match="left out, since") as told:
+        scene = read_scene(folder, peak=255)
+    np.testing.assert_array_equal(scene.pixels, (BANDS / 255).astype(np.float32))
+    texts = sorted(str(each.message) for each in told)
+    assert texts[0].endswith("since bands are PNG images: band_1_RGB.bmp")
+    assert texts[1].endswith("since they are coloured pictures beside the bands: band_0_RGB.png")
+
+
+def test_folders_in_folders_as_cave_is_packed(tmp_path: Path) -> None:
+    write_in = tmp_path / "cave" / "complete"
+    for name in ("a_ms", "b_ms"):
+        (write_in / name).mkdir(parents=True)
+        write(write_in / name / name, list(BANDS))
+    (write_in / "a_ms" / "Thumbs.db").touch()
+    scene = read_scene(write_in / "a_ms", peak=255)
+    np.testing.assert_array_equal(scene.pixels, (BANDS / 255).astype(np.float32))
+    assert scene.name == "a_ms"
+    expected = [write_in / name / name for name in ("a_ms", "b_ms")]
+    assert scene_paths([write_in]) == scene_paths([tmp_path / "cave"]) == expected
+    with pytest.raises(ValueError, match=r"holds no \.png image"):
+        read_scene(write_in)

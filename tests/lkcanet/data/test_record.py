@@ -1,12 +1,15 @@
 """What a checkpoint tells of its training, and what it is to be believed."""
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lkcanet.common.options import FLOOR
-from lkcanet.data import Rect, TrainingRecord, demo_scene, named_response, region_split
+from lkcanet.common.options import FLOOR, TrainOptions
+from lkcanet.data import Encoding, Rect, Scene, TrainingRecord, demo_scene, named_response, region_split
+from lkcanet.data.bands import BandChoice
 
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
@@ -85,3 +88,25 @@ def test_doubts() -> None:
     assert told[1:] == ["net was trained with peak 3, here it is 7.5"]
     (silent,) = TrainingRecord({}, "net").doubts(same, split)
     assert silent.startswith("net does not tell what its training held out")
+
+
+def test_units_and_bands_of_the_file() -> None:
+    describe = pytest.importorskip("lkcanet.training", reason="lightning is not installed").describe
+
+    scene = Scene(np.ones((3, 24, 24), np.float32), 1.0, encoding=Encoding("int16", 1e-4))
+    split = region_split((3, 24, 24), "16:,:", patch=4, stride=4, scale=2)
+    for encoding, raw in (
+        (scene.encoding, False),
+        (Encoding("int16", 1e-4, raw=True), True),
+        (Encoding("int16", raw=True), False),  # counts are all that there is
+        (None, False),
+    ):
+        facts = describe(replace(scene, encoding=encoding), split, TrainOptions(steps=1))
+        record = TrainingRecord(facts)
+        assert (record.raw, record.file_bands) == (raw, 3)
+        several = describe([replace(scene, encoding=encoding)] * 2, [split] * 2, TrainOptions(steps=1))
+        assert (TrainingRecord(several).raw, TrainingRecord(several).file_bands) == (raw, 3)
+    chosen = describe(replace(scene, band_choice=BandChoice(9, (1, 2, 5))), split, TrainOptions(steps=1))
+    assert TrainingRecord(chosen).file_bands == 9
+    assert TrainingRecord({}).file_bands is None
+    assert TrainingRecord({"scene": None}).raw is False

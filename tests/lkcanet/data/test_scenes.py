@@ -154,10 +154,10 @@ def test_damaged_files(tmp_path: Path, cube: np.ndarray, name: str, damage: str)
 @pytest.mark.parametrize("suffix", [".npz", ".mat", "73.mat"])
 def test_keys(tmp_path: Path, cube: np.ndarray, suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
-    other = cube[:, :3, :2].copy()
+    other = cube[:, :4, :5].copy()
     save = {".npz": np.savez, ".mat": lambda p, **v: scipy.io.savemat(p, v), "73.mat": save_mat73}[suffix]
     save(path, one=cube, two=other, wave=np.ones((1, 4)))
-    shapes = r"one \(4, 5, 6\) uint16, two \(4, 3, 2\) uint16, wave \(1, 4\)"
+    shapes = r"one \(4, 5, 6\) uint16, two \(4, 4, 5\) uint16, wave \(1, 4\)"
     with pytest.raises(ValueError, match=rf"a{suffix}: 2 that could be the scene: give key; keys: .*{shapes}"):
         read_scene(path)
     with pytest.raises(ValueError, match=rf"a{suffix}: has no key 'three'; keys: .*{shapes}"):

@@ -1,0 +1,109 @@
+"""Scenes to GeoTIFF images, by rasterio (GDAL)."""
+
+import math
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lkcanet.common.optional import require
+from lkcanet.data.formats.encoded import Encoded
+from lkcanet.data.formats.geotiff_tags import RECORD, SOFTWARE, system_of
+from lkcanet.data.formats.raw import metadata, record_of
+from lkcanet.data.scenes import Scene
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+
+
+def write_geotiff(path: Path, scene: Scene) -> int:
+    """Write a tiled, compressed GeoTIFF to a file that `write_scene` renames; how many values were clipped."""
+    rasterio = require("rasterio", extra="geo")
+    encoded = None if scene.encoding is None else Encoded(scene, DTYPES)
+    dtype = "float32" if encoded is None else encoded.dtype
+    options: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
+    options |= {"predictor": 3 if dtype.startswith("float") else 2, "interleave": "band", "bigtiff": "IF_SAFER"}
+    options |= {"dtype": dtype, "count": scene.bands, "height": scene.size[0], "width": scene.size[1]}
+    if scene.georeference is not None:
+        options["transform"] = rasterio.Affine(*scene.georeference.transform)
+        if scene.georeference.crs:
+            options["crs"] = system_of(scene.georeference.crs)
+    nodata = (None if scene.valid is None else math.nan) if encoded is None else encoded.nodata
+    if nodata is not None:
+        options["nodata"] = nodata
+    # GDAL tells of a full disk when it closes a file, and then on stderr only: read back what was written
+    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, "w", driver="GTiff", **options) as file:
+                # tags before the pixels, so that the directory stands at the start of the file and is written once
+                if encoded is None:
+                    _describe(file, scene)
+                else:
+                    _describe_encoded(file, scene, encoded)
+                sums = [_write_band(file, scene, encoded, band) for band in range(scene.bands)]
+            with rasterio.open(path, driver="GTiff") as file:
+                whole = all(_sum(file.read(band + 1)) == written for band, written in enumerate(sums))
+        except rasterio.errors.RasterioError as error:
+            raise OSError(
+                f"the GeoTIFF could not be written whole, disk full? ({' '.join(str(error).split())})"
+            ) from error
+        if not whole:
+            raise OSError("the GeoTIFF could not be written whole, disk full?")
+    return 0 if encoded is None else encoded.clipped
+
+
+def _write_band(file: Any, scene: Scene, encoded: Encoded | None, band: int) -> int:
+    """Write it; a checksum of what was written."""
+    if encoded is not None:
+        numbers = encoded.band(band)
+    elif scene.valid is None:
+        numbers = scene.pixels[band]
+    else:
+        numbers = np.where(scene.valid, scene.pixels[band], np.float32(np.nan))
+    file.write(numbers, band + 1)
+    return _sum(numbers)
+
+
+def _sum(numbers: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(numbers).data)
+
+
+def _describe(file: Any, scene: Scene) -> None:
+    record = {key: value for key, value in metadata(scene).items() if key not in ("wavelengths", "band_names")}
+    file.update_tags(**{RECORD: record_of(record), **SOFTWARE})
+    file.scales = [scene.peak] * scene.bands
+    for band in range(scene.bands):
+        if scene.band_names is not None:
+            file.set_band_description(band + 1, scene.band_names[band])
+        if scene.wavelengths is not None:
+            nm = float(scene.wavelengths[band])
+            file.update_tags(band + 1, wavelength=repr(nm), wavelength_units="Nanometers")
+
+
+def _describe_encoded(file: Any, scene: Scene, encoded: Encoded) -> None:
+    encoding = encoded.encoding
+    file.update_tags(**{**encoding.tags, RECORD: record_of(encoded.record()), **SOFTWARE})
+    if encoding.scaled:
+        file.scales, file.offsets = encoded.scales, encoded.offsets
+    if encoding.units:
+        file.units = [encoding.units] * scene.bands
+    for band in range(scene.bands):
+        if scene.band_names is not None:
+            file.set_band_description(band + 1, scene.band_names[band])
+        tags = {name: texts[band] for name, texts in encoding.band_tags.items() if texts[band]}
+        imagery = {}
+        if scene.wavelengths is not None:
+            nm = float(scene.wavelengths[band])
+            tags |= {"wavelength": repr(nm), "wavelength_units": "Nanometers"}
+            imagery["CENTRAL_WAVELENGTH_UM"] = f"{nm / 1000:.12g}"
+        if encoding.fwhm is not None:
+            tags |= {"fwhm": repr(encoding.fwhm[band]), "wavelength_units": "Nanometers"}
+            imagery["FWHM_UM"] = f"{encoding.fwhm[band] / 1000:.12g}"
+        if encoding.good is not None:
+            tags["bbl"] = str(int(encoding.good[band]))
+        if tags:
+            file.update_tags(band + 1, **tags)
+        if imagery:
+            file.update_tags(band + 1, ns="IMAGERY", **imagery)
