@@ -198,7 +198,7 @@ def compile_all(work):
 def objects():
     """The folder of this compiler's objects, the same for every way to build and every Python."""
     key = hashlib.sha256(json.dumps(compiler()).encode()).hexdigest()[:8]
-    return Path("build", "objects", f"{platform.system()}-{platform.machine()}-{key}".lower())
+    return Path("build", "objects", f"{platform.system()}-{target_machine()}-{key}".lower())
 
 
 def compilation(command, source, folder, name):
@@ -220,12 +220,19 @@ def cuda_kernels():
 
 
 @functools.cache
+def target_machine():
+    """What the compiler compiles for, such as x86_64: not this machine where it is a cross-compiler."""
+    done = subprocess.run([*compiler()[0], "-dumpmachine"], capture_output=True, text=True, check=True)
+    return done.stdout.partition("-")[0].strip().lower()
+
+
+@functools.cache
 def isa_flags():
-    """The instruction sets of csrc/common/isas.h that this machine's compiler knows, and the flags for each."""
+    """The instruction sets of csrc/common/isas.h for the machine that is compiled for, and the flags for each."""
     text = Path("csrc", "common", "isas.h").read_text()
     isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", text, re.MULTILINE)
     features = re.findall(r"^  X\((\w+), (\w+), (?:builtin|own)\)", text, re.MULTILINE)
-    if platform.machine() not in ("x86_64", "AMD64"):
+    if target_machine() not in ("x86_64", "amd64"):
         isas = isas[:1]
     return {
         isa: [f"-m{feature}" for feature, first in features if first in isas[: i + 1]] for i, isa in enumerate(isas)
@@ -239,9 +246,9 @@ def isas_of(room):
     return isas[: isas.index(widest) + 1] if widest in isas else isas
 
 
-def cpu_kernels():
-    """Every csrc/*/cpu.cpp once per instruction set."""
-    for source in sorted(Path("csrc").glob("*/cpu.cpp")):
+def cpu_kernels(rooms="*"):
+    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set."""
+    for source in sorted(path for room in rooms for path in Path("csrc").glob(f"{room}/cpu.cpp")):
         for isa in isas_of(source.parent):
             command = [*compiler()[0], *KERNEL_FLAGS, *isa_flags()[isa], f"-DLKOPS_ISA={isa}"]
             yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
@@ -308,34 +315,39 @@ def commands(facts, torch=None):
     return {"build_ext": Build, "build_py": BuildPython}
 
 
-if int(setuptools_version.partition(".")[0]) < 77:  # without build isolation pip does not see to it
-    raise SystemExit(
-        f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel"
-    )
-cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
-if choice("LKOPS_BUILD", "1", "0", "1") == "0":
-    setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}))
-else:
-    torch = import_torch()
-    reason = why_no_cuda(cuda, torch)
-    if reason:
-        print(f"lkops: no CUDA kernels: {reason}", file=sys.stderr)
-    facts = {
-        "built": True,
-        "torch": torch.__version__,
-        "torch_target_version": TORCH_TARGET_VERSION,
-        "python": platform.python_version(),
-        "kernel_flags": KERNEL_FLAGS,
-        "isa_flags": isa_flags(),
-        "cuda": not reason,
-        "why_no_cuda": reason,
-    }
-    if not reason:
-        facts["nvcc"] = nvcc()[1]
-        facts["cuda_archs"] = [f"sm_{arch}{' and PTX' if ptx else ''}" for arch, ptx in cuda_archs()]
-        facts["cuda_flags"] = CUDA_FLAGS
-    setup(
-        ext_modules=extensions(torch, cuda=not reason),
-        cmdclass=commands(facts, torch),
-        options={"bdist_wheel": {"py_limited_api": "cp310"}},
-    )
+def main():
+    if int(setuptools_version.partition(".")[0]) < 77:  # without build isolation pip does not see to it
+        raise SystemExit(
+            f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel"
+        )
+    cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
+    if choice("LKOPS_BUILD", "1", "0", "1") == "0":
+        setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}))
+    else:
+        torch = import_torch()
+        reason = why_no_cuda(cuda, torch)
+        if reason:
+            print(f"lkops: no CUDA kernels: {reason}", file=sys.stderr)
+        facts = {
+            "built": True,
+            "torch": torch.__version__,
+            "torch_target_version": TORCH_TARGET_VERSION,
+            "python": platform.python_version(),
+            "kernel_flags": KERNEL_FLAGS,
+            "isa_flags": isa_flags(),
+            "cuda": not reason,
+            "why_no_cuda": reason,
+        }
+        if not reason:
+            facts["nvcc"] = nvcc()[1]
+            facts["cuda_archs"] = [f"sm_{arch}{' and PTX' if ptx else ''}" for arch, ptx in cuda_archs()]
+            facts["cuda_flags"] = CUDA_FLAGS
+        setup(
+            ext_modules=extensions(torch, cuda=not reason),
+            cmdclass=commands(facts, torch),
+            options={"bdist_wheel": {"py_limited_api": "cp310"}},
+        )
+
+
+if __name__ == "__main__":  # edge/setup.py takes the functions
+    main()

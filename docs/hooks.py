@@ -15,7 +15,7 @@ RESULTS = ROOT / "bench" / "results"
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 FOLDER = "results"
 LINK = re.compile(r"(\]\()(?:\.\./)?(bench/results/|CONTRIBUTING\.md|CHANGELOG\.md|docs/|examples/)")
-SOURCES = "examples/"  # in the repository alone: shown by name
+SOURCES = "(?:examples|csrc)/"  # in the repository alone: shown by name
 
 
 def on_config(config: Any) -> Any:
@@ -47,5 +47,5 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _named(markdown: str) -> str:
-    """A link to an example, which is not part of the site, becomes its name."""
+    """A link to an example or to C++, which are not part of the site, becomes its name."""
     return re.sub(rf"\[([^\]]+)\]\((?:\.\./)?({SOURCES}[^)]*)\)", r"\1 (`\2`)", markdown)

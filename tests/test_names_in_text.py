@@ -15,7 +15,7 @@ from tests.rooms import ROOT
 DOTTED = re.compile(r"(?<![\w./-])((?:lkops|lkcanet|bench|tests)(?:\.[a-z_]\w*)+)(?![\w/(]|\.\w)")
 IMPORTED = re.compile(r"from ((?:lkops|lkcanet|bench|tests)[\w.]*) import \(?(\w+(?:, \w+)*)")
 PATH = re.compile(r"(?<![\w./<-])((?:lkops|lkcanet|bench|tests|csrc)/[\w./]*\w)")
-SUFFIXES = {"json", "txt", "md", "csv", "py"}  # of files, which look like modules
+SUFFIXES = {"json", "txt", "md", "csv", "py", "h", "svg"}  # of files, which look like modules
 NOT_HERE = {"lkops._C_cpu", "lkops._C_cuda", "lkops.__version__"}  # extensions are there where they were built
 TOP = ("README.md", "CONTRIBUTING.md", "Makefile", "setup.py")
 FILES = [

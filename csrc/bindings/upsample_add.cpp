@@ -14,6 +14,7 @@
 #include "bindings/gradients.h"
 #include "bindings/parallel.h"
 #include "common/isa.h"
+#include "upsample_add/way.h"
 
 namespace lkops {
 namespace {
@@ -55,8 +56,6 @@ ScalarType result_type(const Tensor& features, const Optional& lowres) {
 
 const UpsampleKernels& kernels() { return LKOPS_CHOOSE(kUpsample); }
 
-constexpr int64_t kStreamed = 16 << 20;  // bytes of a result from which on caches hold little of it
-
 template <class T, class G>
 void run_forward(const UpsampleKernelsOf<T, G>& kernels, UpsampleProblem problem, const Tensor& features,
                  const Tensor& weight, const Optional& bias, const Optional& lowres, Tensor& out) {
@@ -76,12 +75,6 @@ void run_image(const UpsampleProblem& problem, const Tensor& lowres, Tensor& out
     run_bicubic(bicubic, of_type<T>(bicubic.forward_f32, bicubic.forward_bf16), bicubic.forward_scratch(plane), plane,
                 problem.cubic_a, problem.n * problem.bands, pointer<T>(lowres), mutable_pointer<T>(out));
   });
-}
-
-// Whether the conv is so much of the work that fewer multiplications in it make good for one more pass over the image.
-bool by_conv2d(const UpsampleProblem& p, bool is_mixed, bool adds) {
-  return !is_mixed && pays({p.inputs, p.outputs, p.kernel_height, p.kernel_width, p.height, p.width}) &&
-         (!adds || p.inputs >= 64);
 }
 
 Tensor forward(const Tensor& features, const Tensor& weight, const Optional& bias, const Optional& lowres,

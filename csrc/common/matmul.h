@@ -76,11 +76,8 @@ LKOPS_INLINE Floats fma(Words a, Words b, Floats c) {
 
 // ---- the product ----------------------------------------------------------------------------------------------------
 
-#if defined(__AVX512F__)
-constexpr int kProductRows = 8;  // 24 sums, 3 vectors of x and a weight, of 32 registers
-#else
-constexpr int kProductRows = 4;  // 12, 3 and 1 of 16
-#endif
+// 24 sums, 3 vectors of x and a weight, of 32 registers; 12, 3 and 1 of 16
+constexpr int kProductRows = kRegisters == 32 ? 8 : 4;
 
 template <int kRows, int kVectors, class E>
 LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, int64_t x_stride, float* y,

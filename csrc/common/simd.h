@@ -11,6 +11,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)  // NEON is what every one of them has: the portable kernels are made of it
+#include <arm_neon.h>
 #endif
 
 #define LKOPS_INLINE inline __attribute__((always_inline))
@@ -26,6 +28,12 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRegisters = 32;  // of a vector: what tiles are as large as
+#else
+constexpr int kRegisters = 16;
+#endif
+
 using Floats = float __attribute__((vector_size(4 * kLanes)));
 using Ints = int32_t __attribute__((vector_size(4 * kLanes)));
 using Words = uint32_t __attribute__((vector_size(4 * kLanes)));
@@ -36,13 +44,15 @@ LKOPS_INLINE int64_t round_up_to_lanes(int64_t n) { return (n + kLanes - 1) / kL
 // `value - 0` is value, and the compiler knows; `value + 0` is not for -0, and would be an addition.
 LKOPS_INLINE Floats broadcast(float value) { return value - Floats{}; }
 
-// a * b + c: one rounding where the instruction set has it, two in the portable build (-ffp-contract=off: the compiler
+// a * b + c: one rounding where the instruction set has it, two in the portable build of x86 (-ffp-contract=off: the compiler
 // never decides).
 LKOPS_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__) && defined(__FMA__)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
 #else
   return a * b + c;
 #endif
@@ -55,6 +65,9 @@ LKOPS_INLINE Floats permute(Floats v, Ints index) {
   return _mm512_maskz_permutexvar_ps(0xffff, reinterpret_cast<__m512i>(index), v);
 #elif defined(__AVX2__) && defined(__FMA__)
   return _mm256_permutevar8x32_ps(v, reinterpret_cast<__m256i>(index));
+#elif defined(__aarch64__)
+  const Words bytes = reinterpret_cast<Words>(index) * 0x04040404u + 0x03020100u;
+  return reinterpret_cast<Floats>(vqtbl1q_u8(reinterpret_cast<uint8x16_t>(v), reinterpret_cast<uint8x16_t>(bytes)));
 #else
   Floats result;
   for (int i = 0; i < kLanes; ++i) result[i] = v[index[i]];

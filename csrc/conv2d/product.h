@@ -17,13 +17,8 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-#if defined(__AVX512F__)
-constexpr int kMostRows = 14;  // 28 sums, 2 vectors of weights and a broadcast, of 32 registers
-#elif defined(__AVX2__)
-constexpr int kMostRows = 6;  // 12, 2 and 1 of 16
-#else
-constexpr int kMostRows = 4;
-#endif
+// 28 sums, 2 vectors of weights and a broadcast, of 32 registers; 12, 2 and 1 of 16
+constexpr int kMostRows = kRegisters == 32 ? 14 : kLanes == 8 ? 6 : 4;
 constexpr int kOutVectors = 2;  // of output channels in a product
 constexpr int kDepthStep = 4;   // depths are multiples of it
 

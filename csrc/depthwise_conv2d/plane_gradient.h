@@ -8,11 +8,7 @@ namespace {
 
 // Sums of each tap that go on at the same time: an input is added to as many sums as there are taps, three to seven,
 // too few to hide the latency of fma.
-#if defined(__AVX512F__)
-constexpr int kSets = 2;  // 14 sums, 13 rows and an input of 32 registers
-#else
-constexpr int kSets = 1;
-#endif
+constexpr int kSets = kRegisters == 32 ? 2 : 1;  // 14 sums, 13 rows and an input of 32 registers
 
 template <int kTaps, int kRows, bool kWhole>
 __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPlane x, const PlaneView dy,

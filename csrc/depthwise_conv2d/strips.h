@@ -11,11 +11,8 @@ namespace {
 // With dilation d, output rows i, i + d, i + 2d, ... form a chain that shares its input rows. Up to kMostRows rows of a
 // chain are kept in registers, a vector wide; a loaded input vector serves all of them that have a tap on it. A kernel
 // with more rows than kMostTaps goes in several passes.
-#if defined(__AVX512F__)
-constexpr int kMostRows = 13;  // 13 sums, 7 weights and an input of 32 registers; 64 rows at dilation 5 make 13
-#else
-constexpr int kMostRows = 6;
-#endif
+// 13 sums, 7 weights and an input of 32 registers; 64 rows at dilation 5 make 13
+constexpr int kMostRows = kRegisters == 32 ? 13 : 6;
 constexpr int kMostTaps = 7;
 
 // Some rows of each of several chains, and some rows of the kernel: all that one call of a kernel below works on.

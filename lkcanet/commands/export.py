@@ -1,47 +1,90 @@
 """`lkca export`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import _shared as shared
 
+if TYPE_CHECKING:
+    from lkcanet.deploy import EdgeReport, OnnxReport
+    from lkcanet.models import Network
+
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=shared.TRAINED)],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The ONNX file: .onnx.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The file: .onnx, or .lkops for lkedge.")],
     size: Annotated[
         str | None,
-        typer.Option(metavar="ROWS,COLUMNS", help="Fix the low-resolution image's; any size if left out."),
+        typer.Option(metavar="ROWS,COLUMNS", help="Fix the low-resolution image's, .onnx; any size if left out."),
     ] = None,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's operators, 13 to 20.")] = 17,
-    check: Annotated[bool, typer.Option(help="Compare onnxruntime's images with PyTorch's in float64.")] = True,
+    opset: Annotated[int | None, typer.Option(help="Version of ONNX's operators, 13 to 20; default: 17.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of weights and features, .lkops: float32 (default) or bfloat16.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option(help="Compare images of onnxruntime, or lkedge, with PyTorch's in float64.")
+    ] = True,
     threads: shared.Threads = None,
     json: shared.Json = False,
 ) -> None:
-    """Write a network as ONNX, for runtimes without PyTorch: float32, weight normalisation folded, any batch.
+    """Write a network for runtimes without PyTorch, weight normalisation folded, any batch: as ONNX, float32, or as a
+    file of lkedge.
 
     Its input is an image (N, bands, rows, columns) divided by the peak that the file's metadata names; a fusion network
-    has a second one, the multispectral image.
+    has a second one, the multispectral image, and is written as ONNX only.
 
     Example: lkca export run/best.safetensors net.onnx
-    """
-    from lkcanet.deploy.export import export_onnx
 
-    shared.check_output(out, (".onnx",))
+    Example: lkca export run/best.safetensors net.lkops
+    """
+    shared.check_output(out, (".onnx", ".lkops"))
+    others = {"--size": size, "--opset": opset} if out.suffix.lower() == ".lkops" else {"--dtype": dtype}
+    if given := [option for option, value in others.items() if value is not None]:
+        raise ValueError(f"{' and '.join(given)}: not of a file that ends in {out.suffix}")
     shared.set_threads(threads)
-    rows, columns = (None, None) if size is None else shared.parse_pair(size, "--size")
     model, record = shared.load_checkpoint(checkpoint)
     metadata = {"peak": record.peak, "wavelengths": record.wavelengths}
+    if out.suffix.lower() == ".lkops":
+        _edge(model, out, dtype or "float32", metadata, check, json)
+    else:
+        _onnx(model, out, size, 17 if opset is None else opset, metadata, check, json)
+
+
+def _onnx(
+    model: "Network", out: Path, size: str | None, opset: int, metadata: dict[str, Any], check: bool, json: bool
+) -> None:
+    from lkcanet.deploy.export import export_onnx
+
+    rows, columns = (None, None) if size is None else shared.parse_pair(size, "--size")
     report = export_onnx(model, out, height=rows, width=columns, opset=opset, metadata=metadata, check=check)
     if json:
         shared.print_json({**vars(report), "scale": model.scale, "metadata": metadata})
         return
     shape = ", ".join(map(str, report.inputs))
     print(f"{out}: ({shape}) to ({', '.join(map(str, report.outputs))}), opset {opset}, {report.size / 1e6:.1f} MB")
-    if check:
-        sizes = ", ".join("x".join(map(str, shape)) for shape in report.checked)
-        print(f"checked in onnxruntime on {sizes}: largest error {report.error:.2g}, allowed {report.allowed:.2g}")
-    else:
+    _say_checked("onnxruntime", report, check)
+
+
+def _edge(model: "Network", out: Path, dtype: str, metadata: dict[str, Any], check: bool, json: bool) -> None:
+    from lkcanet.deploy.edge import export_edge
+
+    report = export_edge(model, out, dtype=dtype, metadata=metadata, check=check)
+    if json:
+        shared.print_json({**vars(report), "scale": model.scale, "metadata": metadata})
+        return
+    print(
+        f"{out}: {model.bands} bands, x{model.scale}, {report.operators} operators, {dtype}, {report.size / 1e6:.1f} MB"
+    )
+    if check and not report.checked:
+        shared.note("note: lkedge is not installed (pip install ./edge)")
+    _say_checked("lkedge", report, bool(report.checked))
+
+
+def _say_checked(runtime: str, report: "OnnxReport | EdgeReport", compared: bool) -> None:
+    if not compared:
         shared.note("note: not compared with PyTorch")
+        return
+    sizes = ", ".join("x".join(map(str, shape)) for shape in report.checked)
+    print(f"checked in {runtime} on {sizes}: largest error {report.error:.2g}, allowed {report.allowed:.2g}")

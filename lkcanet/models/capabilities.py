@@ -10,6 +10,8 @@ from torch.nn.utils import parametrize
 
 import lkops.nn
 
+from .chain import Link
+
 if TYPE_CHECKING:
     from .registry import Network
 
@@ -161,6 +163,7 @@ class Capabilities:
         onnx: the module that is traced for ONNX in float32 on the CPU, of the signature of `forward`; a folded copy of
             the network if left out. Whatever it is, its images in onnxruntime are compared.
         compression: for `lkcanet.deploy.compression.compress`.
+        chain: the operators of a folded copy of the network, which compute its image, for runtimes without PyTorch.
     """
 
     trains_every_parameter: bool = False
@@ -174,6 +177,7 @@ class Capabilities:
     residual_image: Callable[[Tensor], tuple[Tensor, Tensor]] | str = "it names none"
     onnx: Callable[[], nn.Module] | str | None = None
     compression: Compression | str = "its config does not follow what lkops.compress makes of an upsampler"
+    chain: Callable[[], list[Link]] | str = "it is no chain of the operators that the runtime has"
 
 
 def capabilities_of(network: "Network") -> Capabilities:
@@ -233,6 +237,11 @@ def onnx_form_of(network: "Network") -> nn.Module:
     """What is traced for ONNX, a module of its own. Raises Lacking."""
     form = capabilities_of(network).onnx
     return network.fold() if form is None else _found(network, "can't be written as ONNX", form)()
+
+
+def chain_of(network: "Network") -> list[Link]:
+    """The operators of a folded network. Raises Lacking."""
+    return _found(network, "can't be run without PyTorch", capabilities_of(network).chain)()
 
 
 def compression_of(network: "Network") -> Compression:

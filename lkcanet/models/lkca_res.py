@@ -1,8 +1,8 @@
 """LKCA-Res: LKCA-Net's blocks between plain residual ones, our variant that learns sooner."""
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lkops._core import checks
 
 from . import lkcanet_parts as parts
 from .capabilities import BICUBIC_ROWS, Capabilities, Upsampler
+from .chain import Link, upsampler_links
 from .registry import Network, copied
 
 __all__ = ["LKCARes"]
@@ -185,7 +186,19 @@ class LKCARes(Network):
             head=self.head,
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,
+            chain=self._chain,
         )
+
+    def _chain(self) -> list[Link]:
+        links, groups = [Link(self.head, 0)], cast(Iterable[Iterable[Any]], self.body.groups)
+        for part in (part for group in groups for part in group):
+            entering = len(links)
+            if isinstance(part, _Residual):
+                links += [Link(part.first, entering), Link(part.second, entering + 1, entering)]
+            else:
+                links.append(Link(part, entering))
+        links.append(Link(None, len(links), 1))
+        return upsampler_links(self.upsample, links)
 
     def extra_repr(self) -> str:
         return json.dumps(self.config)

@@ -14,6 +14,7 @@ from lkops._core import checks
 
 from . import lkcanet_parts as parts
 from .capabilities import Capabilities, Compression, Upsampler
+from .chain import Link, upsampler_links
 from .registry import Network
 
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
@@ -225,7 +226,12 @@ class LKCANet(Network):
             upsampler=lambda: Upsampler.of(self.upsample),
             residual_image=self.upsampled,
             compression=Compression(upsampler=self.upsample, renumber=lambda order: parts.renumber(self, order)),
+            chain=self._chain,
         )
+
+    def _chain(self) -> list[Link]:
+        modules: list[Any] = [self.head, *self.blocks]
+        return upsampler_links(self.upsample, [Link(module, index) for index, module in enumerate(modules)])
 
     def extra_repr(self) -> str:
         return json.dumps(self._config | self._upsampler())  # also of a network that `config` refuses

@@ -4,7 +4,7 @@
 LIST := $(ROOT)/csrc/common/isas.h
 ROOMS := $(patsubst $(ROOT)/csrc/%/cpu.cpp,%,$(wildcard $(ROOT)/csrc/*/cpu.cpp))
 ISAS := $(shell sed -nE 's/^  X\((\w+), \w+, __VA_ARGS__\).*/\1/p' $(LIST))
-ifeq ($(filter x86_64 amd64,$(shell uname -m)),)
+ifeq ($(filter x86_64% amd64%,$(shell $(CXX) -dumpmachine)),)
 ISAS := $(firstword $(ISAS))
 endif
 

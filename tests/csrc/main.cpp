@@ -187,6 +187,14 @@ void begin_case(const std::string& name) {
   std::fflush(stdout);
 }
 
+void expect(bool holds, const std::string& what) {
+  if (!holds) report(what);
+}
+
+void expect(bool holds, const char* what) {
+  if (!holds) report(what);
+}
+
 void run_ways(const std::vector<Expected>& expected, int64_t gradients, void (*call)(const void*, Run&),
               const void* context) {
   std::vector<Result> first;

@@ -163,6 +163,9 @@ struct Expected {
 
 // Starts a case: what stands in the report when it fails, and before the report of a sanitizer that ends the program.
 void begin_case(const std::string& name);
+// Fails the case with these words where it does not hold.
+void expect(bool holds, const std::string& what);
+void expect(bool holds, const char* what);  // read after the call that `holds` is made of
 void run_ways(const std::vector<Expected>& expected, int64_t gradients, void (*call)(const void*, Run&),
               const void* context);
 

@@ -1,5 +1,6 @@
 """Every C++ source with every compiler that README promises and that is here: no error, no warning."""
 
+import os
 import shutil
 import sysconfig
 from pathlib import Path
@@ -46,6 +47,18 @@ def test_bindings(compiler: str) -> None:
     assert len(sources) > 10
     done = run(compiler, *command, *sorted(sources))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.exhaustive
+@every_compiler
+def test_runtime(compiler: str) -> None:
+    isas = ",".join(extension.build_facts()["isa_flags"])
+    flags = ["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Icsrc", f"-DLKOPS_BUILT={isas}"]
+    sources = [str(path.relative_to(ROOT)) for path in ROOT.glob("csrc/runtime/*.cpp")]
+    assert len(sources) > 3
+    for source in sources:
+        done = run(compiler, *flags, "-c", source, "-o", os.devnull)
+        assert done.returncode == 0, done.stderr
 
 
 CHOICE = """

@@ -39,6 +39,19 @@ def test_kernels_under_sanitizer(sanitizer: str) -> None:
     assert " 0 failures" in done.stdout.splitlines()[-1]
 
 
+@pytest.mark.exhaustive
+def test_many_damaged_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error, or a network that runs, and nothing else: the test above tries 1000."""
+    works = make("works-address")
+    if works.returncode:
+        pytest.skip(f"address sanitizer: {works.stderr.strip()[-300:]}")
+    monkeypatch.setenv("LKOPS_FUZZ", "20000")
+    done = make("-j2", "address", "ONLY=runtime_fuzz")
+    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+    assert "of 20000 files" in done.stdout
+    assert " 0 failures" in done.stdout.splitlines()[-1]
+
+
 def test_instruction_sets_are_compiled_as_in_the_extension() -> None:
     facts = extension.build_facts()
     if "isa_flags" not in facts:

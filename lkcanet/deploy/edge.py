@@ -1,0 +1,143 @@
+"""Networks for the runtime without PyTorch: what `lkedge` and csrc/runtime/lkops.h run."""
+
+import copy
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lkops
+from lkops import testing
+
+from ..common.files import atomic_path
+from ..models import Network
+from ..models.capabilities import chain_of
+from ..models.chain import Link
+from .edge_file import DTYPES, write_network
+
+__all__ = ["EdgeReport", "export_edge"]
+
+_SHAPES = ((1, 1, 1), (2, 3, 5), (1, 21, 17))
+
+
+@dataclass(frozen=True)
+class EdgeReport:
+    """What `export_edge` wrote.
+
+    Attributes:
+        path: the file.
+        dtype: of weights and features.
+        operators: how many.
+        size: bytes.
+        checked: the shapes of low-resolution images on which the runtime agreed with PyTorch; none where it was not
+            compared.
+        error: the largest difference from float64 there, absolute; for bfloat16 of what the network adds to the bicubic
+            image, rounded.
+        allowed: what that may be, of the shape that came closest to its limit.
+    """
+
+    path: Path
+    dtype: str
+    operators: int
+    size: int
+    checked: tuple[tuple[int, ...], ...] = ()
+    error: float = 0.0
+    allowed: float = 0.0
+
+
+def export_edge(
+    model: Network,
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    metadata: Mapping[str, Any] | None = None,
+    check: bool = True,
+) -> EdgeReport:
+    """Write a network, weight normalisation folded, as a file that the runtime without PyTorch maps and runs.
+
+    Any batch and size; images are float32, divided by the peak as for PyTorch, and not clipped. Networks that are
+    chains of lkops' operators have such a file: LKCA-Net, LKCA-LR, compressed ones, LKCA-Res.
+
+    Args:
+        model: in any mode, on any device, of any floating dtype; left as it is.
+        path: ends in .lkops.
+        dtype: "float32", or "bfloat16": weights and features are rounded as under autocast, images are not.
+        metadata: what the file tells besides kind and config, such as peak and wavelengths; None is left out.
+        check: where the package lkedge is installed, compare its images with PyTorch's in float64.
+
+    Raises:
+        TypeError: `model` is no network.
+        ValueError: a wrong suffix or dtype; NaN or infinite weights; metadata that names kind or config or can't be
+            JSON; `lkcanet.models.Lacking`: the network is no such chain.
+        RuntimeError: the runtime's images differ. Nothing is left under `path` that was not there.
+        OSError: the file can't be written.
+    """
+    path = Path(path)
+    if not isinstance(model, Network):
+        raise TypeError(f"model must be a network as lkcanet.models.Network is, got {type(model).__name__}")
+    if path.suffix != ".lkops":
+        raise ValueError(f"path must end in .lkops, got {str(path)!r}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(f"model has NaN or infinite values in {name}")
+    folded = model.fold().eval().requires_grad_(False).to("cpu", torch.float32)
+    links = chain_of(folded)
+    told = {name: value for name, value in (metadata or {}).items() if value is not None}
+    if taken := sorted({"kind", "config"} & told.keys()):
+        raise ValueError(f"metadata must not name {', '.join(taken)}, which the file says itself")
+    told = {"kind": folded.kind, "config": folded.config, **told}
+    runtime = _lkedge() if check else None
+    shapes: tuple[tuple[int, ...], ...] = ()
+    error = allowed = 0.0
+    with atomic_path(path) as temporary:
+        size = write_network(temporary, links, model.bands, model.scale, dtype, told)
+        if runtime is not None:
+            shapes = tuple((n, model.bands, rows, columns) for n, rows, columns in _SHAPES)
+            error, allowed = _compare(runtime.load(temporary), folded, links[-1], dtype, shapes)
+    return EdgeReport(path, dtype, len(links), size, shapes, error, allowed)
+
+
+def _lkedge() -> Any:
+    """The package, where it is installed: it is built from edge/, and no extra of this one."""
+    try:
+        return importlib.import_module("lkedge")
+    except ModuleNotFoundError:
+        return None
+
+
+def _compare(
+    network: Any, folded: Network, upsampler: Link, dtype: str, shapes: Sequence[Sequence[int]]
+) -> tuple[float, float]:
+    """The error, and what is allowed, of the shape that came closest to its limit: by the rule for every result of a
+    dtype. What bfloat16 computes is added to an image of float32: it is held as a bfloat16, that image taken away."""
+    exact = copy.deepcopy(folded).double()
+    module: Any = upsampler.module
+    generator = torch.Generator().manual_seed(0)
+    worst = (-1.0, 0.0, 0.0)
+    for shape in shapes:
+        image = torch.rand(*shape, generator=generator)
+        with torch.inference_mode(), lkops.backend("reference"):
+            truth = exact(image.double())
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+                eager = folded(image).double()
+            ours = torch.from_numpy(network(image.numpy())).double()
+            if dtype == "bfloat16" and upsampler.second is not None:
+                options = {"scale": module.scale, "cubic_a": module.cubic_a, "border": module.border}
+                bicubic = lkops.bicubic_upsample(image.double(), **options)
+                ours, eager, truth = ours - bicubic, eager - bicubic, truth - bicubic
+        try:
+            (found,) = testing.distances(ours.to(DTYPES[dtype]), eager.to(DTYPES[dtype]), truth)
+        except testing.WrongResult as wrong:
+            raise RuntimeError(f"the runtime's image of {tuple(shape)} is not PyTorch's: {wrong}") from None
+        if not found.error <= found.allowed:
+            raise RuntimeError(
+                f"the runtime's image of {tuple(shape)} differs from PyTorch's by {found.error:.3g}, where "
+                f"{found.allowed:.3g} is allowed: nothing was written"
+            )
+        worst = max(worst, (found.share, found.error, found.allowed))
+    return worst[1:]
