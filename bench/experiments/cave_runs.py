@@ -36,6 +36,7 @@ SECOND = [
     *("--patch", "48", "--batch-size", "2", "--sam-weight", "0.3", "--psnr-weight", "0.003"),
     *("--optimizer", "muon", "--learning-rate", "6e-4", "--final-learning-rate", "1e-5", *COMMON),
 ]
+THIRD = ["--learning-rate", "3e-4", "--threads", "2"]  # what is not said is as in the second course
 CLIPPED = ["--gradient-clip", "0.05"]  # LKCA-Net's second course had a leap of the loss at step 2,800; norms are 0.01
 LOCAL = ["--set", "dilations=[1,3]"]  # 500 steps from the weights of dilations (5, 7) are enough to be where those are
 FAST = ["--optimizer", "muon", "--precision", "bf16-mixed"]  # 1.27 times the steps, the losses of the first 40 to 0.2 %
@@ -54,11 +55,13 @@ RUNS = {
     "LKCA-KD": Run("distill", [*LR, *SECOND, *TAUGHT], "LKCA-Net-24-g8", "LKCA-Res-24"),
     "LKCA-Net-local-24": Run("train", [*NET, *LOCAL, *FIRST, *CLIPPED, *FAST]),
     "LKCA-Net-local": Run("train", [*NET, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL], "LKCA-Net-local-24"),
+    "LKCA-Net-local-3": Run("train", [*NET, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL, *THIRD], "LKCA-Net-local"),
     "LKCA-KD-local-24": Run("distill", [*LR, *LOCAL, *FIRST, *CLIPPED, *FAST, *TAUGHT], None, "lkca-res-cave-x4"),
     "LKCA-KD-local": Run(
         "distill", [*LR, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL, *TAUGHT], "LKCA-KD-local-24", "lkca-res-cave-x4"
     ),
     "LKCA-Net-rank32": Run("compress", ["--rank", "32"], "LKCA-Net"),
+    "LKCA-Net-local-rank32": Run("compress", ["--rank", "32"], "LKCA-Net-local-3"),
 }
 
 
