@@ -185,6 +185,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(ROWS), help="names of networks, separated by commas")
     parser.add_argument("--sides", default=",".join(map(str, SIDES)), help="of the low-resolution images")
     parser.add_argument("--modes", default=",".join(MODES))
+    parser.add_argument("--without", default="", metavar="MODE-SIDE,...", help="leave out, as training-64: hours of it")
     parser.add_argument("--seconds", type=float, default=20.0, help="of timing a row")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tiny", action="store_true", help="small networks of 9 bands: to see that it runs")
@@ -208,6 +209,8 @@ def main() -> None:
     found["peak"] = fma_peak(arguments.threads)
     for mode in modes:
         for side in map(int, arguments.sides.split(",")):
+            if f"{mode}-{side}" in arguments.without.split(","):
+                continue
             for name in chosen:
                 row: dict[str, Any] = {"network": name, "side": side, "mode": mode}
                 row["milliseconds"] = times(name, side, mode, arguments.seconds, tiny=arguments.tiny)

@@ -211,7 +211,7 @@ CONTENTS: tuple[tuple[tuple[str, str], str, Callable[[Path], None]], ...] = (
     (("pixels that are no numbers", "records"), ".npy", _npy(np.zeros((3, 4, 5), "f4,f4"))),
     (("pixels that are no numbers", "cell .mat"), ".mat", _mat(scene=counts().astype(object))),
     (("pixels that are no numbers", "text .mat"), ".mat", _mat(scene="no image")),
-    (("pixels that are no numbers", "struct .mat"), ".mat", _mat(scene={"cube": counts()})),
+    (("pixels that are no numbers", "struct .mat"), ".mat", _mat(scene={"note": "no image"})),
     (("pixels that are no numbers", "too large"), ".npy",
      _npy(np.array(["1", "1e400"] * 60, dtype=np.longdouble).reshape(6, 4, 5))),
     (("no light", "zeros"), ".npy", _npy(np.zeros((6, 16, 20)))),
