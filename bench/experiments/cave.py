@@ -62,7 +62,9 @@ def main() -> None:
         command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
         command.add_argument("--results", type=Path, default=RESULTS)
         if name == "train":
-            command.add_argument("--minutes", type=float, help="of training")
+            end = command.add_mutually_exclusive_group()
+            end.add_argument("--minutes", type=float, help="of training")
+            end.add_argument("--steps", type=int, help="of training: as many as another run had, to compare with it")
         if name == "score":
             command.add_argument("--again", action="store_true", help="also what was scored before: another look")
         if name == "publish":
@@ -75,7 +77,9 @@ def main() -> None:
     file = given.results / f"cave_x{prepared.scale}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"networks": {}}
     if given.command == "train":
-        train(prepared, given.set, given.labels[0], given.runs, given.minutes)
+        ends = {"--max-minutes": given.minutes, "--steps": given.steps}
+        end = [text for option, value in ends.items() if value is not None for text in (option, f"{value:g}")]
+        train(prepared, given.set, given.labels[0], given.runs, end)
     elif given.command == "score":
         score(prepared, given.labels, found, given.runs, again=given.again)
         with atomic_path(file) as temporary:
@@ -88,9 +92,9 @@ def main() -> None:
         print(publish(found["networks"][label], file, given.name, overwrite=given.overwrite))
 
 
-def train(prepared: PreparedSet, data: Path, label: str, runs: Path, minutes: float | None) -> None:
+def train(prepared: PreparedSet, data: Path, label: str, runs: Path, end: list[str]) -> None:
     """Run or resume the training, or compress; note commit, command, machine and scenes beside it."""
-    out, line = runs / folder_of(label), command_line(data, label, runs, minutes)
+    out, line = runs / folder_of(label), command_line(data, label, runs, end)
     resumes = (out / "state.safetensors").exists()
     if not resumes:
         out.mkdir(parents=True, exist_ok=True)

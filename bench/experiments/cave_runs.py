@@ -14,7 +14,7 @@ class Run(NamedTuple):
     Attributes:
         command: train, distill or compress.
         options: of it.
-        start: the run whose last weights it starts from.
+        start: the run whose last weights it starts from, or a name of `lkca models`.
         teacher: the run that teaches, of distill, or a name of `lkca models`.
     """
 
@@ -60,6 +60,9 @@ RUNS = {
     "LKCA-KD-local": Run(
         "distill", [*LR, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL, *TAUGHT], "LKCA-KD-local-24", "lkca-res-cave-x4"
     ),
+    "LKCA-LR-local-24": Run("train", [*LR, *LOCAL, *FIRST, *CLIPPED, *FAST]),
+    "LKCA-LR-local": Run("train", [*LR, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL], "LKCA-LR-local-24"),
+    "LKCA-Res-local": Run("train", [*RES, *SECOND, *CLIPPED, *FAST, *ALL], "lkca-res-cave-x4"),
     "LKCA-Net-rank32": Run("compress", ["--rank", "32"], "LKCA-Net"),
     "LKCA-Net-local-rank32": Run("compress", ["--rank", "32"], "LKCA-Net-local-3"),
 }
@@ -73,21 +76,25 @@ def folder_of(label: str) -> str:
 def history(label: str) -> list[str]:
     """The run, the one that it starts from, and so on."""
     start = RUNS[label].start
-    return [label, *([] if start is None else history(start))]
+    return [label, *([] if start not in RUNS else history(start))]
 
 
-def command_line(data: Path, label: str, runs: Path, minutes: float | None) -> list[str]:
-    """The run's command, after `lkca`. A compression takes no minutes."""
+def command_line(data: Path, label: str, runs: Path, end: list[str]) -> list[str]:
+    """The run's command, after `lkca`; `end` is the option after which a training ends. A compression takes none."""
     run, out = RUNS[label], runs / folder_of(label)
-    start = [] if run.start is None else [str(runs / folder_of(run.start) / CHECKPOINT)]
+    start = [] if run.start is None else [_weights(run.start, runs)]
     if run.command == "compress":
         return ["compress", *start, str(out / CHECKPOINT), *run.options, "--scene", str(data), "--threads", "1"]
-    if minutes is None:
-        raise ValueError(f"--minutes must be given for {label}, which is trained")
+    if not end:
+        raise ValueError(f"--minutes or --steps must be given for {label}, which is trained")
     line = [run.command, str(data), *run.options]
     if run.teacher is not None:
-        trained = run.teacher in RUNS
-        line += ["--teacher", str(runs / folder_of(run.teacher) / CHECKPOINT) if trained else run.teacher]
+        line += ["--teacher", _weights(run.teacher, runs)]
     if start:
         line += ["--init", *start]
-    return [*line, "--max-minutes", f"{minutes:g}", "--out", str(out)]
+    return [*line, *end, "--out", str(out)]
+
+
+def _weights(name: str, runs: Path) -> str:
+    """Of a run, or the name of a network in the package."""
+    return str(runs / folder_of(name) / CHECKPOINT) if name in RUNS else name
