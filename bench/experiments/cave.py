@@ -78,7 +78,7 @@ def main() -> None:
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"networks": {}}
     if given.command == "train":
         ends = {"--max-minutes": given.minutes, "--steps": given.steps}
-        end = [text for option, value in ends.items() if value is not None for text in (option, f"{value:g}")]
+        end = [text for option, value in ends.items() if value is not None for text in (option, str(value))]
         train(prepared, given.set, given.labels[0], given.runs, end)
     elif given.command == "score":
         score(prepared, given.labels, found, given.runs, again=given.again)
