@@ -95,7 +95,7 @@ def carry_out(
     (out / RUNS).mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if not cell.why and not cell.runs and cell.network is not None and not material.why_not(cell.data, cell.scale):
-            running.bicubic(material.get(cell.data, cell.scale), out / RUNS, cell.psf_sigma)
+            running.bicubic(material.get(cell.data, cell.scale), out / RUNS, cell.data, cell.psf_sigma)
     for number, run in enumerate(runs):
         if material.why_not(run.data, run.scale):
             continue
@@ -239,7 +239,7 @@ def weights(
         ours: dict[str, Any] = {}
         if here:
             loaded = material.get(data, scale)
-            ours["bicubic"] = running.bicubic(loaded, out / RUNS)["scores"]["mean"]
+            ours["bicubic"] = running.bicubic(loaded, out / RUNS, data)["scores"]["mean"]
             for card in cards:
                 ours |= _scored(card, loaded, out / RUNS, tell)
         else:

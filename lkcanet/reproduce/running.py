@@ -218,10 +218,15 @@ def objective_of(run: Run, model: Network, along: Mapping[str, Network] | None =
     return objective_for(model, run.options, **own, **(along or {}))
 
 
-def bicubic(data: Prepared | PreparedSet, folder: Path, psf_sigma: float | None = None) -> dict[str, Any]:
-    """The scores of bicubic on the test images; computed once, kept in folder/PROTOCOL-xR-bicubic. `psf_sigma`: of
-    their LR images, see `TrainOptions`."""
-    out = bicubic_folder(folder, data.protocol, data.scale, psf_sigma)
+def bicubic(data: Prepared | PreparedSet, folder: Path, name: str, psf_sigma: float | None = None) -> dict[str, Any]:
+    """The scores of bicubic on the test images; computed once, kept in folder/NAME-xR-bicubic.
+
+    Args:
+        data, folder: as for `carry_out`.
+        name: of the data in the recipe; a set that stands in a recipe's place has a protocol of another name.
+        psf_sigma: of the LR images, see `TrainOptions`.
+    """
+    out = bicubic_folder(folder, name, data.scale, psf_sigma)
     if (found := read(out / RESULT, data)) is not None:
         return found
     images = score_tests(data, {}, psf_sigma=psf_sigma, band_peaks=True)["bicubic"]
@@ -238,6 +243,6 @@ def bicubic(data: Prepared | PreparedSet, folder: Path, psf_sigma: float | None 
     return result
 
 
-def bicubic_folder(folder: Path, protocol: str, scale: int, psf_sigma: float | None = None) -> Path:
+def bicubic_folder(folder: Path, name: str, scale: int, psf_sigma: float | None = None) -> Path:
     """Where `bicubic` keeps its scores."""
-    return folder / f"{protocol}-x{scale}-bicubic{'' if psf_sigma is None else f'-psf{psf_sigma:g}'}"
+    return folder / f"{name}-x{scale}-bicubic{'' if psf_sigma is None else f'-psf{psf_sigma:g}'}"
