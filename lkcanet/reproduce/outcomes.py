@@ -16,7 +16,7 @@ from ..models.capabilities import upsamplers_of
 from ..training.result import BEST
 from . import running
 from .material import Material, fingerprint
-from .plan import Cell, Run, runs_of
+from .plan import Cell, Run, bands_of, runs_of
 from .recipes import Entry, Paper
 
 __all__ = ["Outcome", "carry_out", "collected", "count_parts", "paper_only", "weights"]
@@ -202,18 +202,16 @@ def _rank(run: Run, folder: Path) -> RankReport:
     return rank_report(load_model(folder / run.id / BEST))
 
 
-def count_parts(paper: Paper, cells: Sequence[Cell]) -> list[Outcome]:
-    """What part of the parameters the upsampler is, of fresh networks: nothing is trained."""
+def count_parts(paper: Paper, cells: Sequence[Cell], bands: Mapping[str, int]) -> list[Outcome]:
+    """What part of the parameters the upsampler is, of fresh networks: nothing is trained. `bands`: as of `plan`."""
     outcomes = []
     for cell in cells:
         given: dict[str, Any] = {"name": cell.row.name, "data": cell.data, "scale": cell.scale, "note": cell.ours}
         if cell.why or cell.network is None or cell.network.preset is None:
             outcomes.append(Outcome(**given, why=cell.why or "has no parameters"))
             continue
-        protocol = paper.protocol(cell.data)
-        assert protocol is not None
         settings = {**cell.network.set, **cell.row.set}
-        model = PRESETS[cell.network.preset].make(protocol.bands, cell.scale, **settings)
+        model = PRESETS[cell.network.preset].make(bands_of(paper, cell.data, bands), cell.scale, **settings)
         try:
             steps = upsamplers_of(model).values()
             share = 100 * sum(step.parameters for step in steps) / model.parameter_count()

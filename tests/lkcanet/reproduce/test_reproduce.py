@@ -9,7 +9,8 @@ import pytest
 
 from lkcanet.data import load_prepared
 from lkcanet.evaluation import mean_scores, score, score_tests
-from lkcanet.models import load_model, pretrained
+from lkcanet.models import lkca_net, load_model, pretrained
+from lkcanet.models.capabilities import upsampler_of
 from lkcanet.reproduce import running
 
 from ..common.html_page import Page
@@ -293,6 +294,17 @@ def test_figures_that_run_nothing(tmp_path: Path) -> None:
     rows = {row["row"]: row["ours"] for row in json.loads(parts.stdout)["rows"]}
     # the paper's section III-C: the upsampler's 9 C B r^2 of 3.707 M, and a bias and a gain a channel
     assert rows["LKCA-Net"]["upsampler"] == pytest.approx(100 * (9 * 128 * 2048 + 2 * 2048) / 3.7067e6, rel=1e-3)
+
+
+def test_parts_of_networks_for_data_of_ones_own(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
+    """B is that of the prepared folder, where no protocol tells."""
+    file = recipe(('kind = "rank"', 'kind = "parts"'))
+    done = lkca(file, "figure-1", "--data", prepared, "--out", tmp_path, "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    model = lkca_net(6, 2, channels=16, blocks=1, reduction=8)
+    assert row["ours"]["upsampler"] == pytest.approx(100 * upsampler_of(model).parameters / model.parameter_count())
+    assert "is no protocol: give a prepared folder" in fails(file, "figure-1", "--out", tmp_path / "none")
 
 
 def test_the_networks_of_the_package(tmp_path: Path) -> None:
