@@ -179,16 +179,6 @@ def check_spared(scenes: Sequence[Path], out: Path) -> None:
 KNOWN_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
 
 
-def error_text(error: Exception) -> str:
-    """What went wrong, in a line."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-    if isinstance(error, MemoryError):
-        return f"out of memory {error}"
-    # torch appends where in its C++ it was raised
-    return str(error).partition("Exception raised from ")[0].strip() or type(error).__name__
-
-
 def note(text: str) -> None:
     """A line for the user that is not the result; of the processes of torchrun the first one's."""
     if speaks():

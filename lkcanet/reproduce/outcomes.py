@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import error_text
 from ..data import Prepared, PreparedSet
 from ..deploy.rank import RankReport, rank_report
 from ..evaluation import mean_scores, score_tests
@@ -106,8 +107,7 @@ def carry_out(
         try:
             running.carry_out(run, data, out / RUNS, tell)
         except FAILURES as error:
-            failed[run.id] = " ".join(str(error).split()) or type(error).__name__
-            tell(f"{run.id} failed: {failed[run.id]}")
+            _fail(run, error, failed, tell)
         after(failed)
     _under_noise(cells, material, out / RUNS, failed, tell)
     return failed
@@ -123,8 +123,12 @@ def _under_noise(
         try:
             running.noise(run, material.get(run.data, run.scale), folder, cell.snrs, cell.noise_on, tell)
         except FAILURES as error:
-            failed[run.id] = " ".join(str(error).split()) or type(error).__name__
-            tell(f"{run.id} failed: {failed[run.id]}")
+            _fail(run, error, failed, tell)
+
+
+def _fail(run: Run, error: Exception, failed: dict[str, str], tell: Callable[[str], None]) -> None:
+    failed[run.id] = error_text(error)
+    tell(f"{run.id} failed: {failed[run.id]}")
 
 
 def collected(
