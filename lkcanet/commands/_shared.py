@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from ..common.launched import speaks
+from ..common.plain_json import plain_json
 
 if TYPE_CHECKING:
     from lkcanet import models
@@ -187,7 +188,7 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """The result for a program: one object, numbers that are not finite as null (JSON has none)."""
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    print(json.dumps(plain_json(value), indent=2, allow_nan=False))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -195,17 +196,7 @@ def write_json(path: Path, value: Any) -> None:
     from lkcanet.common.files import atomic_path
 
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+        temporary.write_text(json.dumps(plain_json(value), indent=2, allow_nan=False) + "\n")
 
 
 def print_table(table: Any) -> None:

@@ -14,7 +14,6 @@ from ..evaluation.printed import Printed, printed
 from ..evaluation.scoring import ensemble_of
 from ..models import PRESETS, Lacking, load_model, pretrained
 from ..models.capabilities import upsamplers_of
-from ..training.result import BEST
 from . import running
 from .material import Material, fingerprint
 from .plan import Cell, Run, bands_of, runs_of
@@ -163,13 +162,13 @@ def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed:
     given |= {"parameters": parts[0]["parameters"] / 1e6, "macs": macs / 1e9}
     if entry.kind == "rank":
         try:
-            reports = [_rank(run, folder) for run, _ in done]
+            reports = [rank_report(load_model(running.file_of(run, folder))) for run, _ in done]
         except Lacking as error:
             return Outcome(**given, why=str(error))
         values = [{"rank": float(report.rank)} for report in reports]
         given["ranks"] = reports[0]
     elif cell.snrs:
-        levels = [_levels(folder / run.id / f"noise-{cell.noise_on}.json", cell) for run, _ in done]
+        levels = [_levels(running.noise_file(run, folder, cell.noise_on), cell) for run, _ in done]
         if None in levels:
             return Outcome(**given, why=f"failed: {errors[0]}" if errors else "not scored under noise yet")
         values = [_noisy(part, each or {}, cell) for part, each in zip(parts, levels, strict=True)]
@@ -200,10 +199,6 @@ def _noisy(part: Mapping[str, Any], noise: Mapping[str, Any], cell: Cell) -> dic
     pairs = {"psnr": "psnr_peak", "sam": "sam"}
     found = {f"{name}_{level}": each[key] for level, each in levels.items() for name, key in pairs.items()}
     return found | {name: statistics.fmean(each[key] for each in levels.values()) for name, key in pairs.items()}
-
-
-def _rank(run: Run, folder: Path) -> RankReport:
-    return rank_report(load_model(folder / run.id / BEST))
 
 
 def count_parts(paper: Paper, cells: Sequence[Cell], bands: Mapping[str, int]) -> list[Outcome]:
