@@ -156,6 +156,18 @@ def test_a_dry_run_needs_no_data(recipe: Callable[..., Path], tmp_path: Path) ->
     assert json.loads(done.stdout)["missing_data"] == ["no --data of small"]
 
 
+def test_a_dry_run_tells_courses_apart(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
+    """Runs share a measurement where they take as long: not where their orientations, time or losses are others."""
+    rows = '"net", { name = "one", network = "net", training = { augment = false, max_minutes = 1e-6 } }'
+    file = recipe(("steps = 6", "epochs = 3"), ('"net", "KD", "absent"', rows))
+    done = lkca(file, "table-1", "--data", prepared, "--out", tmp_path / "out", "--dry-run", "--threads", 1, "--json")
+    assert done.exit_code == 0, done.output
+    eight, one = (run["estimate"] for run in json.loads(done.stdout)["runs"])
+    assert eight["steps"] == 8 * 3 * load_prepared(prepared).split.counts["train"] / 2 > 0
+    assert one["steps"] == -(-eight["steps"] // 8)
+    assert one["seconds"] == pytest.approx(60e-6)
+
+
 def test_a_budget_of_time(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
     file, out = recipe(("steps = 6", "epochs = 300")), tmp_path / "out"
     done = lkca(file, "figure-1", "--data", prepared, "--out", out, "--threads", 1, "--minutes-per-row", 0.01)
