@@ -25,6 +25,7 @@ import typer
 from ..common.files import atomic_path
 from ..common.optional import require
 from ..common.runs import CONFIG, on_begin
+from ..common.toml import toml_content
 
 Config = Annotated[
     Path | None,
@@ -146,7 +147,7 @@ def _read(path: Path) -> Mapping[Any, Any]:
         raise FileNotFoundError(f"--config {path}: no such file")
     try:
         text = path.read_text("utf-8-sig")
-        content = _toml(text) if suffix == ".toml" else _yaml_content(text)
+        content = toml_content(text) if suffix == ".toml" else _yaml_content(text)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # of either library
@@ -155,14 +156,6 @@ def _read(path: Path) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise ValueError(f"--config {path}: must hold keys and values, got {type(content).__name__}")
     return content
-
-
-def _toml(text: str) -> Any:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        tomllib = require("tomli", extra="io")
-    return tomllib.loads(text)
 
 
 def _yaml_content(text: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 
+from ..common.errors import error_text
 from . import _shared as shared
 
 Result = TypeVar("Result")
@@ -132,7 +133,7 @@ def each(
 
 def told(scene: Path, error: Exception) -> dict[str, Any]:
     """Report a scene that failed, on stderr; what JSON says of it."""
-    text = " ".join(shared.error_text(error).split())
+    text = error_text(error)
     shared.note(f"error: {text if str(scene) in text else f'{scene}: {text}'}")
     return {"scene": scene, "error": text}
 

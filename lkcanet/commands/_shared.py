@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import typer
 
 from ..common.launched import speaks
+from ..common.plain_json import plain_json
 
 if TYPE_CHECKING:
     from lkcanet import models
@@ -179,16 +180,6 @@ def check_spared(scenes: Sequence[Path], out: Path) -> None:
 KNOWN_ERRORS = (ValueError, TypeError, OSError, RuntimeError, ArithmeticError, ImportError, MemoryError)
 
 
-def error_text(error: Exception) -> str:
-    """What went wrong, in a line."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
-    if isinstance(error, MemoryError):
-        return f"out of memory {error}"
-    # torch appends where in its C++ it was raised
-    return str(error).partition("Exception raised from ")[0].strip() or type(error).__name__
-
-
 def note(text: str) -> None:
     """A line for the user that is not the result; of the processes of torchrun the first one's."""
     if speaks():
@@ -197,7 +188,7 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """The result for a program: one object, numbers that are not finite as null (JSON has none)."""
-    print(json.dumps(_plain(value), indent=2, allow_nan=False))
+    print(json.dumps(plain_json(value), indent=2, allow_nan=False))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -205,17 +196,7 @@ def write_json(path: Path, value: Any) -> None:
     from lkcanet.common.files import atomic_path
 
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    if isinstance(value, float):
-        return value if abs(value) < float("inf") else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+        temporary.write_text(json.dumps(plain_json(value), indent=2, allow_nan=False) + "\n")
 
 
 def print_table(table: Any) -> None:

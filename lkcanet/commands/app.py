@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..common.errors import error_text
 from ..common.launched import launch, speaks
 from . import (
     bench,
@@ -34,7 +35,7 @@ from . import (
 )
 from ._config import configurable, defaults, written
 from ._panels import panel_of, says_no_default
-from ._shared import KNOWN_ERRORS, error_text, note
+from ._shared import KNOWN_ERRORS, note
 
 TRAINS = ("train", "distill")  # on several devices
 _debug = False

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,9 +18,6 @@ from ._fit import Resample, check_bands, prediction_reading, resampled_for
 from ._msi import MsiOptions, PsfSigma, sources_of
 from ._options import takes_options
 from ._reading import Reading
-
-if TYPE_CHECKING:
-    pass
 
 
 @takes_options

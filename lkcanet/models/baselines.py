@@ -12,7 +12,7 @@ import lkops
 from lkops._core import checks
 
 from .capabilities import BICUBIC_ROWS, Capabilities, Upsampler, WorkingMemory
-from .registry import Network, copied
+from .registry import Network, check_image, copied
 
 __all__ = ["CNN3DLR", "VDSRLR"]
 
@@ -43,9 +43,7 @@ class _Baseline(Network):
 
     def forward(self, x: Tensor) -> Tensor:
         """The image, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
-        if x.dim() != 4 or x.shape[1] != self.bands:
-            raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
-        return self._upsampled(x, x if self.bicubic else None)
+        return self._upsampled(check_image(self, x), x if self.bicubic else None)
 
     def _upsampled(self, x: Tensor, lowres: Tensor | None) -> Tensor:
         *body, (weight, bias) = self.kernels()

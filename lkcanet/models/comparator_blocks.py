@@ -23,12 +23,6 @@ Own = TypeVar("Own", bound="Comparator")
 class Comparator(Network):
     """What the networks that LKCA-Net is compared with have in common. Each sets `config`, `bands` and `scale`."""
 
-    def checked(self, x: Tensor) -> Tensor:
-        """The low-resolution image itself; raises where it is no (N, B, H, W)."""
-        if x.dim() != 4 or x.shape[1] != self.bands:
-            raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
-        return x
-
     def bicubic(self, x: Tensor) -> Tensor:
         """The bicubic image (N, B, r H, r W), as the config has it."""
         options = {name: self.config[name] for name in ("cubic_a", "border")}

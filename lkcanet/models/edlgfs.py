@@ -10,7 +10,7 @@ from lkops._core import checks
 
 from .capabilities import Capabilities, Upsampler, WorkingMemory, in_steps
 from .edlgfs_blocks import EdgeBranch, LGFSLayer, Reconstruction, Stage, conv, primes
-from .registry import Network, copied
+from .registry import Network, check_image, copied
 
 __all__ = ["EDLGFS"]
 
@@ -130,9 +130,7 @@ class EDLGFS(Network):
 
     def levels(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """(I_SR, [F_1, ..., F_N]) of the low-resolution image (N, B, H, W): (N, B, r H, r W), and (N, C, H, W) each."""
-        if x.dim() != 4 or x.shape[1] != self.bands:
-            raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
-        features = [self.head(x)]
+        features = [self.head(check_image(self, x))]
         for stage in self.stages:
             features.append(stage(features[-1]))
         return self.reconstruct(features[-1] + features[0], x), features[1:]

@@ -13,6 +13,7 @@ from lkops._core import checks
 
 from .capabilities import Capabilities, WorkingMemory, in_steps
 from .comparator_blocks import Comparator, Upsampling, conv_macs, doubling, numbers
+from .registry import check_image
 
 __all__ = ["ESSAformer"]
 
@@ -151,7 +152,7 @@ class ESSAformer(Comparator):
 
     def forward(self, x: Tensor) -> Tensor:
         """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
-        small = self.head(self.checked(x))
+        small = self.head(check_image(self, x))
         large = self.large(self.up(small))
         for _ in range(2):
             small = self.small(self.down(large) + small)

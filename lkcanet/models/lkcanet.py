@@ -15,7 +15,7 @@ from lkops._core import checks
 from . import lkcanet_parts as parts
 from .capabilities import Capabilities, Compression, Upsampler
 from .chain import Link, upsampler_links
-from .registry import Network
+from .registry import Network, check_image
 
 __all__ = ["LKCANet", "lkca_lr", "lkca_net"]
 
@@ -166,9 +166,7 @@ class LKCANet(Network):
 
     def features(self, x: Tensor) -> Tensor:
         """F: (N, B, H, W) to (N, C, H, W), what the upsampler gets."""
-        if x.dim() != 4 or x.shape[1] != self.bands:
-            raise ValueError(f"x must be (N, {self.bands}, H, W) for this network, got {tuple(x.shape)}")
-        return self.blocks(self.head(x))
+        return self.blocks(self.head(check_image(self, x)))
 
     def forward(self, x: Tensor) -> Tensor:
         """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""

@@ -11,7 +11,7 @@ from lkops._core import checks
 from .capabilities import BICUBIC_ROWS, Capabilities, Strips, Upsampler, WorkingMemory, in_steps
 from .comparator_blocks import Comparator, Upsampling, conv_macs, doubling, numbers
 from .msdformer_blocks import Body, MultiscaleSpectralAttention
-from .registry import copied
+from .registry import check_image, copied
 
 __all__ = ["MSDformer"]
 
@@ -96,7 +96,7 @@ class MSDformer(Comparator):
 
     def forward(self, x: Tensor) -> Tensor:
         """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
-        return self.enlarged(self.body(self.head(self.checked(x))), x)
+        return self.enlarged(self.body(self.head(check_image(self, x))), x)
 
     def enlarged(self, features: Tensor, x: Tensor) -> Tensor:
         """I_SR of F, (N, C, H, W), and the low-resolution image (N, B, H, W)."""

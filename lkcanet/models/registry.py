@@ -68,6 +68,13 @@ def copied(network: Kind, **changes: Any) -> Kind:
     return twin.train(network.training)
 
 
+def check_image(network: Network, x: Tensor) -> Tensor:
+    """The low-resolution image itself; raises a ValueError where it is no (N, B, H, W) of the network's bands."""
+    if x.dim() != 4 or x.shape[1] != network.bands:
+        raise ValueError(f"x must be (N, {network.bands}, H, W) for this network, got {tuple(x.shape)}")
+    return x
+
+
 def enlarge(model: Network, lowres: Tensor, msi: Tensor | None = None) -> Tensor:
     """The network's image (N, B, r H, r W) of one of (N, B, H, W), and of its MSI (N, b, r H, r W) where it fuses."""
     return model(lowres) if msi is None else model(lowres, msi)

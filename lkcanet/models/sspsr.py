@@ -19,6 +19,7 @@ from .comparator_blocks import (
     doubling,
     numbers,
 )
+from .registry import check_image
 
 __all__ = ["SSPSR"]
 
@@ -131,8 +132,7 @@ class SSPSR(Comparator):
 
     def forward(self, x: Tensor) -> Tensor:
         """I_SR, (N, B, r H, r W), of the low-resolution image (N, B, H, W)."""
-        x = self.checked(x)
-        enlarged = self.groups.mean(self.groups.each(x, self.branch))
+        enlarged = self.groups.mean(self.groups.each(check_image(self, x), self.branch))
         return self.tail(self.skip(self.bicubic(x), self.trunk(enlarged)))
 
     def macs(self, height: int, width: int) -> int:

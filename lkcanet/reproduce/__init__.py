@@ -95,12 +95,12 @@ def reproduce(
     out.mkdir(parents=True, exist_ok=True)
 
     def wrote(failed: Mapping[str, str], *, ended: bool = False) -> Reproduction:
-        if entry.kind == "weights" and not entry.why:
+        if entry.why:
+            found = outcomes.paper_only(paper, entry)
+        elif entry.kind == "weights":
             found = outcomes.weights(paper, entry, material, out, tell)
         elif entry.kind == "parts":
-            found = outcomes.count_parts(paper, cells)
-        elif entry.why:
-            found = outcomes.paper_only(paper, entry)
+            found = outcomes.count_parts(paper, cells, material.bands)
         else:
             found = outcomes.collected(entry, cells, material, out, failed)
         told = report.told(paper, entry, found, budget, failed)

@@ -75,7 +75,7 @@ def forecast(
     paper: Paper, cells: Sequence[Cell], material: Material, tell: Callable[[str], None] = lambda _: None
 ) -> list[Forecast]:
     """The runs of cells, each with what it would take on this machine: a few steps of each network are measured, runs
-    that differ in other things than network, batch and losses share a measurement. Nothing is written."""
+    that differ in other things than network, losses and course share a measurement. Nothing is written."""
     wanted: dict[str, list[str]] = {}
     for cell in cells:
         for run in cell.runs:
@@ -90,11 +90,17 @@ def forecast(
             found.append(Forecast(run, rows, None))
             continue
         patches, side = patches_of(paper, run.data, run.scale, material.there(run.data, run.scale))
-        key = (run.preset, repr(run.set), run.data, run.scale, run.options.batch_size, run.options.epochs,
-               run.options.steps, run.teacher is None, run.response,
-               repr(run.objective.get("teacher_counts")))  # fmt: skip
+        key = _costs(run)
         if key not in measured:
             tell(f"measuring {run.network} x{run.scale}")
             measured[key] = estimate(run, patches, side)
         found.append(Forecast(run, rows, measured[key]))
     return found
+
+
+def _costs(run: Run) -> tuple[object, ...]:
+    """What an estimate depends on; not on the seed, rates and weights of losses."""
+    options, teacher = run.options, run.teacher and (run.teacher.preset, repr(run.teacher.set))
+    losses = [run.objective.get(key) for key in ("name", "teacher_counts")]
+    course = (options.batch_size, options.epochs, options.steps, options.orientations, options.max_minutes)
+    return (run.preset, repr(run.set), run.data, run.scale, run.response, teacher, repr(losses), course)

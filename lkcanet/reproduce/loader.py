@@ -1,13 +1,12 @@
 """Reading and checking of recipe files; what they hold is described in `lkcanet.reproduce.recipes`."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..common.optional import require
+from ..common.toml import toml_content
 from ..data.protocols import Protocol
 from ..data.responses import named_response
 from ..data.splits import Rect
@@ -55,25 +54,25 @@ def read(file: Path) -> Paper:
     """
     if not file.is_file():
         raise FileNotFoundError(f"{file}: there is no such file of recipes")
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        tomllib = require("tomli", extra="io")
     try:
-        content = tomllib.loads(file.read_text())
+        content = toml_content(file.read_text("utf-8-sig"))
     except ValueError as error:  # of TOML or of UTF-8
         raise ValueError(f"{file}: no TOML: {error}") from error
     _known(content, {"title", "source", "training", "recipe", "networks", "protocols", "sets", "entries"}, f"{file}")
     for key in ("title", "source", "entries"):
         if key not in content:
             raise ValueError(f"{file} lacks {key}")
+    for key, value in content.items():
+        wanted, words = (str, "a text") if key in ("title", "source") else (dict, "a table")
+        if not isinstance(value, wanted):
+            raise ValueError(f"{file}: {key} must be {words}, got {value!r}")
     told = content.get("recipe", {})
     _known(told, {"place", "ours", "blur", "scores"}, f"{file}: [recipe]")
     scores = tuple(told.get("scores", NAMES))
     if not scores or not set(scores) <= {*NAMES, *OPTIONAL}:
         raise ValueError(f"{file}: [recipe]: scores must be among {', '.join((*NAMES, *OPTIONAL))}; got {list(scores)}")
     training = content.get("training", {})
-    _options(training, f"{file}: [training]")
+    _taken(TrainOptions, training, f"{file}: [training]")
     networks = {
         name: _network(table, training, f"{file}: [networks.{name}]")
         for name, table in content.get("networks", {}).items()
@@ -92,7 +91,7 @@ def read(file: Path) -> Paper:
         for name, table in content.get("protocols", {}).items()
     }
     sets = {
-        name: _made(SetRecipe, {**table, "name": name}, f"{file}: [sets.{name}]")
+        name: _made(SetRecipe, table, f"{file}: [sets.{name}]", name=name)
         for name, table in content.get("sets", {}).items()
     }
     entries = {
@@ -118,22 +117,20 @@ def read(file: Path) -> Paper:
 
 def _network(table: Any, training: dict[str, Any], where: str) -> NetworkRecipe:
     made = _made(NetworkRecipe, table, where)
-    _options({**training, **made.training}, f"{where}.training")
+    _taken(TrainOptions, {**training, **made.training}, f"{where}.training")
     if (made.teacher is None) != (not made.distillation):
         raise ValueError(f"{where}: teacher and distillation go together")
-    _distillation(made.distillation, where)
+    _taken(Distillation, made.distillation, f"{where}.distillation")
     return made
 
 
 def _entry(name: str, table: Any, networks: Mapping[str, NetworkRecipe], training: dict[str, Any], where: str) -> Entry:
-    if not isinstance(table, dict):
-        raise ValueError(f"{where} must be a table, got {table!r}")
-    rows = table.get("rows", [])
+    rows = table.get("rows", []) if isinstance(table, dict) else []
     if not isinstance(rows, list):
         raise ValueError(f"{where}: rows must be a list, got {rows!r}")
     named = [{"name": row, "network": row} if isinstance(row, str) else row for row in rows]
     made = [_row(row, networks, training, f"{where}: row {number + 1}") for number, row in enumerate(named)]
-    entry = _made(Entry, {**table, "name": name, "rows": tuple(made)}, where)
+    entry = _made(Entry, table, where, name=name, rows=tuple(made))
     if entry.why:
         return entry
     if entry.kind not in KINDS:
@@ -179,20 +176,19 @@ def _row(table: Any, networks: Mapping[str, NetworkRecipe], training: dict[str, 
     _known(row.tested, {"snr", "impulses"}, f"{where}.tested")
     if row.along and row.along not in network.along:
         raise ValueError(f"{where}: along must be among {list(network.along)} of {row.network}, got {row.along!r}")
-    _options({**training, **network.training, **row.training}, f"{where}.training")
+    _taken(TrainOptions, {**training, **network.training, **row.training}, f"{where}.training")
     if row.distillation and network.teacher is None:
         raise ValueError(f"{where}: distillation goes with a network that has a teacher, {row.network} has none")
-    _distillation({**network.distillation, **row.distillation}, where)
+    _taken(Distillation, {**network.distillation, **row.distillation}, f"{where}.distillation")
     return row
 
 
-def _made(kind: type[Kind], table: Any, where: str) -> Kind:
-    """A dataclass of a TOML table; lists become tuples."""
-    if not isinstance(table, dict):
-        raise ValueError(f"{where} must be a table, got {table!r}")
+def _made(kind: type[Kind], table: Any, where: str, **given: Any) -> Kind:
+    """A dataclass of a TOML table, in which `given` stands above the table; lists become tuples."""
     hints = {each.name: each for each in fields(kind)}  # type: ignore[arg-type]
     _known(table, set(hints), where)
-    for name, value in table.items():
+    values = {**table, **given}
+    for name, value in values.items():
         wanted = str(hints[name].type)
         kinds = {
             "dict": (dict, "a table"),
@@ -204,7 +200,7 @@ def _made(kind: type[Kind], table: Any, where: str) -> Kind:
         if not isinstance(value, good) or isinstance(value, bool):  # type: ignore[arg-type]
             raise ValueError(f"{where}: {name} must be {words}, got {value!r}")
     try:
-        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -216,20 +212,13 @@ def _known(table: Any, known: set[str], where: str) -> None:
         raise ValueError(f"{where} has an unknown key {unknown[0]!r}, expected one of {', '.join(sorted(known))}")
 
 
-def _options(table: Any, where: str) -> None:
-    _known(table, {each.name for each in fields(TrainOptions)}, where)
+def _taken(kind: type, table: Any, where: str) -> None:
+    """Raises where a table holds what a dataclass of options does not take."""
+    _known(table, {each.name for each in fields(kind)}, where)
     try:
-        TrainOptions(**table)
+        kind(**table)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def _distillation(table: Any, where: str) -> None:
-    _known(table, {each.name for each in fields(Distillation)}, f"{where}.distillation")
-    try:
-        Distillation(**table)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}.distillation: {error}") from error
 
 
 def _protocol(name: str, table: Any, where: str) -> Protocol:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import error_text
 from ..data import Prepared, PreparedSet
 from ..deploy.rank import RankReport, rank_report
 from ..evaluation import mean_scores, score_tests
@@ -13,10 +14,9 @@ from ..evaluation.printed import Printed, printed
 from ..evaluation.scoring import ensemble_of
 from ..models import PRESETS, Lacking, load_model, pretrained
 from ..models.capabilities import upsamplers_of
-from ..training.result import BEST
 from . import running
 from .material import Material, fingerprint
-from .plan import Cell, Run, runs_of
+from .plan import Cell, Run, bands_of, runs_of
 from .recipes import Entry, Paper
 
 __all__ = ["Outcome", "carry_out", "collected", "count_parts", "paper_only", "weights"]
@@ -95,7 +95,7 @@ def carry_out(
     (out / RUNS).mkdir(parents=True, exist_ok=True)
     for cell in cells:
         if not cell.why and not cell.runs and cell.network is not None and not material.why_not(cell.data, cell.scale):
-            running.bicubic(material.get(cell.data, cell.scale), out / RUNS, cell.psf_sigma)
+            running.bicubic(material.get(cell.data, cell.scale), out / RUNS, cell.data, cell.psf_sigma)
     for number, run in enumerate(runs):
         if material.why_not(run.data, run.scale):
             continue
@@ -106,8 +106,7 @@ def carry_out(
         try:
             running.carry_out(run, data, out / RUNS, tell)
         except FAILURES as error:
-            failed[run.id] = " ".join(str(error).split()) or type(error).__name__
-            tell(f"{run.id} failed: {failed[run.id]}")
+            _fail(run, error, failed, tell)
         after(failed)
     _under_noise(cells, material, out / RUNS, failed, tell)
     return failed
@@ -123,8 +122,12 @@ def _under_noise(
         try:
             running.noise(run, material.get(run.data, run.scale), folder, cell.snrs, cell.noise_on, tell)
         except FAILURES as error:
-            failed[run.id] = " ".join(str(error).split()) or type(error).__name__
-            tell(f"{run.id} failed: {failed[run.id]}")
+            _fail(run, error, failed, tell)
+
+
+def _fail(run: Run, error: Exception, failed: dict[str, str], tell: Callable[[str], None]) -> None:
+    failed[run.id] = error_text(error)
+    tell(f"{run.id} failed: {failed[run.id]}")
 
 
 def collected(
@@ -159,13 +162,13 @@ def _outcome(entry: Entry, cell: Cell, material: Material, folder: Path, failed:
     given |= {"parameters": parts[0]["parameters"] / 1e6, "macs": macs / 1e9}
     if entry.kind == "rank":
         try:
-            reports = [_rank(run, folder) for run, _ in done]
+            reports = [rank_report(load_model(running.file_of(run, folder))) for run, _ in done]
         except Lacking as error:
             return Outcome(**given, why=str(error))
         values = [{"rank": float(report.rank)} for report in reports]
         given["ranks"] = reports[0]
     elif cell.snrs:
-        levels = [_levels(folder / run.id / f"noise-{cell.noise_on}.json", cell) for run, _ in done]
+        levels = [_levels(running.noise_file(run, folder, cell.noise_on), cell) for run, _ in done]
         if None in levels:
             return Outcome(**given, why=f"failed: {errors[0]}" if errors else "not scored under noise yet")
         values = [_noisy(part, each or {}, cell) for part, each in zip(parts, levels, strict=True)]
@@ -198,22 +201,16 @@ def _noisy(part: Mapping[str, Any], noise: Mapping[str, Any], cell: Cell) -> dic
     return found | {name: statistics.fmean(each[key] for each in levels.values()) for name, key in pairs.items()}
 
 
-def _rank(run: Run, folder: Path) -> RankReport:
-    return rank_report(load_model(folder / run.id / BEST))
-
-
-def count_parts(paper: Paper, cells: Sequence[Cell]) -> list[Outcome]:
-    """What part of the parameters the upsampler is, of fresh networks: nothing is trained."""
+def count_parts(paper: Paper, cells: Sequence[Cell], bands: Mapping[str, int]) -> list[Outcome]:
+    """What part of the parameters the upsampler is, of fresh networks: nothing is trained. `bands`: as of `plan`."""
     outcomes = []
     for cell in cells:
         given: dict[str, Any] = {"name": cell.row.name, "data": cell.data, "scale": cell.scale, "note": cell.ours}
         if cell.why or cell.network is None or cell.network.preset is None:
             outcomes.append(Outcome(**given, why=cell.why or "has no parameters"))
             continue
-        protocol = paper.protocol(cell.data)
-        assert protocol is not None
         settings = {**cell.network.set, **cell.row.set}
-        model = PRESETS[cell.network.preset].make(protocol.bands, cell.scale, **settings)
+        model = PRESETS[cell.network.preset].make(bands_of(paper, cell.data, bands), cell.scale, **settings)
         try:
             steps = upsamplers_of(model).values()
             share = 100 * sum(step.parameters for step in steps) / model.parameter_count()
@@ -239,7 +236,7 @@ def weights(
         ours: dict[str, Any] = {}
         if here:
             loaded = material.get(data, scale)
-            ours["bicubic"] = running.bicubic(loaded, out / RUNS)["scores"]["mean"]
+            ours["bicubic"] = running.bicubic(loaded, out / RUNS, data)["scores"]["mean"]
             for card in cards:
                 ours |= _scored(card, loaded, out / RUNS, tell)
         else:

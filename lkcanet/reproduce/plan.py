@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -13,13 +13,12 @@ from ..evaluation.metrics import NAMES
 from ..evaluation.printed import Printed, printed
 from ..models import PRESETS, Network
 from ..training import Distillation, TrainOptions
+from ..training.state import FREE
 from .recipes import Entry, NetworkRecipe, Paper, Row
 
-__all__ = ["Budget", "Cell", "Run", "lacking", "plan", "runs_of"]
+__all__ = ["Budget", "Cell", "Run", "bands_of", "lacking", "plan", "runs_of"]
 
 _MADE: set[tuple[object, ...]] = set()  # networks whose arguments were found good
-# options that leave a result as it is, but for rounding: how a machine runs it, not what is run
-_MACHINE = ("threads", "device", "devices", "workers", "tensorboard", "progress")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ class Run:
 
     def facts(self) -> dict[str, Any]:
         """All that its result depends on but the pixels, JSON-serialisable."""
-        options = {key: value for key, value in asdict(self.options).items() if key not in _MACHINE}
+        options = {key: value for key, value in asdict(self.options).items() if key not in FREE}
         more: dict[str, Any] = {
             "response": self.response,
             "start": self.start and self.start.id,
@@ -220,23 +219,21 @@ def _filled(paper: Paper, entry: Entry, cell: Cell, budget: Budget, bands: dict[
     cell = replace(cell, network=recipe, ours=recipe.ours, psf_sigma=paper.blur and paper.blur * cell.scale)
     if why := lacking(recipe):
         return replace(cell, why=why)
-    if recipe.preset is None:
-        return cell
-    if entry.kind == "parts":
+    if recipe.preset is None or entry.kind == "parts":
         return cell
     if PRESETS[recipe.preset].fuses and cell.response is None:
         raise ValueError(f"{where}: {row.network} fuses an MSI: the table lacks responses")
-    runs = tuple(run_of(paper, row, cell, replace(budget, seeds=1), bands, seed) for seed in range(budget.seeds))
+    runs = tuple(run_of(paper, row, cell, budget, bands, seed) for seed in range(budget.seeds))
     key = (recipe.preset, repr(runs[0].set), runs[0].bands, cell.scale, cell.response)
     if key not in _MADE:
         try:
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 runs[0].make()
+            _MADE.add(key)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
-        except (NotImplementedError, RuntimeError):  # of a constructor that computes: it can't be tried without memory
+        except RuntimeError:  # of a constructor that computes: it can't be tried without memory, the run will tell
             pass
-        _MADE.add(key)
     return replace(cell, runs=runs)
 
 
@@ -246,9 +243,6 @@ def run_of(paper: Paper, row: Row, cell: Cell, budget: Budget, bands: dict[str, 
     data, scale = cell.data, cell.scale
     recipe = paper.networks[row.network]
     assert recipe.preset is not None
-    protocol = paper.protocol(data)
-    if protocol is None and data not in bands and data not in paper.sets:
-        raise ValueError(f"{paper.file}: data {data!r} is no protocol: give a prepared folder of that protocol")
     before = {
         name: None if name is None else run_of(paper, Row(name=name, network=name), cell, budget, bands, seed)
         for name in (recipe.teacher, recipe.init)
@@ -266,7 +260,7 @@ def run_of(paper: Paper, row: Row, cell: Cell, budget: Budget, bands: dict[str, 
         set={**recipe.set, **row.set},
         data=data,
         scale=scale,
-        bands=_bands(paper, data, bands),
+        bands=bands_of(paper, data, bands),
         options=TrainOptions(**told),
         objective={**recipe.objective, **row.objective},
         distillation=Distillation(**{**recipe.distillation, **row.distillation}) if teacher is not None else None,
@@ -278,11 +272,16 @@ def run_of(paper: Paper, row: Row, cell: Cell, budget: Budget, bands: dict[str, 
     )
 
 
-def _bands(paper: Paper, data: str, given: dict[str, int]) -> int:
+def bands_of(paper: Paper, data: str, given: Mapping[str, int]) -> int:
+    """B of a data set: of its protocol, else of what is given (name to B), else as published. Raises a ValueError."""
     protocol = paper.protocol(data)
     if protocol is not None:
         return protocol.bands
-    return given[data] if data in given else paper.sets[data].bands
+    if data in given:
+        return given[data]
+    if data not in paper.sets:
+        raise ValueError(f"{paper.file}: data {data!r} is no protocol: give a prepared folder of that protocol")
+    return paper.sets[data].bands
 
 
 def runs_of(cells: Sequence[Cell]) -> list[Run]:

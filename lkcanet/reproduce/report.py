@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..common.files import atomic_path
 from ..common.pages import picture_of
+from ..common.plain_json import plain_json
 from ..data import cave
 from .outcomes import Outcome
 from .pages import markdown, page
@@ -31,7 +32,7 @@ def told(
     """All that a report says, JSON-serialisable."""
     rows = []
     for one in outcomes:
-        theirs = None if one.printed is None else one.printed
+        theirs = one.printed
         printed = None if theirs is None else {"parameters": theirs.parameters, "macs": theirs.macs, **theirs.values}
         ours = {"parameters": one.parameters, "macs": one.macs, **one.values} if one.values else None
         rows.append(
@@ -57,7 +58,7 @@ def told(
         "entry": {"name": entry.name, "title": entry.title, "kind": entry.kind, "ours": entry.ours, "why": entry.why},
         "ssim": cave.MSSIM if entry.data == "cave" else "uniform",
         "recipe": {"place": paper.place, "ours": list(paper.ours)},
-        "budget": {**asdict(budget), "text": budget_text(paper, budget, list(runs.values()))},
+        "budget": {**asdict(budget), "text": budget_text(budget, list(runs.values()))},
         "rows": rows,
         "runs": list(runs.values()),
         "failed": dict(failed),
@@ -65,7 +66,7 @@ def told(
     }
 
 
-def budget_text(paper: Paper, budget: Budget, runs: Sequence[Mapping[str, Any]]) -> str:
+def budget_text(budget: Budget, runs: Sequence[Mapping[str, Any]]) -> str:
     """Which budget the trainings had, in a sentence or two."""
     course = {
         f"{options['steps']} steps" if options["steps"] else f"{options['epochs'] or 100} epochs"
@@ -79,7 +80,7 @@ def budget_text(paper: Paper, budget: Budget, runs: Sequence[Mapping[str, Any]])
     cut = [run for run in runs if run["ended_by"] == "time"]
     text = (
         f"Budget: at most {budget.minutes:g} minutes of training for each network, {seeds}. {len(cut)} of {len(runs)} "
-        f"trainings were ended by that clock, the learning rate having fallen with it."
+        "trainings were ended by that clock, the learning rate having fallen with it."
     )
     if cut:
         text += (
@@ -108,18 +109,9 @@ def write(report: dict[str, Any], folder: Path, name: str, figures: "Sequence[tu
         files.append(f"{name}-{word}.{suffix}")
         with atomic_path(folder / files[-1]) as temporary:
             temporary.write_bytes(pictures[-1].data)
-    write_json(folder / f"{name}.json", _finite({**report, "pictures": files}))
+    write_json(folder / f"{name}.json", plain_json({**report, "pictures": files}))
     with atomic_path(folder / f"{name}.md") as temporary:
         temporary.write_text(markdown(report, files), "utf-8")
     with atomic_path(folder / f"{name}.html") as temporary:
         temporary.write_text(page(report, pictures), "utf-8")
     return folder / f"{name}.html"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value

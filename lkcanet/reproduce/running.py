@@ -29,6 +29,7 @@ __all__ = [
     "file_of",
     "machine",
     "noise",
+    "noise_file",
     "objective_of",
     "read",
     "result_of",
@@ -103,7 +104,7 @@ def carry_out(
     trained = _train(run, data, folder, out, resume=resume)
     model, extra = load_model_and_extra(trained.best)
     tell(f"{run.id}: scoring {len(data.test_names)} test images")
-    networks = {"ours": model} | {name: load_model(out / f"{name}.safetensors") for name in run.along}
+    networks = {"ours": model} | _along(run.along, run, folder)
     how = _images(run, networks) | run.tested
     scores = score_tests(data, networks, band_peaks=True, **how)
     named = {name: named_scores(data.test_names, scores[name]) for name in networks}
@@ -144,6 +145,11 @@ def checkpoint_of(folder: Path, run_id: str, along: str = "") -> Path:
     return folder / run_id / (f"{along}.safetensors" if along else BEST)
 
 
+def _along(names: Iterable[str], run: Run, folder: Path) -> dict[str, Network]:
+    """Networks that trained along with a run, by name."""
+    return {name: load_model(file_of(run, folder, name)) for name in names}
+
+
 def _images(run: Run, names: Iterable[str]) -> dict[str, Any]:
     """How the images of a run are made, for `score_tests`."""
     response = _response(run)
@@ -172,14 +178,13 @@ def noise(
         run, data, folder, tell: as for `carry_out`.
         snrs, noise_on: see `lkcanet.evaluation.score_tests`.
     """
-    path = folder / run.id / f"noise-{noise_on}.json"
+    path = noise_file(run, folder, noise_on)
     found = read(path, data)
     levels: dict[str, dict[str, Any]] = {} if found is None else found["levels"]
     missing = [snr for snr in snrs if f"{snr:g}" not in levels]
     if not missing:
         return levels
-    networks = {"ours": load_model(file_of(run, folder))}
-    networks |= {name: load_model(file_of(run, folder, name)) for name in run.along}
+    networks = {"ours": load_model(file_of(run, folder))} | _along(run.along, run, folder)
     for snr in missing:
         tell(f"{run.id}: scoring under noise of {snr:g} dB")
         how = _images(run, networks)
@@ -188,6 +193,11 @@ def noise(
     kept = {"format": FORMAT, "fingerprint": fingerprint(data), "levels": levels, "machine": machine()}
     write_json(path, kept)
     return levels
+
+
+def noise_file(run: Run, folder: Path, noise_on: str) -> Path:
+    """Where `noise` keeps its scores."""
+    return folder / run.id / f"noise-{noise_on}.json"
 
 
 def _train(run: Run, data: Prepared | PreparedSet, folder: Path, out: Path, *, resume: bool) -> TrainResult:
@@ -201,7 +211,7 @@ def _train(run: Run, data: Prepared | PreparedSet, folder: Path, out: Path, *, r
     if run.teacher is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.options.seed + 1)  # what learns along starts from the seed, too
-            along = {name: load_model(file_of(run.start, folder, name)) for name in run.along} if run.start else {}
+            along = _along(run.along, run.start, folder) if run.start else {}
             objective = objective_of(run, model, along)
         return train(model, scenes, splits, run.options, out, msi=_response(run), objective=objective, **given)
     return distill(
@@ -218,10 +228,15 @@ def objective_of(run: Run, model: Network, along: Mapping[str, Network] | None =
     return objective_for(model, run.options, **own, **(along or {}))
 
 
-def bicubic(data: Prepared | PreparedSet, folder: Path, psf_sigma: float | None = None) -> dict[str, Any]:
-    """The scores of bicubic on the test images; computed once, kept in folder/PROTOCOL-xR-bicubic. `psf_sigma`: of
-    their LR images, see `TrainOptions`."""
-    out = bicubic_folder(folder, data.protocol, data.scale, psf_sigma)
+def bicubic(data: Prepared | PreparedSet, folder: Path, name: str, psf_sigma: float | None = None) -> dict[str, Any]:
+    """The scores of bicubic on the test images; computed once, kept in folder/NAME-xR-bicubic.
+
+    Args:
+        data, folder: as for `carry_out`.
+        name: of the data in the recipe; a set that stands in a recipe's place has a protocol of another name.
+        psf_sigma: of the LR images, see `TrainOptions`.
+    """
+    out = bicubic_folder(folder, name, data.scale, psf_sigma)
     if (found := read(out / RESULT, data)) is not None:
         return found
     images = score_tests(data, {}, psf_sigma=psf_sigma, band_peaks=True)["bicubic"]
@@ -238,6 +253,6 @@ def bicubic(data: Prepared | PreparedSet, folder: Path, psf_sigma: float | None 
     return result
 
 
-def bicubic_folder(folder: Path, protocol: str, scale: int, psf_sigma: float | None = None) -> Path:
+def bicubic_folder(folder: Path, name: str, scale: int, psf_sigma: float | None = None) -> Path:
     """Where `bicubic` keeps its scores."""
-    return folder / f"{protocol}-x{scale}-bicubic{'' if psf_sigma is None else f'-psf{psf_sigma:g}'}"
+    return folder / f"{name}-x{scale}-bicubic{'' if psf_sigma is None else f'-psf{psf_sigma:g}'}"

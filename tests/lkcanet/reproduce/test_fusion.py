@@ -123,6 +123,8 @@ def test_a_table(recipe: Path, images: Path, tmp_path: Path) -> None:
         assert row["ours"] == pytest.approx(ours)
     assert rows["Student", "average-2"]["ours"]["sam"] != rows["Student", "average-3"]["ours"]["sam"]
     assert rows["plain", "average-2"]["ours"] == rows["plain", "average-3"]["ours"]
+    bicubic = mean_scores(score_tests(data, {}, psf_sigma=1.0, band_peaks=True)["bicubic"])
+    assert rows["bicubic", "average-2"]["ours"]["psnr_peak"] == bicubic["psnr_peak"]
 
     text = (out / "fusion-table-1.html").read_text()
     words = Page(text).words

@@ -206,6 +206,9 @@ MISTAKES = {
     "no scales": (("scales = [2]\nrows = [\"net\", {", "rows = [\"net\", {"), r"table-2\]: scales must be"),
     "a value's kind": (('title = "Ranks"', "title = 3"), r"figure-1\]: title must be a text, got 3"),
     "no TOML": (('title = "Ranks"', "title ="), "no TOML"),
+    "a text for a table": (("[networks.bicubic]", "[networks]\nbicubic = 1"), r"networks.bicubic\] must be a table"),
+    "a set": (("[networks.bicubic]", "[sets]\nother = 3\n[networks.bicubic]"), r"sets.other\] must be a table, got 3"),
+    "a number for sets": (('title = "A tiny paper"', 'title = "A"\nsets = 3'), "sets must be a table, got 3"),
     "a key at the top": (('source = "this test"', 'sauce = "this test"'), "has an unknown key 'sauce'"),
 }  # fmt: skip
 
@@ -223,6 +226,12 @@ def test_arguments_that_a_network_has_not_are_named(recipe: Callable[..., Path])
     loaded = read(recipe(("set = { channels = 16, blocks = 1, reduction = 8 }", "set = { chanels = 16 }")))
     with pytest.raises(ValueError, match=re.escape("[entries.table-2]: row 'net'") + ".*chanels"):
         plan(loaded, loaded.entry("table-2"), bands={"small": 6})
+
+
+def test_a_file_is_utf_8_by_whatever_editor(recipe: Callable[..., Path]) -> None:
+    file = recipe(("A tiny paper", "Ein kleiner Aufsatz über Größe"))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_text().encode())
+    assert read(file).title == "Ein kleiner Aufsatz über Größe"
 
 
 def test_wrong_names_list_the_choices(tiny) -> None:

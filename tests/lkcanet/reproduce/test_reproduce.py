@@ -9,7 +9,8 @@ import pytest
 
 from lkcanet.data import load_prepared
 from lkcanet.evaluation import mean_scores, score, score_tests
-from lkcanet.models import load_model, pretrained
+from lkcanet.models import lkca_net, load_model, pretrained
+from lkcanet.models.capabilities import upsampler_of
 from lkcanet.reproduce import running
 
 from ..common.html_page import Page
@@ -155,6 +156,18 @@ def test_a_dry_run_needs_no_data(recipe: Callable[..., Path], tmp_path: Path) ->
     assert json.loads(done.stdout)["missing_data"] == ["no --data of small"]
 
 
+def test_a_dry_run_tells_courses_apart(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
+    """Runs share a measurement where they take as long: not where their orientations, time or losses are others."""
+    rows = '"net", { name = "one", network = "net", training = { augment = false, max_minutes = 1e-6 } }'
+    file = recipe(("steps = 6", "epochs = 3"), ('"net", "KD", "absent"', rows))
+    done = lkca(file, "table-1", "--data", prepared, "--out", tmp_path / "out", "--dry-run", "--threads", 1, "--json")
+    assert done.exit_code == 0, done.output
+    eight, one = (run["estimate"] for run in json.loads(done.stdout)["runs"])
+    assert eight["steps"] == 8 * 3 * load_prepared(prepared).split.counts["train"] / 2 > 0
+    assert one["steps"] == -(-eight["steps"] // 8)
+    assert one["seconds"] == pytest.approx(60e-6)
+
+
 def test_a_budget_of_time(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
     file, out = recipe(("steps = 6", "epochs = 300")), tmp_path / "out"
     done = lkca(file, "figure-1", "--data", prepared, "--out", out, "--threads", 1, "--minutes-per-row", 0.01)
@@ -293,6 +306,17 @@ def test_figures_that_run_nothing(tmp_path: Path) -> None:
     rows = {row["row"]: row["ours"] for row in json.loads(parts.stdout)["rows"]}
     # the paper's section III-C: the upsampler's 9 C B r^2 of 3.707 M, and a bias and a gain a channel
     assert rows["LKCA-Net"]["upsampler"] == pytest.approx(100 * (9 * 128 * 2048 + 2 * 2048) / 3.7067e6, rel=1e-3)
+
+
+def test_parts_of_networks_for_data_of_ones_own(recipe: Callable[..., Path], prepared: Path, tmp_path: Path) -> None:
+    """B is that of the prepared folder, where no protocol tells."""
+    file = recipe(('kind = "rank"', 'kind = "parts"'))
+    done = lkca(file, "figure-1", "--data", prepared, "--out", tmp_path, "--json")
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["rows"]
+    model = lkca_net(6, 2, channels=16, blocks=1, reduction=8)
+    assert row["ours"]["upsampler"] == pytest.approx(100 * upsampler_of(model).parameters / model.parameter_count())
+    assert "is no protocol: give a prepared folder" in fails(file, "figure-1", "--out", tmp_path / "none")
 
 
 def test_the_networks_of_the_package(tmp_path: Path) -> None:
