@@ -9,7 +9,7 @@ import numpy as np
 
 from lkcanet.common.optional import require
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats.raw import good_bands
+from lkcanet.data.formats.raw import good_bands, scaling
 from lkcanet.data.wavelengths import from_text, to_nanometres, widths_in_nanometres
 
 RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
@@ -70,9 +70,7 @@ class Tags:
         scale, offset, units = (
             [series[band - 1] for band in bands] for series in (file.scales, file.offsets, file.units)
         )
-        if not (np.isfinite([*scale, *offset]).all() and all(scale)):
-            self._warn("scales are 0, or scales or offsets no finite numbers: they are left out")
-            scale, offset = [1.0] * len(bands), [0.0] * len(bands)
+        scales, offsets = scaling(scale, offset, len(bands), f"{self._path}: ")
         fwhm = None
         texts, unit = self._texts("fwhm", "FWHM_UM")
         if texts is not None and (widths := self._numbers("fwhm", texts)) is not None:
@@ -81,8 +79,8 @@ class Tags:
         names = list(dict.fromkeys(name for tags in each for name in tags))
         return Encoding(
             file.dtypes[bands[0] - 1],
-            tuple(scale),
-            tuple(offset),
+            scales,
+            offsets,
             units=(units[0] or "") if len(set(units)) == 1 else "",
             fwhm=fwhm,
             tags=_others(self._whole),

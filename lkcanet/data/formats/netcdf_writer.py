@@ -15,12 +15,11 @@ from lkcanet.common.held_errors import HeldErrors
 from lkcanet.common.optional import require
 from lkcanet.data.formats.encoded import Encoded
 from lkcanet.data.formats.raw import metadata, record_of
-from lkcanet.data.formats.variables import REFLECTANCE
+from lkcanet.data.formats.variables import READ, REFLECTANCE
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
 IMAGE, RECORD = "image", "lkcanet_scene"  # the variable of the pixels, and the file's attribute with a JSON text
-RESERVED = {"_FillValue", "scale_factor", "add_offset", "units", "grid_mapping", "coordinates", "CLASS", "NAME"}
 _DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 _CHUNK = 256
 
@@ -175,7 +174,7 @@ def _image(file: Any, scene: Scene, encoded: Encoded | None, first: str, beside:
     if encoded is None:
         image.attrs["scale_factor"] = scene.peak
     else:
-        image.attrs.update({k: v for k, v in encoded.encoding.tags.items() if k not in RESERVED and "/" not in k})
+        image.attrs.update({k: v for k, v in encoded.encoding.tags.items() if k not in READ and "/" not in k})
         if (encoded.scales[0], encoded.offsets[0]) != (1, 0):
             image.attrs["scale_factor"], image.attrs["add_offset"] = encoded.scales[0], encoded.offsets[0]
         if encoded.encoding.units == REFLECTANCE:  # which has no unit

@@ -128,6 +128,20 @@ def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray:
     return good
 
 
+def scaling(scale: Any, offset: Any, bands: int, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset of each band, from one for all or one each; 1 and 0 of all, with a warning that starts with
+    `where`, where a scale is 0 or one of them no finite number."""
+    try:
+        scales, offsets = (np.broadcast_to(np.asarray(each, np.float64), bands) for each in (scale, offset))
+        usable = bool(np.isfinite([scales, offsets]).all() and scales.all())
+    except ValueError:  # texts, or of another number of bands
+        usable = False
+    if usable:
+        return tuple(scales.tolist()), tuple(offsets.tolist())
+    _warn(f"{where}scales are 0, or scales or offsets no finite numbers: they are left out")
+    return (1.0,) * bands, (0.0,) * bands
+
+
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:
     """The fields of a Scene from what `metadata` gave, as any file format gives it back."""
     with reading(path, "a scene of write_scene"):

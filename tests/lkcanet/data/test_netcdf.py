@@ -172,6 +172,37 @@ def test_hdf5_that_tells_nothing(tmp_path: Path) -> None:
         read_scene(tmp_path / "b.hdf")
 
 
+@pytest.mark.parametrize("scale", [0, np.nan, "0.5 and more", np.array([1.0, 2, 3])])
+def test_scales_of_no_use_are_left_out(tmp_path: Path, cube: np.ndarray, scale: object) -> None:
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", scale_factor=scale, add_offset=2.0)
+    with pytest.warns(UserWarning, match=r"a.nc: scales are 0, or scales or offsets no finite numbers"):
+        scene = read_scene(path, key="radiance")
+    assert scene.peak == cube.max()
+    assert scene.encoding is not None
+    assert not scene.encoding.scaled
+
+
+def test_a_scale_for_each_band(tmp_path: Path, cube: np.ndarray) -> None:
+    path = save(tmp_path / "a.nc", cube, ("y", "x", "wavelength"), "hwc", scale_factor=[1.0, 2, 3, 4], add_offset="5")
+    scene = read_scene(path, key="radiance")
+    assert scene.peak == (cube * np.arange(1.0, 5)[:, None, None] + 5).max()
+    assert scene.encoding is not None
+    assert (scene.encoding.scale, scene.encoding.offset, scene.encoding.tags) == ((1, 2, 3, 4), 5, {})
+
+
+def test_marks_of_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
+    for marks, good in (([1, 0, 1, 1], (True, False, True, True)), ([1] * 4, (True,) * 4)):
+        path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=marks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scene = read_scene(path, key="radiance")
+        assert scene.encoding is not None
+        assert scene.encoding.good == good
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=[0] * 4)
+    with pytest.raises(ValueError, match=r"a.nc: bbl marks every band as bad"):
+        read_scene(path, key="radiance")
+
+
 @pytest.mark.parametrize("suffix", [".nc", ".h5"])
 @pytest.mark.parametrize("damage", ["empty", "short", "noise"])
 def test_damaged(tmp_path: Path, cube: np.ndarray, suffix: str, damage: str) -> None:
