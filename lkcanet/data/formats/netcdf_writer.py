@@ -118,12 +118,11 @@ def grid_mapping(georeference: Georeference) -> dict[str, Any]:
     Raises:
         ValueError: a system that PROJ doesn't know.
     """
-    a, b, c, d, e, f = georeference.transform
     attributes: dict[str, Any] = {}
     if georeference.crs:
         attributes |= {"crs_wkt": "", **system_of(georeference.crs).to_cf()}
         attributes["spatial_ref"] = attributes["crs_wkt"]
-    return {**attributes, "GeoTransform": " ".join(map(repr, (c, a, b, f, d, e)))}
+    return {**attributes, "GeoTransform": georeference.gdal()}
 
 
 def system_of(text: str) -> Any:

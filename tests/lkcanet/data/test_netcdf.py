@@ -190,6 +190,16 @@ def test_a_scale_for_each_band(tmp_path: Path, cube: np.ndarray) -> None:
     assert (scene.encoding.scale, scene.encoding.offset, scene.encoding.tags) == ((1, 2, 3, 4), 5, {})
 
 
+@pytest.mark.parametrize("told", ["none", "1 2 3 4 5", "0 0 0 0 0 0", [1.0, 2.0]])
+def test_a_transform_of_no_use_is_passed_over(tmp_path: Path, cube: np.ndarray, told: object) -> None:
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", grid_mapping="crs")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("crs", "i4", ()).GeoTransform = told
+    scene = read_scene(path, key="radiance")
+    assert scene.georeference is not None  # of the coordinates
+    assert scene.georeference.transform == (30, 0, 499985, 0, -30, 4000015)
+
+
 def test_marks_of_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
     for marks, good in (([1, 0, 1, 1], (True, False, True, True)), ([1] * 4, (True,) * 4)):
         path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=marks)
