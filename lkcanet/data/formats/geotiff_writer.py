@@ -3,6 +3,8 @@
 import math
 import warnings
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lkcanet.data.formats.raw import metadata, record_of
 from lkcanet.data.scenes import Scene
 
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_TORN = "the GeoTIFF could not be written whole, disk full?"
 
 
 def write_geotiff(path: Path, scene: Scene) -> int:
@@ -32,26 +35,36 @@ def write_geotiff(path: Path, scene: Scene) -> int:
     nodata = (None if scene.valid is None else math.nan) if encoded is None else encoded.nodata
     if nodata is not None:
         options["nodata"] = nodata
-    # GDAL tells of a full disk when it closes a file, and then on stderr only: read back what was written
+    with writing():
+        with rasterio.open(path, "w", driver="GTiff", **options) as file:
+            # tags before the pixels, so that the directory stands at the start of the file and is written once
+            if encoded is None:
+                _describe(file, scene)
+            else:
+                _describe_encoded(file, scene, encoded)
+            sums = [_write_band(file, scene, encoded, band) for band in range(scene.bands)]
+        with rasterio.open(path, driver="GTiff") as file:
+            check_whole(_sum(file.read(band + 1)) == written for band, written in enumerate(sums))
+    return 0 if encoded is None else encoded.clipped
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """While GDAL writes: no files beside, no warning of images without a place, and its errors as OSError."""
+    rasterio = require("rasterio", extra="geo")
     with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            with rasterio.open(path, "w", driver="GTiff", **options) as file:
-                # tags before the pixels, so that the directory stands at the start of the file and is written once
-                if encoded is None:
-                    _describe(file, scene)
-                else:
-                    _describe_encoded(file, scene, encoded)
-                sums = [_write_band(file, scene, encoded, band) for band in range(scene.bands)]
-            with rasterio.open(path, driver="GTiff") as file:
-                whole = all(_sum(file.read(band + 1)) == written for band, written in enumerate(sums))
+            yield
         except rasterio.errors.RasterioError as error:
-            raise OSError(
-                f"the GeoTIFF could not be written whole, disk full? ({' '.join(str(error).split())})"
-            ) from error
-        if not whole:
-            raise OSError("the GeoTIFF could not be written whole, disk full?")
-    return 0 if encoded is None else encoded.clipped
+            raise OSError(f"{_TORN} ({' '.join(str(error).split())})") from error
+
+
+def check_whole(bands: Iterable[bool]) -> None:
+    """Raise an OSError where one of the bands that were read back is another. GDAL tells of a full disk when it closes
+    a file, and then on stderr only."""
+    if not all(bands):
+        raise OSError(_TORN)
 
 
 def _write_band(file: Any, scene: Scene, encoded: Encoded | None, band: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
 from lkcanet.data.encoding import Encoding
+from lkcanet.data.formats.cog import make_cog
 
 from . import sensor_files
 
@@ -262,3 +263,18 @@ def test_cog_of_normalised_pixels_and_of_many_bands(tmp_path: Path, scene: Scene
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
     assert (tmp_path / "a.tif").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cog_that_is_not_whole_leaves_the_file_as_it_was(
+    tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil = pytest.importorskip("rasterio.shutil", reason="rasterio is not installed")
+    path, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    write_scene(path, scene)
+    write_scene(other, replace(scene, pixels=scene.pixels * np.float32(0.5)))
+    before, copy = path.read_bytes(), shutil.copy
+    monkeypatch.setattr(shutil, "copy", lambda file, *args, **options: copy(str(other), *args, **options))
+    with pytest.raises(OSError, match="the GeoTIFF could not be written whole, disk full"):
+        make_cog(path)
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tif", "b.tif"]
