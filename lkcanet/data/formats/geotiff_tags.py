@@ -9,7 +9,7 @@ import numpy as np
 
 from lkcanet.common.optional import require
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats.raw import good_bands, scaling
+from lkcanet.data.formats.raw import good_bands, scaling, system_from
 from lkcanet.data.wavelengths import from_text, to_nanometres, widths_in_nanometres
 
 RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
@@ -138,9 +138,5 @@ def _from_names(names: list[str]) -> np.ndarray | None:
 
 
 def system_of(text: str) -> Any:
-    """What PROJ makes of a text."""
-    rasterio_crs = require("rasterio.crs", extra="geo")
-    try:
-        return rasterio_crs.CRS.from_user_input(text)
-    except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
+    """What rasterio makes of a text; errors as `system_from`."""
+    return system_from(require("rasterio.crs", extra="geo").CRS.from_user_input, text)

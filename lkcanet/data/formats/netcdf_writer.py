@@ -14,7 +14,7 @@ import numpy as np
 from lkcanet.common.held_errors import HeldErrors
 from lkcanet.common.optional import require
 from lkcanet.data.formats.encoded import Encoded
-from lkcanet.data.formats.raw import metadata, record_of
+from lkcanet.data.formats.raw import metadata, record_of, system_from
 from lkcanet.data.formats.variables import READ, REFLECTANCE
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
@@ -126,12 +126,8 @@ def grid_mapping(georeference: Georeference) -> dict[str, Any]:
 
 
 def system_of(text: str) -> Any:
-    """What PROJ makes of a text; errors as `grid_mapping`."""
-    crs = require("pyproj", extra="geo").CRS
-    try:
-        return crs.from_user_input(text)
-    except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
+    """What pyproj makes of a text; errors as `system_from`."""
+    return system_from(require("pyproj", extra="geo").CRS.from_user_input, text)
 
 
 def _grid(file: Any, scene: Scene, georeference: Georeference, mapping: dict[str, Any]) -> None:

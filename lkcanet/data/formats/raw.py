@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,15 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
         raise OSError(f"{path}: cannot be read as {what}, truncated or corrupt? ({reason})") from error
+
+
+def system_from(parse: Callable[[str], Any], text: str) -> Any:
+    """What a library's parser makes of a coordinate system; a ValueError where it knows none. The parsers raise nearly
+    anything: CRSError, TypeError, UnicodeError, ..."""
+    try:
+        return parse(text)
+    except Exception as error:
+        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
 
 
 def choose(variables: list[Variable], key: str | None, path: Path) -> str:
