@@ -9,6 +9,7 @@ import pytest
 
 from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
 from lkcanet.data.formats import geotiff_writer
+from lkcanet.data.formats.encoded import Encoded
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -132,8 +133,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, scene: Scene) -> None
 def test_what_was_written_is_read_back(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     write = geotiff_writer._write_band
 
-    def wrong(file, scene: Scene, encoded: None, band: int) -> int:
-        told = write(file, scene, encoded, band)
+    def wrong(file, encoded: Encoded, band: int) -> int:
+        told = write(file, encoded, band)
         file.write(np.zeros((5, 6), np.float32), band + 1)
         return told
 
