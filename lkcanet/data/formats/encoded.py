@@ -22,8 +22,10 @@ class Encoded:
     """A scene to be written in a format that knows these data types.
 
     Of a scene with an encoding, its numbers: a type that the format has not becomes the smallest of its own that holds
-    all of them. A scene with a mask and no number for it gets `lkcanet.data.encoding.nodata_for`; a number that the
-    type can't hold is left out. Of others the pixels, float32, NaN where they are not valid, with the scale `peak`.
+    all of them, float64 where there is none. A scene with a mask and no number for it gets
+    `lkcanet.data.encoding.nodata_for`; a number that the type can't hold is left out.
+
+    Of others the pixels, float32, NaN where they are not valid, with the scale `peak`.
 
     Attributes:
         encoding: as it is written, None of pixels.
@@ -78,7 +80,7 @@ def _among(dtype: str, dtypes: Sequence[str]) -> str:
     if dtype in dtypes:
         return dtype
     wider = [name for name in dtypes if np.can_cast(dtype, name)]
-    return min(wider, key=lambda name: np.dtype(name).itemsize)
+    return min(wider, key=lambda name: np.dtype(name).itemsize, default="float64")
 
 
 def kept(record: dict[str, Any] | None, encoding: Encoding, path: Path) -> dict[str, Any]:
