@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lkcanet.common.optional import require
+from lkcanet.data.formats.raw import system_from
 from lkcanet.data.georeference import Georeference
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def georeference_of(variable: "Stored", near: "Mapping[str, Stored]", order: str
     if place is None:
         _note_swath(variable, near, order, path)
         return None
-    return replace(place, crs=_system(mapping, variable, near, order))
+    return replace(place, crs=_system(mapping, variable, near, order, path))
 
 
 def _mapping(variable: "Stored", near: "Mapping[str, Stored]") -> Mapping[str, Any]:
@@ -72,13 +73,20 @@ def _spaced(variable: "Stored", near: "Mapping[str, Stored]", order: str) -> Geo
     return Georeference((a, 0.0, c, 0.0, e, f))
 
 
-def _system(mapping: Mapping[str, Any], variable: "Stored", near: "Mapping[str, Stored]", order: str) -> str:
+def _system(
+    mapping: Mapping[str, Any], variable: "Stored", near: "Mapping[str, Stored]", order: str, path: Path
+) -> str:
     for name in ("crs_wkt", "spatial_ref"):
         if isinstance(mapping.get(name), str) and mapping[name]:
             return str(mapping[name])
     if "grid_mapping_name" in mapping:
+        told = {k: v for k, v in mapping.items() if not k.startswith("_")}
         crs = require("pyproj", extra="geo").CRS
-        return str(crs.from_cf({k: v for k, v in mapping.items() if not k.startswith("_")}).to_wkt())
+        try:
+            return str(system_from(crs.from_cf, told, "the grid mapping").to_wkt())
+        except ValueError as error:
+            warnings.warn(f"{path}: {error}: results have no system", UserWarning, stacklevel=6)
+            return ""
     rows = _coordinate(variable, near, order, "h")
     degrees = rows is not None and str(rows.attributes.get("units", "")).lower().startswith("degree")
     return "EPSG:4326" if degrees else ""

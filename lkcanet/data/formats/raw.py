@@ -58,13 +58,13 @@ def reading(path: Path, what: str) -> Iterator[None]:
         raise OSError(f"{path}: cannot be read as {what}, truncated or corrupt? ({reason})") from error
 
 
-def system_from(parse: Callable[[str], Any], text: str) -> Any:
+def system_from(parse: Callable[[Any], Any], told: Any, what: str = "georeference.crs") -> Any:
     """What a library's parser makes of a coordinate system; a ValueError where it knows none. The parsers raise nearly
-    anything: CRSError, TypeError, UnicodeError, ..."""
+    anything: CRSError, TypeError, KeyError, UnicodeError, ..."""
     try:
-        return parse(text)
+        return parse(told)
     except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
+        raise ValueError(f"{what} is not a system that PROJ knows: {str(told)[:80]!r}") from error
 
 
 def choose(variables: list[Variable], key: str | None, path: Path) -> str:

@@ -200,6 +200,21 @@ def test_a_transform_of_no_use_is_passed_over(tmp_path: Path, cube: np.ndarray, 
     assert scene.georeference.transform == (30, 0, 499985, 0, -30, 4000015)
 
 
+@pytest.mark.parametrize("name", ["of_another_planet", "lambert_conformal_conic"])
+def test_a_grid_mapping_that_proj_does_not_know_is_left_out(tmp_path: Path, cube: np.ndarray, name: str) -> None:
+    """Or one without its parameters."""
+    pytest.importorskip("pyproj", reason="pyproj is not installed")
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", grid_mapping="crs")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("crs", "i4", ()).grid_mapping_name = name
+    with pytest.warns(
+        UserWarning, match=f"a.nc: the grid mapping is not a system that PROJ knows: .*{name}.*no system"
+    ):
+        scene = read_scene(path, key="radiance")
+    assert scene.georeference is not None
+    assert (scene.georeference.transform, scene.georeference.crs) == ((30, 0, 499985, 0, -30, 4000015), "")
+
+
 def test_marks_of_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
     for marks, good in (([1, 0, 1, 1], (True, False, True, True)), ([1] * 4, (True,) * 4)):
         path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=marks)
