@@ -1,5 +1,7 @@
 """netCDF and HDF5 that netCDF4, xarray, rioxarray, scipy and h5py wrote."""
 
+import gc
+import sys
 import warnings
 from pathlib import Path
 
@@ -238,6 +240,35 @@ def test_damaged(tmp_path: Path, cube: np.ndarray, suffix: str, damage: str) -> 
     with pytest.raises(OSError, match=r"cannot be read as an? (netCDF|HDF5) file, truncated or corrupt") as caught:
         read_scene(path, key="radiance")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_what_is_damaged_leaves_nothing_that_speaks_later(
+    tmp_path: Path, cube: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a warning nor an exception that Python ignores and prints, when the library's file goes: here with the
+    error, which callers may keep."""
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", kind=kind)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in (0, 3, 40, len(whole) // 2)]
+    damaged += [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in range(40, 160, 3)]
+    ignored: list = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    for content in damaged:
+        path.write_bytes(content)
+        error: OSError | None = None
+        try:
+            kinds.read_raw(path, "radiance", "chw", None)
+        except OSError as caught:
+            error = caught
+        except ValueError:  # another name of the variable
+            continue
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            del error
+            gc.collect()
+        assert [str(entry.message) for entry in told] == []
+    assert ignored == []
 
 
 @pytest.mark.parametrize("kind", ["h5", "NETCDF4", "NETCDF3_CLASSIC"])
