@@ -49,7 +49,8 @@ def resized(image: Any, axes: tuple[Hashable, Hashable], scale: int, *, shrink: 
     """
     kept: dict[Hashable, Any] = {}
     lost = []
-    transform = next((t for c in image.coords.values() if (t := _transform(c.attrs)) is not None), None)
+    places = (Georeference.from_gdal(c.attrs.get(GEO_TRANSFORM)) for c in image.coords.values())
+    transform = next((place.transform for place in places if place is not None), None)
     for name, coordinate in image.coords.items():
         along = [axis for axis in axes if axis in coordinate.dims]
         if not along:
@@ -63,8 +64,8 @@ def resized(image: Any, axes: tuple[Hashable, Hashable], scale: int, *, shrink: 
             values = shrunk_centres(centres, scale)
         elif len(centres) > 1:
             values = enlarged_centres(centres, scale)
-        elif transform is not None and not transform.transform[1] and not transform.transform[3]:
-            step = transform.transform[0 if along[0] == axes[1] else 4]
+        elif transform is not None and not transform[1] and not transform[3]:
+            step = transform[0 if along[0] == axes[1] else 4]
             values = centres[0] + step * ((np.arange(scale) + 0.5) / scale - 0.5)
         else:
             lost.append(str(name))
@@ -76,20 +77,11 @@ def resized(image: Any, axes: tuple[Hashable, Hashable], scale: int, *, shrink: 
     return kept
 
 
-def _transform(attributes: dict[str, Any]) -> Georeference | None:
-    try:
-        c, a, b, f, d, e = (float(number) for number in str(attributes[GEO_TRANSFORM]).split())
-        return Georeference((a, b, c, d, e, f))
-    except (KeyError, ValueError):
-        return None
-
-
 def _rescaled(coordinate: Any, scale: float) -> Any:
     """The coordinate, and where it holds GDAL's transform that of pixels smaller by `scale`."""
-    found = _transform(coordinate.attrs)
+    found = Georeference.from_gdal(coordinate.attrs.get(GEO_TRANSFORM))
     if found is None:
         return coordinate
-    a, b, c, d, e, f = found.scaled(scale).transform
     changed = coordinate.copy()
-    changed.attrs[GEO_TRANSFORM] = " ".join(repr(number) for number in (c, a, b, f, d, e))
+    changed.attrs[GEO_TRANSFORM] = found.scaled(scale).gdal()
     return changed

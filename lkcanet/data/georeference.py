@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Georeference:
         """Of the image with `scale` times as many pixels in both directions: its pixels are smaller by `scale`."""
         a, b, c, d, e, f = self.transform
         return Georeference((a / scale, b / scale, c, d / scale, e / scale, f), self.crs)
+
+    @staticmethod
+    def from_gdal(told: Any, crs: str = "") -> "Georeference | None":
+        """Of GDAL's six numbers (c, a, b, f, d, e), or a text of them; None of anything else."""
+        try:
+            c, a, b, f, d, e = map(float, told.split() if isinstance(told, str) else told)
+            return Georeference((a, b, c, d, e, f), crs)
+        except (TypeError, ValueError):
+            return None
+
+    def gdal(self) -> str:
+        """The transform as GDAL writes it: "c a b f d e"."""
+        a, b, c, d, e, f = self.transform
+        return " ".join(map(repr, (c, a, b, f, d, e)))
 
     def told(self) -> str:
         """For people: the system's name, the corner and the sides of a pixel."""

@@ -41,9 +41,9 @@ def band_files(folder: Path) -> dict[int, Path]:
     return dict(sorted(found)) if len(found) > 1 else {}
 
 
-def read_band_files(folder: Path) -> Raw:
-    """Read them, in memory and in the files' data type, each as `read_geotiff` does. Other GeoTIFFs of the folder are
-    left out, with a warning.
+def read_band_files(folder: Path, files: dict[int, Path]) -> Raw:
+    """Read the files that `band_files` gave, in memory and in their data type, each as `read_geotiff` does. Other
+    GeoTIFFs of the folder are left out, with a warning.
 
     Of Hyperion's files (EO1H...) those that hold nothing but 0 are left out, with a warning, and the rest is as
     `lkcanet.data.formats.hyperion` says; a pixel that is 0 in all of them has no data.
@@ -52,7 +52,6 @@ def read_band_files(folder: Path) -> Raw:
         OSError: a file that can't be read.
         ValueError: files of several bands, or of other sizes, data types or places than the first.
     """
-    files = band_files(folder)
     others = [file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in SUFFIXES]
     if others := [name for name in others if name not in {file.name for file in files.values()}]:
         _warn(f"{folder}: left out, since they are no bands: {', '.join(others[:6])}{', ...' * (len(others) > 6)}")

@@ -3,13 +3,13 @@
 Source: OGC, "Cloud Optimized GeoTIFF Standard"; GDAL's COG driver.
 """
 
-import warnings
 from pathlib import Path
 
 import numpy as np
 
 from lkcanet.common.files import atomic_path
 from lkcanet.common.optional import require
+from lkcanet.data.formats.geotiff_writer import check_whole, writing
 
 _BLOCK, _BLOCK_BYTES = 512, 16 << 20  # its driver interleaves by pixel: a block holds all bands
 
@@ -24,24 +24,11 @@ def make_cog(path: Path) -> None:
     """
     rasterio = require("rasterio", extra="geo")
     shutil = require("rasterio.shutil", extra="geo")
-    with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
-        try:
-            with atomic_path(path) as copy:
-                with rasterio.open(path, driver="GTiff") as file:
-                    side = _BLOCK
-                    while side > 128 and side**2 * file.count * np.dtype(file.dtypes[0]).itemsize > _BLOCK_BYTES:
-                        side //= 2
-                    options = {"blocksize": side, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
-                    shutil.copy(file, copy, driver="COG", overview_resampling="average", **options)
-                    # GDAL tells of a full disk on stderr only
-                    with rasterio.open(copy, driver="GTiff") as written:
-                        whole = all(
-                            np.array_equal(file.read(band), written.read(band), equal_nan=True) for band in file.indexes
-                        )
-                if not whole:
-                    raise OSError("the GeoTIFF could not be written whole, disk full?")
-        except rasterio.errors.RasterioError as error:
-            raise OSError(
-                f"the GeoTIFF could not be written whole, disk full? ({' '.join(str(error).split())})"
-            ) from error
+    with writing(), atomic_path(path) as copy, rasterio.open(path, driver="GTiff") as file:
+        side = _BLOCK
+        while side > 128 and side**2 * file.count * np.dtype(file.dtypes[0]).itemsize > _BLOCK_BYTES:
+            side //= 2
+        options = {"blocksize": side, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
+        shutil.copy(file, copy, driver="COG", overview_resampling="average", **options)
+        with rasterio.open(copy, driver="GTiff") as made:
+            check_whole(np.array_equal(file.read(band), made.read(band), equal_nan=True) for band in file.indexes)

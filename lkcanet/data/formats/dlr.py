@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
-
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats.raw import Raw, reading
+from lkcanet.data.formats.raw import Raw, reading, scaling
+from lkcanet.data.wavelengths import to_nanometres, widths_in_nanometres
 
 _IMAGE, _METADATA = "spectral_image", "metadata"
 _NAME = re.compile(r"(ENMAP|DESIS)\S*-(SPECTRAL_IMAGE\.TIFF?|METADATA\.XML)", re.IGNORECASE)
@@ -78,15 +77,17 @@ def with_metadata(raw: Raw, image: Path) -> Raw:
     if len(bands.wavelengths) != len(raw.values):
         _warn(f"{metadata}: tells of {len(bands.wavelengths)} bands, the image has {len(raw.values)}: left out")
         return raw
-    encoding = raw.encoding or Encoding()
+    encoding, where = raw.encoding or Encoding(), f"{metadata}: "
     if encoding.plain:  # the GeoTIFF says nothing itself
         level = _LEVEL.search(image.name.upper())
         radiance = _RADIANCE[image.name[:5].lower()]
         units = "" if level is None else "reflectance" if level[1] == "L2A" else radiance
-        encoding = replace(encoding, scale=tuple(bands.gains), offset=tuple(bands.offsets), units=units)
-    facts = {**(raw.facts or {}), "wavelengths": np.array(bands.wavelengths)}
+        scale, offset = scaling(bands.gains, bands.offsets, len(raw.values), where)
+        encoding = replace(encoding, scale=scale, offset=offset, units=units)
+    facts = {**(raw.facts or {}), "wavelengths": to_nanometres(bands.wavelengths, "nm", where)}
     nodata = bands.background if raw.nodata is None else raw.nodata
-    return raw._replace(facts=facts, nodata=nodata, encoding=replace(encoding, fwhm=tuple(bands.widths)))
+    encoding = replace(encoding, fwhm=widths_in_nanometres(bands.widths, "nm", where))
+    return raw._replace(facts=facts, nodata=nodata, encoding=encoding)
 
 
 def _read(path: Path) -> _Bands:

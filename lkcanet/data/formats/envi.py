@@ -75,9 +75,11 @@ def read_envi(path: Path, header_path: Path) -> Raw:
     raw = Raw(values, "chw", nodata=None if nodata is None else numbers([nodata], "data ignore value", header_path)[0])
     facts = _facts(header, shape[0], header_path)
     record = _record(header, header_path)
-    if record is None and (MARK in header or RECORD in header) and (ours := _own_fields(header, facts, header_path)):
-        valid = None if nodata is None else nodata_mask(values, math.nan).valid
-        return raw._replace(own=ours, valid=valid)
+    if record is not None and "encoded" not in record:
+        if ours := _own_fields(record, header, facts, header_path):
+            valid = None if nodata is None else nodata_mask(values, math.nan).valid
+            return raw._replace(own=ours, valid=valid)
+        record = None
     marks = entries_for(header, "bbl", shape[0], header_path)
     good = None if marks is None else good_bands(numbers(marks, "bbl", header_path), "bbl", header_path)
     encoding = encoding_of(header, shape[0], header_path)
@@ -169,21 +171,20 @@ def _facts(header: dict[str, Any], bands: int, path: Path) -> dict[str, Any]:
 
 
 def _record(header: dict[str, Any], path: Path) -> dict[str, Any] | None:
-    """That of a scene which write_scene wrote in an encoding."""
-    if RECORD not in header or '"encoded"' not in str(header[RECORD]):
+    """That of write_scene."""
+    if MARK not in header and RECORD not in header:
         return None
     with reading(path, "a header of write_scene"):
         record: dict[str, Any] = json.loads(str(header[RECORD]).removeprefix("json "))
         check_record(record)
-        record["encoded"]
     return record
 
 
-def _own_fields(header: dict[str, Any], facts: dict[str, Any], path: Path) -> dict[str, Any] | None:
-    """The record of write_scene; where another program has changed what the header says itself, that holds."""
+def _own_fields(
+    record: dict[str, Any], header: dict[str, Any], facts: dict[str, Any], path: Path
+) -> dict[str, Any] | None:
+    """The record's; where another program has changed what the header says itself, that holds."""
     with reading(path, "a header of write_scene"):
-        record = json.loads(str(header[RECORD]).removeprefix("json "))
-        check_record(record)
         fields = own({**record, "wavelengths": facts["wavelengths"]}, path)
         gains = {float(gain) for gain in entries_of(header.get("data gain values", "1"))}
     if gains != {fields["peak"]}:

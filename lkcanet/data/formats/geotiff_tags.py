@@ -9,7 +9,7 @@ import numpy as np
 
 from lkcanet.common.optional import require
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats.raw import good_bands
+from lkcanet.data.formats.raw import good_bands, scaling, system_from
 from lkcanet.data.wavelengths import from_text, to_nanometres, widths_in_nanometres
 
 RECORD = "LKCANET_SCENE"  # the tag that marks a file of write_scene; JSON
@@ -70,9 +70,7 @@ class Tags:
         scale, offset, units = (
             [series[band - 1] for band in bands] for series in (file.scales, file.offsets, file.units)
         )
-        if not (np.isfinite([*scale, *offset]).all() and all(scale)):
-            self._warn("scales are 0, or scales or offsets no finite numbers: they are left out")
-            scale, offset = [1.0] * len(bands), [0.0] * len(bands)
+        scales, offsets = scaling(scale, offset, len(bands), f"{self._path}: ")
         fwhm = None
         texts, unit = self._texts("fwhm", "FWHM_UM")
         if texts is not None and (widths := self._numbers("fwhm", texts)) is not None:
@@ -81,8 +79,8 @@ class Tags:
         names = list(dict.fromkeys(name for tags in each for name in tags))
         return Encoding(
             file.dtypes[bands[0] - 1],
-            tuple(scale),
-            tuple(offset),
+            scales,
+            offsets,
             units=(units[0] or "") if len(set(units)) == 1 else "",
             fwhm=fwhm,
             tags=_others(self._whole),
@@ -140,9 +138,5 @@ def _from_names(names: list[str]) -> np.ndarray | None:
 
 
 def system_of(text: str) -> Any:
-    """What PROJ makes of a text."""
-    rasterio_crs = require("rasterio.crs", extra="geo")
-    try:
-        return rasterio_crs.CRS.from_user_input(text)
-    except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
+    """What rasterio makes of a text; errors as `system_from`."""
+    return system_from(require("rasterio.crs", extra="geo").CRS.from_user_input, text)

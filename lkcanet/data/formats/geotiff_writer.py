@@ -1,27 +1,29 @@
 """Scenes to GeoTIFF images, by rasterio (GDAL)."""
 
-import math
 import warnings
 import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lkcanet.common.optional import require
-from lkcanet.data.formats.encoded import Encoded
+from lkcanet.data.encoding import Encoding
+from lkcanet.data.formats.encoded import DTYPES, Encoded
 from lkcanet.data.formats.geotiff_tags import RECORD, SOFTWARE, system_of
-from lkcanet.data.formats.raw import metadata, record_of
+from lkcanet.data.formats.raw import record_of
 from lkcanet.data.scenes import Scene
 
-DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_TORN = "the GeoTIFF could not be written whole, disk full?"
 
 
 def write_geotiff(path: Path, scene: Scene) -> int:
     """Write a tiled, compressed GeoTIFF to a file that `write_scene` renames; how many values were clipped."""
     rasterio = require("rasterio", extra="geo")
-    encoded = None if scene.encoding is None else Encoded(scene, DTYPES)
-    dtype = "float32" if encoded is None else encoded.dtype
+    encoded = Encoded(scene, DTYPES)
+    dtype = encoded.dtype
     options: dict[str, Any] = {"tiled": True, "blockxsize": 256, "blockysize": 256, "compress": "deflate"}
     options |= {"predictor": 3 if dtype.startswith("float") else 2, "interleave": "band", "bigtiff": "IF_SAFER"}
     options |= {"dtype": dtype, "count": scene.bands, "height": scene.size[0], "width": scene.size[1]}
@@ -29,39 +31,44 @@ def write_geotiff(path: Path, scene: Scene) -> int:
         options["transform"] = rasterio.Affine(*scene.georeference.transform)
         if scene.georeference.crs:
             options["crs"] = system_of(scene.georeference.crs)
-    nodata = (None if scene.valid is None else math.nan) if encoded is None else encoded.nodata
-    if nodata is not None:
-        options["nodata"] = nodata
-    # GDAL tells of a full disk when it closes a file, and then on stderr only: read back what was written
+    if encoded.nodata is not None:
+        options["nodata"] = encoded.nodata
+    with writing():
+        with rasterio.open(path, "w", driver="GTiff", **options) as file:
+            # tags before the pixels, so that the directory stands at the start of the file and is written once
+            file.update_tags(**_file_tags(encoded))
+            if encoded.encoding is None:
+                _describe(file, scene, encoded)
+            else:
+                _describe_encoded(file, scene, encoded, encoded.encoding)
+            sums = [_write_band(file, encoded, band) for band in range(scene.bands)]
+        with rasterio.open(path, driver="GTiff") as file:
+            check_whole(_sum(file.read(band + 1)) == written for band, written in enumerate(sums))
+    return encoded.clipped
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """While GDAL writes: no files beside, no warning of images without a place, and its errors as OSError."""
+    rasterio = require("rasterio", extra="geo")
     with warnings.catch_warnings(), rasterio.Env(GDAL_PAM_ENABLED="NO"):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         try:
-            with rasterio.open(path, "w", driver="GTiff", **options) as file:
-                # tags before the pixels, so that the directory stands at the start of the file and is written once
-                if encoded is None:
-                    _describe(file, scene)
-                else:
-                    _describe_encoded(file, scene, encoded)
-                sums = [_write_band(file, scene, encoded, band) for band in range(scene.bands)]
-            with rasterio.open(path, driver="GTiff") as file:
-                whole = all(_sum(file.read(band + 1)) == written for band, written in enumerate(sums))
+            yield
         except rasterio.errors.RasterioError as error:
-            raise OSError(
-                f"the GeoTIFF could not be written whole, disk full? ({' '.join(str(error).split())})"
-            ) from error
-        if not whole:
-            raise OSError("the GeoTIFF could not be written whole, disk full?")
-    return 0 if encoded is None else encoded.clipped
+            raise OSError(f"{_TORN} ({' '.join(str(error).split())})") from error
 
 
-def _write_band(file: Any, scene: Scene, encoded: Encoded | None, band: int) -> int:
+def check_whole(bands: Iterable[bool]) -> None:
+    """Raise an OSError where one of the bands that were read back is another. GDAL tells of a full disk when it closes
+    a file, and then on stderr only."""
+    if not all(bands):
+        raise OSError(_TORN)
+
+
+def _write_band(file: Any, encoded: Encoded, band: int) -> int:
     """Write it; a checksum of what was written."""
-    if encoded is not None:
-        numbers = encoded.band(band)
-    elif scene.valid is None:
-        numbers = scene.pixels[band]
-    else:
-        numbers = np.where(scene.valid, scene.pixels[band], np.float32(np.nan))
+    numbers = encoded.band(band)
     file.write(numbers, band + 1)
     return _sum(numbers)
 
@@ -70,10 +77,13 @@ def _sum(numbers: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(numbers).data)
 
 
-def _describe(file: Any, scene: Scene) -> None:
-    record = {key: value for key, value in metadata(scene).items() if key not in ("wavelengths", "band_names")}
-    file.update_tags(**{RECORD: record_of(record), **SOFTWARE})
-    file.scales = [scene.peak] * scene.bands
+def _file_tags(encoded: Encoded) -> dict[str, str]:
+    tags = {} if encoded.encoding is None else encoded.encoding.tags
+    return {**tags, RECORD: record_of(encoded.record()), **SOFTWARE}
+
+
+def _describe(file: Any, scene: Scene, encoded: Encoded) -> None:
+    file.scales = encoded.scales
     for band in range(scene.bands):
         if scene.band_names is not None:
             file.set_band_description(band + 1, scene.band_names[band])
@@ -82,9 +92,7 @@ def _describe(file: Any, scene: Scene) -> None:
             file.update_tags(band + 1, wavelength=repr(nm), wavelength_units="Nanometers")
 
 
-def _describe_encoded(file: Any, scene: Scene, encoded: Encoded) -> None:
-    encoding = encoded.encoding
-    file.update_tags(**{**encoding.tags, RECORD: record_of(encoded.record()), **SOFTWARE})
+def _describe_encoded(file: Any, scene: Scene, encoded: Encoded, encoding: Encoding) -> None:
     if encoding.scaled:
         file.scales, file.offsets = encoded.scales, encoded.offsets
     if encoding.units:

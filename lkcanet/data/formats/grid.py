@@ -6,12 +6,14 @@ driver and rioxarray for crs_wkt, spatial_ref and GeoTransform.
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lkcanet.common.optional import require
+from lkcanet.data.formats.raw import system_from
 from lkcanet.data.georeference import Georeference
 
 if TYPE_CHECKING:
@@ -29,11 +31,11 @@ def georeference_of(variable: "Stored", near: "Mapping[str, Stored]", order: str
         path: for messages.
     """
     mapping = _mapping(variable, near)
-    transform = _told(mapping) or _spaced(variable, near, order)
-    if transform is None:
+    place = Georeference.from_gdal(mapping.get("GeoTransform")) or _spaced(variable, near, order)
+    if place is None:
         _note_swath(variable, near, order, path)
         return None
-    return Georeference(transform, _system(mapping, variable, near, order))
+    return replace(place, crs=_system(mapping, variable, near, order, path))
 
 
 def _mapping(variable: "Stored", near: "Mapping[str, Stored]") -> Mapping[str, Any]:
@@ -46,25 +48,13 @@ def _mapping(variable: "Stored", near: "Mapping[str, Stored]") -> Mapping[str, A
     return {}
 
 
-def _told(mapping: Mapping[str, Any]) -> tuple[float, float, float, float, float, float] | None:
-    """GDAL's six numbers: corner, width and turn, then the same of the rows."""
-    text = mapping.get("GeoTransform", "")
-    numbers = [float(part) for part in text.split()] if isinstance(text, str) else np.ravel(text).tolist()
-    if len(numbers) != 6:
-        return None
-    c, a, b, f, d, e = numbers
-    return a, b, c, d, e, f
-
-
 def _coordinate(variable: "Stored", near: "Mapping[str, Stored]", order: str, letter: str) -> "Stored | None":
     dim = variable.dims[order.index(letter)]
     found = near.get(dim)
     return found if found is not None and found.shape == (variable.shape[order.index(letter)],) else None
 
 
-def _spaced(
-    variable: "Stored", near: "Mapping[str, Stored]", order: str
-) -> tuple[float, float, float, float, float, float] | None:
+def _spaced(variable: "Stored", near: "Mapping[str, Stored]", order: str) -> Georeference | None:
     """From the coordinates of the pixels' centres; None where they are not even, to a thousandth of a pixel."""
     ends = []
     for letter in "wh":
@@ -80,16 +70,23 @@ def _spaced(
             return None
         ends.append((float(step), float(values[0] - step / 2)))
     (a, c), (e, f) = ends
-    return a, 0.0, c, 0.0, e, f
+    return Georeference((a, 0.0, c, 0.0, e, f))
 
 
-def _system(mapping: Mapping[str, Any], variable: "Stored", near: "Mapping[str, Stored]", order: str) -> str:
+def _system(
+    mapping: Mapping[str, Any], variable: "Stored", near: "Mapping[str, Stored]", order: str, path: Path
+) -> str:
     for name in ("crs_wkt", "spatial_ref"):
         if isinstance(mapping.get(name), str) and mapping[name]:
             return str(mapping[name])
     if "grid_mapping_name" in mapping:
+        told = {k: v for k, v in mapping.items() if not k.startswith("_")}
         crs = require("pyproj", extra="geo").CRS
-        return str(crs.from_cf({k: v for k, v in mapping.items() if not k.startswith("_")}).to_wkt())
+        try:
+            return str(system_from(crs.from_cf, told, "the grid mapping").to_wkt())
+        except ValueError as error:
+            warnings.warn(f"{path}: {error}: results have no system", UserWarning, stacklevel=6)
+            return ""
     rows = _coordinate(variable, near, order, "h")
     degrees = rows is not None and str(rows.attributes.get("units", "")).lower().startswith("degree")
     return "EPSG:4326" if degrees else ""

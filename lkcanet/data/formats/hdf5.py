@@ -35,11 +35,8 @@ def read_hdf5(path: Path, key: str | None, axes: str | None) -> Raw:
     with reading(path, _WHAT), h5py.File(path, "r") as file:
         swath = prisma.swath_of(file)
         if swath is not None and (key is None or key.strip("/") in prisma.cubes(swath)):
-            known = prisma.Swath(file, swath, path)
-        else:
-            known, variables = None, _variables(file, path)
-        if known is not None:
-            return known.read(key)
+            return prisma.Swath(file, swath, path).read(key)
+        variables = _variables(file, path)
     return raw_of(chosen(variables, key, path), variables, axes, path, _WHAT)
 
 

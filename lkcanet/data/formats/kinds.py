@@ -35,6 +35,7 @@ def read_raw(path: Path, key: str | None, axes: str | None, size: tuple[int, int
         read = netcdf.read_netcdf if suffix in netcdf.SUFFIXES else hdf5.read_hdf5
         return read(path, key, axes)
     product = None if suffix in (".npy", ".hdr") else dlr.image_of(path)
+    bands = band_files.band_files(path) if suffix == "folder" and product is None else {}
     header = None
     if product is None and suffix not in (".npy", "folder", *geotiff.SUFFIXES):
         header = envi.header_of(path)
@@ -46,7 +47,7 @@ def read_raw(path: Path, key: str | None, axes: str | None, size: tuple[int, int
         raise ValueError(f"{path}: key {key!r} was given, but this kind of file holds one array without a name")
     if suffix == ".npy":
         return arrays.read_npy(path)
-    if suffix == "folder" and product is None and not band_files.band_files(path):
+    if suffix == "folder" and product is None and not bands:
         return png.read_folder(path)
     if axes is not None or size is not None:
         raise ValueError(f"{path}: axes and size do not apply to ENVI and GeoTIFF: the file says how it is laid out")
@@ -54,4 +55,4 @@ def read_raw(path: Path, key: str | None, axes: str | None, size: tuple[int, int
         return envi.read_envi(path, header)
     if product is not None:
         return dlr.with_metadata(geotiff.read_geotiff(product), product)
-    return band_files.read_band_files(path) if suffix == "folder" else geotiff.read_geotiff(path)
+    return band_files.read_band_files(path, bands) if bands else geotiff.read_geotiff(path)

@@ -99,7 +99,7 @@ def _read_nested(path: Path, key: str | None, variables: list[Variable], nested:
     if key is not None and (steps := steps_of(key)) is not None:
         values = found(loaded.get(steps[0]), steps[1])
         # S(1).data is S.data: a path may be written in more ways than it is listed
-        key = key if values is None else next(name for name, array in inner if array is values)
+        key = next((name for name, array in inner if array is values), key)
     key = choose(sorted(listed), key, path)
     if key in dict(inner):
         return Raw(dict(inner)[key], "hwc")

@@ -1,6 +1,7 @@
 """netCDF files: netCDF-4 by h5netcdf, the older ones by scipy; those of EMIT are known."""
 
 import json
+import traceback
 import warnings
 from dataclasses import replace
 from functools import partial
@@ -74,10 +75,13 @@ def _same_system(mine: str, its: str) -> bool:
 
 def _netcdf4(path: Path) -> tuple[list[Stored], str | None]:
     """The variables, and the record of write_scene."""
-    h5netcdf = require("h5netcdf", extra="geo")
+    h5py, h5netcdf = require("h5py", extra="io"), require("h5netcdf", extra="geo")
     found = []
-    with warnings.catch_warnings(), h5netcdf.File(path, "r", phony_dims="sort") as file:
+    with warnings.catch_warnings(), h5py.File(path, "r") as source:
         warnings.simplefilter("ignore")
+        # what h5netcdf asks for first: where it fails there, Python prints that its file could not be closed
+        source.attrs.get("_nc3_strict")
+        file = h5netcdf.File(source, "r", phony_dims="sort")
         groups, record = [("", file)], file.attrs.get(RECORD)
         while groups:
             prefix, group = groups.pop()
@@ -101,10 +105,15 @@ def _classic(path: Path) -> list[Stored]:
     scipy_io = require("scipy.io", extra="io")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # the maps of its variables outlive it, and are meant to
-        with scipy_io.netcdf_file(path, "r", mmap=True) as file:
-            return [
-                stored(
-                    name, item.shape, item.data.dtype, item.dimensions, item._attributes, partial(getattr, item, "data")
-                )
-                for name, item in file.variables.items()
-            ]
+        try:
+            with scipy_io.netcdf_file(path, "r", mmap=True) as file:
+                return [
+                    stored(
+                        name, item.shape, item.data.dtype, item.dimensions, item._attributes,
+                        partial(getattr, item, "data"),
+                    )
+                    for name, item in file.variables.items()
+                ]  # fmt: skip
+        except Exception as error:
+            traceback.clear_frames(error.__traceback__)  # a half-made file warns as well, when nothing holds it
+            raise

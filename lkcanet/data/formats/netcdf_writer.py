@@ -3,7 +3,6 @@
 Source: the CF conventions 1.11; GDAL's netCDF driver and rioxarray for crs_wkt and GeoTransform.
 """
 
-import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -13,15 +12,13 @@ import numpy as np
 
 from lkcanet.common.held_errors import HeldErrors
 from lkcanet.common.optional import require
-from lkcanet.data.formats.encoded import Encoded
-from lkcanet.data.formats.raw import metadata, record_of
-from lkcanet.data.formats.variables import REFLECTANCE
+from lkcanet.data.formats.encoded import DTYPES, Encoded
+from lkcanet.data.formats.raw import record_of, system_from
+from lkcanet.data.formats.variables import READ, REFLECTANCE
 from lkcanet.data.georeference import Georeference
 from lkcanet.data.scenes import Scene
 
 IMAGE, RECORD = "image", "lkcanet_scene"  # the variable of the pixels, and the file's attribute with a JSON text
-RESERVED = {"_FillValue", "scale_factor", "add_offset", "units", "grid_mapping", "coordinates", "CLASS", "NAME"}
-_DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
 _CHUNK = 256
 
 
@@ -41,7 +38,7 @@ def write_netcdf(path: Path, scene: Scene) -> int:
     """
     h5netcdf = require("h5netcdf", extra="geo")
     scene = _of_one_scale(scene)
-    encoded = None if scene.encoding is None else Encoded(scene, _DTYPES)
+    encoded = Encoded(scene, DTYPES)
     mapping = None if scene.georeference is None else grid_mapping(scene.georeference)
     first = "wavelength" if _in_order(scene.wavelengths) else "band"
     try:
@@ -49,18 +46,18 @@ def write_netcdf(path: Path, scene: Scene) -> int:
             with h5netcdf.File(held, "w") as file:
                 file.dimensions = dict(zip((first, "y", "x"), scene.shape, strict=True))
                 file.attrs["Conventions"], file.attrs["title"] = "CF-1.11", scene.name
-                file.attrs[RECORD] = _record(scene, encoded)
+                file.attrs[RECORD] = _record(encoded)
                 beside = _band_variables(file, scene, first)
                 if scene.georeference is not None and mapping is not None:
                     _grid(file, scene, scene.georeference, mapping)
                 image = _image(file, scene, encoded, first, beside)
                 for band in range(scene.bands):
-                    image[band] = _numbers(scene, encoded, band)
+                    image[band] = encoded.band(band)
                     held.check()
             held.check()
     except OSError as error:
         raise OSError(f"the netCDF file could not be written whole, disk full? ({error})") from error
-    return 0 if encoded is None else encoded.clipped
+    return encoded.clipped
 
 
 def _of_one_scale(scene: Scene) -> Scene:
@@ -82,10 +79,9 @@ def _in_order(wavelengths: np.ndarray | None) -> bool:
     return wavelengths is not None and bool((np.diff(wavelengths) > 0).all() or (np.diff(wavelengths) < 0).all())
 
 
-def _record(scene: Scene, encoded: Encoded | None) -> str:
-    if encoded is None:
-        return record_of({k: v for k, v in metadata(scene).items() if k not in ("wavelengths", "band_names")})
-    return record_of({**encoded.record(), "band_tags": dict(encoded.encoding.band_tags)})
+def _record(encoded: Encoded) -> str:
+    tags = {} if encoded.encoding is None else {"band_tags": dict(encoded.encoding.band_tags)}
+    return record_of({**encoded.record(), **tags})
 
 
 def _band_variables(file: Any, scene: Scene, first: str) -> list[str]:
@@ -119,21 +115,16 @@ def grid_mapping(georeference: Georeference) -> dict[str, Any]:
     Raises:
         ValueError: a system that PROJ doesn't know.
     """
-    a, b, c, d, e, f = georeference.transform
     attributes: dict[str, Any] = {}
     if georeference.crs:
         attributes |= {"crs_wkt": "", **system_of(georeference.crs).to_cf()}
         attributes["spatial_ref"] = attributes["crs_wkt"]
-    return {**attributes, "GeoTransform": " ".join(map(repr, (c, a, b, f, d, e)))}
+    return {**attributes, "GeoTransform": georeference.gdal()}
 
 
 def system_of(text: str) -> Any:
-    """What PROJ makes of a text; errors as `grid_mapping`."""
-    crs = require("pyproj", extra="geo").CRS
-    try:
-        return crs.from_user_input(text)
-    except Exception as error:
-        raise ValueError(f"georeference.crs is not a system that PROJ knows: {text[:80]!r}") from error
+    """What pyproj makes of a text; errors as `system_from`."""
+    return system_from(require("pyproj", extra="geo").CRS.from_user_input, text)
 
 
 def _grid(file: Any, scene: Scene, georeference: Georeference, mapping: dict[str, Any]) -> None:
@@ -159,9 +150,8 @@ def _unit(crs: str) -> str:
     return "m" if names <= {"metre", "meter"} else names.pop() if len(names) == 1 else ""
 
 
-def _image(file: Any, scene: Scene, encoded: Encoded | None, first: str, beside: list[str]) -> Any:
-    nodata = (None if scene.valid is None else math.nan) if encoded is None else encoded.nodata
-    dtype = np.dtype("float32" if encoded is None else encoded.dtype)
+def _image(file: Any, scene: Scene, encoded: Encoded, first: str, beside: list[str]) -> Any:
+    nodata, dtype, encoding = encoded.nodata, np.dtype(encoded.dtype), encoded.encoding
     image = file.create_variable(
         IMAGE,
         (first, "y", "x"),
@@ -172,26 +162,19 @@ def _image(file: Any, scene: Scene, encoded: Encoded | None, first: str, beside:
         compression_opts=4,
         shuffle=True,
     )
-    if encoded is None:
+    if encoding is None:
         image.attrs["scale_factor"] = scene.peak
     else:
-        image.attrs.update({k: v for k, v in encoded.encoding.tags.items() if k not in RESERVED and "/" not in k})
+        image.attrs.update({k: v for k, v in encoding.tags.items() if k not in READ and "/" not in k})
         if (encoded.scales[0], encoded.offsets[0]) != (1, 0):
             image.attrs["scale_factor"], image.attrs["add_offset"] = encoded.scales[0], encoded.offsets[0]
-        if encoded.encoding.units == REFLECTANCE:  # which has no unit
+        if encoding.units == REFLECTANCE:  # which has no unit
             image.attrs["units"] = "1"
-            image.attrs["long_name"] = encoded.encoding.tags.get("long_name", REFLECTANCE)
-        elif encoded.encoding.units:
-            image.attrs["units"] = encoded.encoding.units
+            image.attrs["long_name"] = encoding.tags.get("long_name", REFLECTANCE)
+        elif encoding.units:
+            image.attrs["units"] = encoding.units
     if scene.georeference is not None:
         image.attrs["grid_mapping"] = "spatial_ref"
     if beside:
         image.attrs["coordinates"] = " ".join(beside)
     return image
-
-
-def _numbers(scene: Scene, encoded: Encoded | None, band: int) -> np.ndarray:
-    if encoded is not None:
-        return encoded.band(band)
-    pixels = scene.pixels[band]
-    return pixels if scene.valid is None else np.where(scene.valid, pixels, np.float32(np.nan))

@@ -17,17 +17,17 @@ _PICTURES = (".bmp", ".gif", ".jpg", ".jpeg", ".tif", ".tiff")
 
 
 def read_folder(path: Path) -> Raw:
-    """A folder's images as the readers of all formats give them; errors as `read_scene`. A folder that holds nothing
-    but another one is that, as CAVE is packed (NAME/NAME). Pictures of other formats are left out, with a warning."""
-    inner = image_folder(path)
-    values = read_bands(inner)
-    if others := sorted(file.name for file in inner.iterdir() if file.suffix.lower() in _PICTURES):
-        _warn(f"{inner}: left out, since bands are PNG images: {', '.join(others)}")
+    """A folder's images as the readers of all formats give them; errors as `read_scene`. Pictures of other formats are
+    left out, with a warning."""
+    values = read_bands(path)
+    if others := sorted(file.name for file in path.iterdir() if file.suffix.lower() in _PICTURES):
+        _warn(f"{path}: left out, since bands are PNG images: {', '.join(others)}")
     return Raw(values, "chw")
 
 
 def image_folder(path: Path) -> Path:
-    """The folder itself where it holds a PNG image or several folders or none, else the same of the one inside."""
+    """The folder itself where it holds a PNG image or several folders or none, else the same of the one inside, as CAVE
+    is packed (NAME/NAME)."""
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
     inner = [entry for entry in entries if entry.is_dir()]
     if len(inner) != 1 or any(entry.suffix.lower() == ".png" for entry in entries):

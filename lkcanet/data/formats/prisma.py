@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lkcanet.data.encoding import Encoding
-from lkcanet.data.formats.raw import Raw
+from lkcanet.data.formats.raw import Raw, scaling
 from lkcanet.data.georeference import Georeference
 
 _SWATH = re.compile(r"PRS_L2[BCD]_HCO")
@@ -77,7 +77,8 @@ class Swath:
             detectors = self._apart(*detectors)
         data = [self._file[self._cubes[bands.name]] for bands in detectors]
         rows, _, columns = data[0].shape
-        values = np.empty((rows, sum(len(bands.numbers) for bands in detectors), columns), np.uint16)
+        counts = [len(bands.numbers) for bands in detectors]
+        values = np.empty((rows, sum(counts), columns), np.uint16)
         for top in range(0, rows, _ROWS):
             piece, first = slice(top, top + _ROWS), 0
             for bands, cube in zip(detectors, data, strict=True):
@@ -89,10 +90,10 @@ class Swath:
             "band_names": [f"{bands.name.upper()} {number + 1}" for bands in detectors for number in bands.numbers],
             "georeference": self._georeference(rows, columns) if self._level == "L2D" else None,
         }
+        scales, offsets = (np.repeat([getattr(b, name) for b in detectors], counts) for name in ("scale", "offset"))
         encoding = Encoding(
             "uint16",
-            tuple(np.repeat([b.scale for b in detectors], [len(b.numbers) for b in detectors]).tolist()),
-            tuple(np.repeat([b.offset for b in detectors], [len(b.numbers) for b in detectors]).tolist()),
+            *scaling(scales, offsets, sum(counts), f"{self._path}: "),
             units="W m-2 sr-1 um-1" if self._level == "L2B" else "reflectance",
             fwhm=tuple(np.concatenate([bands.widths for bands in detectors]).tolist()),
         )
@@ -109,7 +110,7 @@ class Swath:
         if count != len(wavelengths) or not len(numbers):
             raise ValueError(f"{name} has {count} bands and {len(wavelengths)} wavelengths")
         widths = np.ravel(told[f"List_Fwhm_{name}"]).astype(np.float64)
-        return _Bands(name, numbers, wavelengths[numbers], widths[numbers], (high - low) / 65535 or 1.0, low)
+        return _Bands(name, numbers, wavelengths[numbers], widths[numbers], (high - low) / 65535, low)
 
     def _apart(self, vnir: _Bands, swir: _Bands) -> list[_Bands]:
         """VNIR below the first band of SWIR, and SWIR."""

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +56,15 @@ def reading(path: Path, what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())
         raise OSError(f"{path}: cannot be read as {what}, truncated or corrupt? ({reason})") from error
+
+
+def system_from(parse: Callable[[Any], Any], told: Any, what: str = "georeference.crs") -> Any:
+    """What a library's parser makes of a coordinate system; a ValueError where it knows none. The parsers raise nearly
+    anything: CRSError, TypeError, KeyError, UnicodeError, ..."""
+    try:
+        return parse(told)
+    except Exception as error:
+        raise ValueError(f"{what} is not a system that PROJ knows: {str(told)[:80]!r}") from error
 
 
 def choose(variables: list[Variable], key: str | None, path: Path) -> str:
@@ -126,6 +135,20 @@ def good_bands(marks: list[float], what: str, path: Path) -> np.ndarray:
     if not good.any():
         raise ValueError(f"{path}: {what} marks every band as bad")
     return good
+
+
+def scaling(scale: Any, offset: Any, bands: int, where: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Scale and offset of each band, from one for all or one each; 1 and 0 of all, with a warning that starts with
+    `where`, where a scale is 0 or one of them no finite number."""
+    try:
+        scales, offsets = (np.broadcast_to(np.asarray(each, np.float64), bands) for each in (scale, offset))
+        usable = bool(np.isfinite([scales, offsets]).all() and scales.all())
+    except ValueError:  # texts, or of another number of bands
+        usable = False
+    if usable:
+        return tuple(scales.tolist()), tuple(offsets.tolist())
+    _warn(f"{where}scales are 0, or scales or offsets no finite numbers: they are left out")
+    return (1.0,) * bands, (0.0,) * bands
 
 
 def own(values: dict[str, Any], path: Path) -> dict[str, Any]:

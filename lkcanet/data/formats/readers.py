@@ -114,7 +114,8 @@ def read_scene(
         return _own_scene(path, found, axes, size, peak, nodata, bands, wavelengths, raw)
     facts = {"wavelengths": None, "band_names": None, **(found.facts or {})}
     values = _to_chw(found, axes, size, path, band_count)
-    encoding = _encoding(found, values.dtype, nodata, raw)
+    marker, valid = found.nodata if nodata is None else nodata, found.valid
+    encoding = _encoding(found, values.dtype, marker, raw)
     told = kept(found.record, encoding or Encoding(), path)
     of = len(values)
     bands = _asked(bands, of)
@@ -125,7 +126,6 @@ def read_scene(
             raise ValueError(f"{path}: every band that was chosen is marked as bad")
     if nodata is not None and not can_hold(values.dtype, nodata):
         raise ValueError(f"{path}: nodata {nodata:g} cannot occur in pixels of {values.dtype}")
-    marker, valid = found.nodata if nodata is None else nodata, found.valid
     values = taken_of(values, chosen)
     if marker is not None and values.dtype.kind in "iuf":
         marker = held_nodata(values, marker)
@@ -146,11 +146,10 @@ def read_scene(
     return replace(scene, band_choice=_choice(of, chosen))
 
 
-def _encoding(found: Raw, dtype: np.dtype, nodata: float | None, raw: bool) -> Encoding | None:
+def _encoding(found: Raw, dtype: np.dtype, marker: float | None, raw: bool) -> Encoding | None:
     """What the file says, in one place. None of floats in a file that says nothing of its values."""
     if found.encoding is None and dtype.kind not in "iu":
         return None
-    marker = found.nodata if nodata is None else nodata
     good = None if found.good is None else tuple(found.good.tolist())
     return replace(found.encoding or Encoding(), dtype=dtype.name, nodata=marker, good=good, raw=raw)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from lkcanet.data.encoding import Encoding
 from lkcanet.data.formats.grid import georeference_of
-from lkcanet.data.formats.raw import Raw, Variable, choose, reading
+from lkcanet.data.formats.raw import Raw, Variable, choose, good_bands, reading, scaling
 from lkcanet.data.wavelengths import MICROMETRES, NANOMETRES, to_nanometres, widths_in_nanometres
 
 REFLECTANCE = "reflectance"  # in Encoding.units; a file says 1, and in words what it is
@@ -26,15 +26,9 @@ _COLUMNS = re.compile(
 _WAVELENGTH = re.compile(r"(wavelength|^wvl?s?$|^wl$|^lambda$)", re.IGNORECASE)
 _WIDTH = re.compile(r"(fwhm|bandwidth)", re.IGNORECASE)
 # attributes that are read, or that mean something in that file alone
-_READ = {
-    "units",
-    "grid_mapping",
-    "coordinates",
-    "ancillary_variables",
-    "CLASS",
-    "NAME",
-    "wavelength_units",
-    "fwhm_units",
+READ = {
+    *("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "wavelength_units", "fwhm_units"),
+    *("grid_mapping", "coordinates", "ancillary_variables", "CLASS", "NAME"),
 }
 _NAMES = re.compile(r"(^|/)band_names?$", re.IGNORECASE)
 _GOOD = re.compile(r"^(bbl|good_wavelengths)$", re.IGNORECASE)
@@ -119,19 +113,19 @@ def raw_of(variable: Stored, variables: Sequence[Stored], axes: str | None, path
         band = order.index("c")
         count, dim = variable.shape[band], variable.dims[band]
         lists = _lists(variable, near, dim, count)
-        encoding = _encoding(variable, lists, f"{path}: ")
+        encoding = _encoding(variable, lists, count, f"{path}: ")
         nanometres = None
         if (found := next((e for e in lists if _WAVELENGTH.search(e[0])), None)) is not None:
             nanometres = to_nanometres(found[1].tolist(), str(found[2].get("units", "")), f"{path}: ")
-        marks = next((e[1] for e in lists if _GOOD.search(e[0])), None)
+        marks = next(((name, values) for name, values, _ in lists if _GOOD.search(name)), None)
         facts = {
             "wavelengths": nanometres,
             "band_names": _names(variable, near, count),
             "georeference": georeference_of(variable, near, order, path),
         }
         nodata = variable.attributes.get("_FillValue", variable.attributes.get("missing_value"))
-        good = None if marks is None or not np.any(marks) or np.all(marks) else np.asarray(marks) != 0
         values = variable.load()
+    good = None if marks is None else good_bands(marks[1].tolist(), marks[0], path)
     return Raw(values, order, facts=facts, nodata=_number(nodata), good=good, encoding=encoding)
 
 
@@ -147,16 +141,19 @@ def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
 
 
-def _encoding(variable: Stored, lists: list[tuple[str, np.ndarray, Mapping[str, Any]]], where: str) -> Encoding:
+def _encoding(
+    variable: Stored, lists: list[tuple[str, np.ndarray, Mapping[str, Any]]], count: int, where: str
+) -> Encoding:
     attributes = variable.attributes
     widths = next(((values, told) for name, values, told in lists if _WIDTH.search(name)), None)
     units = str(attributes.get("units", ""))
     if units in ("", "1", "unitless", "none"):
         told = " ".join(str(attributes.get(name, "")) for name in ("long_name", "standard_name")) + variable.name
         units = REFLECTANCE if REFLECTANCE in told.lower() else ""
+    scale, offset = scaling(attributes.get("scale_factor", 1.0), attributes.get("add_offset", 0.0), count, where)
     return Encoding(
-        scale=_number(attributes.get("scale_factor")) or 1.0,
-        offset=_number(attributes.get("add_offset")) or 0.0,
+        scale=scale,
+        offset=offset,
         units=units,
         tags={name: text for name, text in attributes.items() if _is_tag(name, text)},
         fwhm=None
@@ -166,7 +163,7 @@ def _encoding(variable: Stored, lists: list[tuple[str, np.ndarray, Mapping[str, 
 
 
 def _is_tag(name: str, value: Any) -> bool:
-    return isinstance(value, str) and name not in _READ and (name, value) != ("long_name", REFLECTANCE)
+    return isinstance(value, str) and name not in READ and (name, value) != ("long_name", REFLECTANCE)
 
 
 def _lists(

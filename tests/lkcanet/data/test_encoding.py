@@ -130,6 +130,20 @@ def test_a_mask_without_a_number_gets_one(tmp_path: Path, numbers: np.ndarray) -
             np.testing.assert_array_equal(read_scene(tmp_path / name).valid, valid)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".hdr", ".nc"])
+def test_types_that_no_image_has(tmp_path: Path, numbers: np.ndarray, suffix: str) -> None:
+    for package in ("h5netcdf", "spectral"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    dtypes = {"float16": "float32"} | ({"float128": "float64"} if hasattr(np, "float128") else {})
+    scene = Scene((numbers / 160).astype(np.float32), 160.0)
+    for dtype, expected in dtypes.items():
+        write_scene(tmp_path / f"a{suffix}", replace(scene, encoding=Encoding(dtype)))
+        again = read_scene(tmp_path / f"a{suffix}")
+        np.testing.assert_allclose(again.pixels * again.peak, numbers, rtol=1e-6)
+        assert again.encoding is not None
+        assert again.encoding.dtype == expected
+
+
 HEADER = {
     "wavelength": [0.5, 0.6, 0.7],
     "wavelength units": "Micrometers",

@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
+from lkcanet.data import Georeference, Scene, read_scene, write_scene
 from lkcanet.data.formats import geotiff_writer
+from lkcanet.data.formats.encoded import Encoded
+
+from .written_scenes import check_same, masked_scene
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
@@ -18,23 +21,12 @@ TURNED = (20.0, 3.0, 5e5, 2.5, -18.0, 4e6)
 
 
 @pytest.fixture
-def cube() -> np.ndarray:
-    """(4 bands, 5 rows, 6 columns) uint16, all values different."""
-    return (np.random.default_rng(0).permutation(4 * 5 * 6).reshape(4, 5, 6) * 500 + 7).astype(np.uint16)
-
-
-@pytest.fixture
-def scene(cube: np.ndarray) -> Scene:
-    valid = np.ones((5, 6), bool)
-    valid[1:3, 2:4] = False
-    return scene_from_array(
-        cube,
-        wavelengths=[400.5, 500, 600.1, 1e4 / 3],
+def scene() -> Scene:
+    return masked_scene(
+        Georeference(UTM, rasterio.crs.CRS.from_epsg(32611).to_wkt()),
         name="Größe <1>",
         source='x="1"&y',
         band_names=["a, b", "c", "µ", "d"],
-        valid=valid,
-        georeference=Georeference(UTM, rasterio.crs.CRS.from_epsg(32611).to_wkt()),
     )
 
 
@@ -48,12 +40,7 @@ def test_round_trip(tmp_path: Path, scene: Scene, transform: tuple) -> None:
         )  # fmt: skip
         write_scene(tmp_path / "a.tif", part)
         again = read_scene(tmp_path / "a.tif")
-        assert again.pixels.tobytes() == part.pixels.tobytes()
-        assert (again.peak, again.name, again.source) == (part.peak, part.name, part.source)
-        np.testing.assert_array_equal(again.wavelengths, part.wavelengths)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(again.valid, part.valid)  # type: ignore[arg-type]
-        assert again.band_names == part.band_names
-        assert again.georeference == part.georeference
+        check_same(again, part)
     bare = Scene(scene.pixels[:1], 7.0)
     write_scene(tmp_path / "a.tif", bare)
     again = read_scene(tmp_path / "a.tif")
@@ -132,8 +119,8 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, scene: Scene) -> None
 def test_what_was_written_is_read_back(tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     write = geotiff_writer._write_band
 
-    def wrong(file, scene: Scene, encoded: None, band: int) -> int:
-        told = write(file, scene, encoded, band)
+    def wrong(file, encoded: Encoded, band: int) -> int:
+        told = write(file, encoded, band)
         file.write(np.zeros((5, 6), np.float32), band + 1)
         return told
 

@@ -113,3 +113,13 @@ def test_paths_are_read_in_blocks_too(tmp_path: Path, cubes: dict[str, np.ndarra
     with opened(tmp_path / "a.mat", "C{2}", None, None) as source:
         assert (source.key, source.shape, source.axes) == ("C{2}", (4, 5, 6), "cwh")
         np.testing.assert_array_equal(np.asarray(source.values), cubes["three"].T)
+
+
+def test_a_path_deeper_than_is_listed(tmp_path: Path, cubes: dict[str, np.ndarray]) -> None:
+    held: dict = {"data": cubes["one"]}
+    for _ in range(10):
+        held = {"S": held}
+    scipy_io.savemat(tmp_path / "a.mat", {**held, "x": cubes["two"]})
+    key = "S." * 10 + "data"
+    with pytest.raises(ValueError, match=rf"a.mat: has no key '{key}'; keys: x"):
+        read_scene(tmp_path / "a.mat", key=key)

@@ -1,5 +1,7 @@
 """netCDF and HDF5 that netCDF4, xarray, rioxarray, scipy and h5py wrote."""
 
+import gc
+import sys
 import warnings
 from pathlib import Path
 
@@ -172,6 +174,62 @@ def test_hdf5_that_tells_nothing(tmp_path: Path) -> None:
         read_scene(tmp_path / "b.hdf")
 
 
+@pytest.mark.parametrize("scale", [0, np.nan, "0.5 and more", np.array([1.0, 2, 3])])
+def test_scales_of_no_use_are_left_out(tmp_path: Path, cube: np.ndarray, scale: object) -> None:
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", scale_factor=scale, add_offset=2.0)
+    with pytest.warns(UserWarning, match=r"a.nc: scales are 0, or scales or offsets no finite numbers"):
+        scene = read_scene(path, key="radiance")
+    assert scene.peak == cube.max()
+    assert scene.encoding is not None
+    assert not scene.encoding.scaled
+
+
+def test_a_scale_for_each_band(tmp_path: Path, cube: np.ndarray) -> None:
+    path = save(tmp_path / "a.nc", cube, ("y", "x", "wavelength"), "hwc", scale_factor=[1.0, 2, 3, 4], add_offset="5")
+    scene = read_scene(path, key="radiance")
+    assert scene.peak == (cube * np.arange(1.0, 5)[:, None, None] + 5).max()
+    assert scene.encoding is not None
+    assert (scene.encoding.scale, scene.encoding.offset, scene.encoding.tags) == ((1, 2, 3, 4), 5, {})
+
+
+@pytest.mark.parametrize("told", ["none", "1 2 3 4 5", "0 0 0 0 0 0", [1.0, 2.0]])
+def test_a_transform_of_no_use_is_passed_over(tmp_path: Path, cube: np.ndarray, told: object) -> None:
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", grid_mapping="crs")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("crs", "i4", ()).GeoTransform = told
+    scene = read_scene(path, key="radiance")
+    assert scene.georeference is not None  # of the coordinates
+    assert scene.georeference.transform == (30, 0, 499985, 0, -30, 4000015)
+
+
+@pytest.mark.parametrize("name", ["of_another_planet", "lambert_conformal_conic"])
+def test_a_grid_mapping_that_proj_does_not_know_is_left_out(tmp_path: Path, cube: np.ndarray, name: str) -> None:
+    """Or one without its parameters."""
+    pytest.importorskip("pyproj", reason="pyproj is not installed")
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", grid_mapping="crs")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("crs", "i4", ()).grid_mapping_name = name
+    with pytest.warns(
+        UserWarning, match=f"a.nc: the grid mapping is not a system that PROJ knows: .*{name}.*no system"
+    ):
+        scene = read_scene(path, key="radiance")
+    assert scene.georeference is not None
+    assert (scene.georeference.transform, scene.georeference.crs) == ((30, 0, 499985, 0, -30, 4000015), "")
+
+
+def test_marks_of_bad_bands(tmp_path: Path, cube: np.ndarray) -> None:
+    for marks, good in (([1, 0, 1, 1], (True, False, True, True)), ([1] * 4, (True,) * 4)):
+        path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=marks)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scene = read_scene(path, key="radiance")
+        assert scene.encoding is not None
+        assert scene.encoding.good == good
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", bbl=[0] * 4)
+    with pytest.raises(ValueError, match=r"a.nc: bbl marks every band as bad"):
+        read_scene(path, key="radiance")
+
+
 @pytest.mark.parametrize("suffix", [".nc", ".h5"])
 @pytest.mark.parametrize("damage", ["empty", "short", "noise"])
 def test_damaged(tmp_path: Path, cube: np.ndarray, suffix: str, damage: str) -> None:
@@ -182,6 +240,35 @@ def test_damaged(tmp_path: Path, cube: np.ndarray, suffix: str, damage: str) -> 
     with pytest.raises(OSError, match=r"cannot be read as an? (netCDF|HDF5) file, truncated or corrupt") as caught:
         read_scene(path, key="radiance")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_what_is_damaged_leaves_nothing_that_speaks_later(
+    tmp_path: Path, cube: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a warning nor an exception that Python ignores and prints, when the library's file goes: here with the
+    error, which callers may keep."""
+    path = save(tmp_path / "a.nc", cube, ("wavelength", "y", "x"), "chw", kind=kind)
+    whole = path.read_bytes()
+    damaged = [whole[:length] for length in (0, 3, 40, len(whole) // 2)]
+    damaged += [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in range(40, 160, 3)]
+    ignored: list = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    for content in damaged:
+        path.write_bytes(content)
+        error: OSError | None = None
+        try:
+            kinds.read_raw(path, "radiance", "chw", None)
+        except OSError as caught:
+            error = caught
+        except ValueError:  # another name of the variable
+            continue
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            del error
+            gc.collect()
+        assert [str(entry.message) for entry in told] == []
+    assert ignored == []
 
 
 @pytest.mark.parametrize("kind", ["h5", "NETCDF4", "NETCDF3_CLASSIC"])

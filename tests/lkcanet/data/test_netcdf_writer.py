@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
+from lkcanet.data import Georeference, Scene, read_scene, write_scene
 from lkcanet.data.encoding import Encoding
+from lkcanet.data.formats.cog import make_cog
 
 from . import sensor_files
+from .written_scenes import check_same, masked_scene
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 pytest.importorskip("h5netcdf", reason="h5netcdf is not installed")
@@ -23,17 +25,11 @@ TURNED = (20.0, 3.0, 5e5, 2.5, -18.0, 4e6)
 
 @pytest.fixture
 def scene() -> Scene:
-    cube = (np.random.default_rng(0).permutation(4 * 5 * 6).reshape(4, 5, 6) * 500 + 7).astype(np.uint16)
-    valid = np.ones((5, 6), bool)
-    valid[1:3, 2:4] = False
-    return scene_from_array(
-        cube,
-        wavelengths=[400.5, 500, 600.1, 1e4 / 3],
+    return masked_scene(
+        Georeference(UTM, pyproj.CRS.from_epsg(32611).to_wkt()),
         name="Größe <1>",
         source='x="1"&y',
         band_names=["a, b", "c", "µ", ""],
-        valid=valid,
-        georeference=Georeference(UTM, pyproj.CRS.from_epsg(32611).to_wkt()),
     )
 
 
@@ -56,12 +52,7 @@ def test_round_trip(tmp_path: Path, scene: Scene, transform: tuple) -> None:
         part = replace(scene, peak=1 / 3, georeference=Georeference(transform, text))
         write_scene(tmp_path / "a.nc", part)
         again = read_scene(tmp_path / "a.nc")
-        assert again.pixels.tobytes() == part.pixels.tobytes()
-        assert (again.peak, again.name, again.source) == (part.peak, part.name, part.source)
-        np.testing.assert_array_equal(again.wavelengths, part.wavelengths)  # type: ignore[arg-type]
-        np.testing.assert_array_equal(again.valid, part.valid)  # type: ignore[arg-type]
-        assert again.band_names == part.band_names
-        assert again.georeference == part.georeference
+        check_same(again, part)
     bare = Scene(scene.pixels[:1], 7.0)
     write_scene(tmp_path / "a.nc", bare)
     again = read_scene(tmp_path / "a.nc")
@@ -262,3 +253,18 @@ def test_cog_of_normalised_pixels_and_of_many_bands(tmp_path: Path, scene: Scene
         resource.setrlimit(resource.RLIMIT_FSIZE, soft)
     assert (tmp_path / "a.tif").read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cog_that_is_not_whole_leaves_the_file_as_it_was(
+    tmp_path: Path, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil = pytest.importorskip("rasterio.shutil", reason="rasterio is not installed")
+    path, other = tmp_path / "a.tif", tmp_path / "b.tif"
+    write_scene(path, scene)
+    write_scene(other, replace(scene, pixels=scene.pixels * np.float32(0.5)))
+    before, copy = path.read_bytes(), shutil.copy
+    monkeypatch.setattr(shutil, "copy", lambda file, *args, **options: copy(str(other), *args, **options))
+    with pytest.raises(OSError, match="the GeoTIFF could not be written whole, disk full"):
+        make_cog(path)
+    assert path.read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tif", "b.tif"]

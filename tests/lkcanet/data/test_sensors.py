@@ -133,6 +133,43 @@ def test_metadata_of_other_bands_is_left_out(tmp_path: Path) -> None:
         read_scene(image)
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "warning"),
+    [
+        ("<GainOfBand>0.0001", "<GainOfBand>0", "scales are 0, or scales or offsets no finite numbers"),
+        ("<GainOfBand>0.0001", "<GainOfBand>NaN", "scales are 0, or scales or offsets no finite numbers"),
+        ("<FWHMOfBand>6.5<", "<FWHMOfBand>-1<", "fwhm are not all numbers from 0"),
+        ("<wavelengthCenterOfBand>418.4<", "<wavelengthCenterOfBand>0<", "wavelengths are not all positive"),
+    ],
+)
+def test_numbers_of_no_use_in_metadata_are_left_out(tmp_path: Path, good: str, bad: str, warning: str) -> None:
+    image, _ = sensor_files.enmap(tmp_path)
+    metadata = image.with_name(image.name.replace("SPECTRAL_IMAGE.TIF", "METADATA.XML"))
+    before = metadata.read_text()
+    assert good in before
+    metadata.write_text(before.replace(good, bad))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        scene = read_scene(image)
+    assert any(f"METADATA.XML: {warning}" in str(entry.message) for entry in caught)
+    assert scene.encoding is not None
+    left_out = (not scene.encoding.scaled, scene.encoding.fwhm is None, scene.wavelengths is None)
+    assert left_out == ("Gain" in good, "FWHM" in good, "Center" in good)
+
+
+def test_prisma_without_a_scale(tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "a.he5"
+    sensor_files.prisma(path)
+    with h5py.File(path, "r+") as file:
+        file.attrs["L2ScaleSwirMax"] = file.attrs["L2ScaleSwirMin"]
+    with pytest.warns(UserWarning, match=r"a.he5: scales are 0, or scales or offsets no finite numbers"):
+        scene = read_scene(path)
+    assert scene.encoding is not None
+    assert not scene.encoding.scaled
+
+
 def test_desis(tmp_path: Path) -> None:
     image, values = sensor_files.desis(tmp_path)
     scene = read_scene(image)
