@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -18,9 +18,6 @@ from ._fit import Resample, check_bands, prediction_reading, resampled_for
 from ._msi import MsiOptions, PsfSigma, sources_of
 from ._options import takes_options
 from ._reading import Reading
-
-if TYPE_CHECKING:
-    pass
 
 
 @takes_options
@@ -174,6 +171,7 @@ def evaluate(
         psf_sigma = networks[0].record.psf_sigma if psf_sigma is None else psf_sigma
     if no_reference:
         others = {"--snr": snr, "--floor": given_floor is not None, "--ssim": ssim, "--response": msi_options.response}
+        others["--band-peaks"] = band_peaks
         without.print_scores(
             scenes,
             networks,
