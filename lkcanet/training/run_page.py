@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common.optional import require
@@ -17,7 +16,7 @@ from ..evaluation.scoring import mean_scores, score_scene
 from ..evaluation.side_by_side import results_of, seen
 from ..evaluation.spectra import BandAxis, Quantity
 from ..evaluation.tables import COLUMNS
-from ..inference.msi import msi_for
+from ..inference.msi import msi_for, seen_by_both
 from .run_files import Run
 
 if TYPE_CHECKING:
@@ -134,8 +133,7 @@ def _score(run: Run, images: Iterable[Image], drawn: Drawn, ssim: SSIM) -> _Foun
         target = image.target
         relations[image.relation] = None
         msi = msi_for(model, image.msi, target)
-        if msi is not None and msi.valid is not None:  # score where both have seen something
-            target = replace(target, valid=msi.valid if target.valid is None else target.valid & msi.valid)
+        target = seen_by_both(target, msi)
         if target.bands != model.bands:
             raise ValueError(f"{image.name} has {target.bands} bands, the network of {run.folder} {model.bands}")
         lowres = simulate_lowres(target, model.scale, psf_sigma=run.record.psf_sigma)
