@@ -1,5 +1,6 @@
 """Spectra of pixels, in the scene's units: lines that break where bands are missing, and marks for where they are."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -47,9 +48,9 @@ class Quantity(NamedTuple):
         return literal(f"{name} ({self.unit or 'units of the file'})")
 
     def text(self, value: float) -> str:
-        """A pixel's value, or a difference, in these units."""
+        """A pixel's value, or a difference, in these units; a dash for nan."""
         number = value * self.factor
-        return f"{number:.0f}" if abs(number) >= 100 else f"{number:#.3g}"
+        return "-" if math.isnan(number) else f"{number:.0f}" if abs(number) >= 100 else f"{number:#.3g}"
 
 
 @dataclass(frozen=True)
