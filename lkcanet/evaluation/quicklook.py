@@ -89,8 +89,7 @@ def quicklook(
         ValueError: a pixel outside of the scene, more than 6, or bands that there are not.
     """
     marks = check_pixels(pixels, scene.size) or typical_pixels(scene)
-    waves = None if scene.wavelengths is None else list(scene.wavelengths)
-    chosen = display_bands(scene.bands, waves) if bands is None else check_bands(bands, scene.bands)
+    chosen = display_bands(scene.bands, scene.wavelengths) if bands is None else check_bands(bands, scene.bands)
     quantity, axis_of_bands = Quantity.of(scene, unit), BandAxis.of_scene(scene)
     height, width = scene.size
     cell = 5.2
@@ -109,14 +108,14 @@ def quicklook(
     rows, columns = _drawn(scene, SPECTRA)
     values = scene.pixels[:, rows, columns] * quantity.factor
     _draw_spectra(spectra, scene, values, marks, names, axis_of_bands, quantity)
-    _draw_histogram(histogram, values, chosen, waves, quantity)
+    _draw_histogram(histogram, values, chosen, scene.wavelengths, quantity)
     for axis in texts:
         axis.axis("off")
         lines = [f"{name}: {text}" for name, text in told(scene, unit).items()]
         text = literal("\n".join(_cut(line) for line in lines))
         axis.text(0, 1, text, va="top", fontsize=SMALL, linespacing=1.5)
     figure.suptitle(literal(title or scene.name or "Scene"), fontsize=LARGE, fontweight="bold")
-    note = colour_note(chosen, waves).replace(" for all images", "")
+    note = colour_note(chosen, scene.wavelengths).replace(" for all images", "")
     figure.supxlabel(note, fontsize=SMALL, x=0.01, ha="left", color="#444444")
     return figure
 
@@ -252,7 +251,7 @@ def _draw_spectra(
 
 
 def _draw_histogram(
-    axis: "Axes", values: np.ndarray, chosen: Sequence[int], waves: Sequence[float] | None, quantity: Quantity
+    axis: "Axes", values: np.ndarray, chosen: Sequence[int], waves: np.ndarray | None, quantity: Quantity
 ) -> None:
     """Of all bands, and of those that are shown; the outermost 0.1 % are left out, and stand in the facts."""
     low, high = np.percentile(values, (0.1, 99.9))

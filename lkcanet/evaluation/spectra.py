@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lkcanet.data.scenes import Scene
-    from lkcanet.evaluation.pictures import Array
+    from lkcanet.evaluation.pictures import Array, Wavelengths
 
 __all__ = ["LETTERS", "BandAxis", "Quantity", "check_pixels", "draw_spectra", "mark_pixels", "worst_pixels"]
 
@@ -70,9 +70,7 @@ class BandAxis:
     label: str
 
     @classmethod
-    def of(
-        cls, bands: int, wavelengths: Sequence[float] | None = None, taken: Sequence[int] | None = None
-    ) -> "BandAxis":
+    def of(cls, bands: int, wavelengths: "Wavelengths | None" = None, taken: Sequence[int] | None = None) -> "BandAxis":
         """Of a cube.
 
         A piece ends where the step to the next band is of more than 4 times the median step and of more than 30 nm: the
@@ -104,8 +102,7 @@ class BandAxis:
     @classmethod
     def of_scene(cls, scene: "Scene") -> "BandAxis":
         """Of a scene's bands."""
-        waves = None if scene.wavelengths is None else list(scene.wavelengths)
-        return cls.of(scene.bands, waves, None if scene.band_choice is None else scene.band_choice.taken)
+        return cls.of(scene.bands, scene.wavelengths, None if scene.band_choice is None else scene.band_choice.taken)
 
     def line(self, values: "Array") -> "tuple[Array, Array]":
         """x and y of a line for (B,) values, with a nan between pieces, where it is not drawn."""

@@ -151,7 +151,7 @@ def _score(run: Run, images: Iterable[Image], drawn: Drawn, ssim: SSIM) -> _Foun
                 results[NETWORK],
                 truth,
                 scale=model.scale,
-                wavelengths=None if target.wavelengths is None else list(target.wavelengths),
+                wavelengths=target.wavelengths,
                 pixels=drawn.pixels,
                 title=f"{image.name} x{model.scale}",
                 bands=drawn.bands,
