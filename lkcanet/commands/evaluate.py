@@ -172,20 +172,11 @@ def evaluate(
     if no_reference:
         others = {"--snr": snr, "--floor": given_floor is not None, "--ssim": ssim, "--response": msi_options.response}
         others["--band-peaks"] = band_peaks
-        without.print_scores(
-            scenes,
-            networks,
-            prediction or [],
-            prediction_axes,
-            reading,
-            msi_options,
-            region=region,
-            psf_sigma=psf_sigma,
-            ensemble=ensemble,
-            resample=resample,
-            others=others,
-            json=json,
-        )
+        asked = without.Asked(
+            networks=networks, predictions=prediction or [], prediction_axes=prediction_axes, reading=reading,
+            msi_options=msi_options, region=region, psf_sigma=psf_sigma, ensemble=ensemble, resample=resample,
+        )  # fmt: skip
+        without.print_scores(scenes, asked, others=others, json=json)
         return
     scale = 4 if scale is None else scale
     if scale < 1:
