@@ -6,13 +6,13 @@
     sharp = lkcanet.super_resolve("run/best.safetensors", scene, tile=(256, 256))
     sharp.rio.to_raster("sr.tif", tiled=True, lock=Lock("sr.tif"))
 
-Nothing here imports dask or xarray before a DataArray is given.
+Nothing here imports numpy, dask or xarray before a DataArray is given.
 """
 
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .labelled import is_labelled
+from .kinds import is_labelled
 
 if TYPE_CHECKING:
     from ..models import Network

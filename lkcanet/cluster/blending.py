@@ -1,7 +1,7 @@
 """Enlarged tiles, each a chunk of a dask array, added up to one image without overlap."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,25 +37,23 @@ def blended(made: Any, spans: Sequence[Sequence[Span]], scale: int) -> Any:
         A dask array (N, B, r H, r W).
     """
     da, graphs = (require(name, extra="cluster") for name in ("dask.array", "dask.highlevelgraph"))
-    axes = [_pieces(places, scale) for places in spans]
     if all(len(places) == 1 for places in spans):
         return made
+    axes = [_pieces(places, scale) for places in spans]
     name = f"blended-{made.name}"
     graph: dict[tuple[Any, ...], Any] = {}
     bands = made.shape[1]
-    for scene in range(made.numblocks[0]):
-        for row, (height, down) in enumerate(axes[0]):
-            for column, (width, across) in enumerate(axes[1]):
-                parts, places = [], []
-                for high in down:
-                    for wide in across:
-                        key = (f"part-{made.name}", scene, row, column, high.tile, wide.tile)
-                        tile = (made.name, scene, 0, high.tile, wide.tile)
-                        graph[key] = (_part, tile, high.taken, wide.taken, high.weights, wide.weights)
-                        parts.append(key)
-                        places.append((high.place, wide.place))
-                graph[name, scene, 0, row, column] = (_sum, parts, places, (1, bands, height, width))
-    chunks = (*made.chunks[:2], *(tuple(length for length, _ in pieces) for pieces in axes))
+    pieces = product(range(made.numblocks[0]), *(enumerate(each) for each in axes))
+    for scene, (row, (height, down)), (column, (width, across)) in pieces:
+        parts, places = [], []
+        for high, wide in product(down, across):
+            key = (f"part-{made.name}", scene, row, column, high.tile, wide.tile)
+            tile = (made.name, scene, 0, high.tile, wide.tile)
+            graph[key] = (_part, tile, high.taken, wide.taken, high.weights, wide.weights)
+            parts.append(key)
+            places.append((high.place, wide.place))
+        graph[name, scene, 0, row, column] = (_sum, parts, places, (1, bands, height, width))
+    chunks = (*made.chunks[:2], *(tuple(length for length, _ in each) for each in axes))
     layers = graphs.HighLevelGraph.from_collections(name, graph, dependencies=[made])
     return da.Array(layers, name, chunks, meta=np.empty((0,) * 4, made.dtype))
 

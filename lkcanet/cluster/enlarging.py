@@ -14,6 +14,7 @@ from .. import inference
 from ..common.optional import require
 from ..data.normalise import fill_invalid
 from ..data.record import TrainingRecord
+from ..data.wavelengths import to_nanometres
 from ..inference import tiles
 from ..models import Network, load_model_and_extra, pretrained
 from ..models.capabilities import capabilities_of
@@ -64,7 +65,8 @@ output takes 128 MiB or less | the whole scene at once, up to rounding |
 
     Args:
         model: any mode; or a checkpoint's path or name, which every worker must have at that place. Such a checkpoint
-            gives the peak of its training, and its wavelengths are compared with a coordinate `wavelength` (nm).
+            gives the peak of its training, and its wavelengths are compared with a coordinate `wavelength`, in
+            nm or what its `units` say.
         image: of integers or floats, on bands, rows, columns and any other axes (time, scene), each entry of which is
             a scene of its own; on dask or in memory. Bands are gathered into one chunk, however they are chunked.
         tile: (rows, columns) of a tile, in low-resolution pixels, its overlap included.
@@ -149,10 +151,9 @@ def _check(network: Network, record: TrainingRecord | None, given: labelled.Labe
     coordinate = given.image.coords.get("wavelength")
     if own is None or coordinate is None or coordinate.dims != (band,) or coordinate.dtype.kind not in "iuf":
         return
-    wavelengths = coordinate.values.astype(float).tolist()
-    if coordinate.attrs.get("units", "nm").lower() in ("nm", "nanometer", "nanometers", "nanometre", "nanometres") and (
-        not same_bands(own, wavelengths)
-    ):
+    told = to_nanometres(coordinate.values.tolist(), str(coordinate.attrs.get("units", "nm")), "image: ")
+    wavelengths = None if told is None else told.tolist()
+    if wavelengths is not None and not same_bands(own, wavelengths):
         raise ValueError(
             f"image has other bands, {min(wavelengths):g} to {max(wavelengths):g} nm, than the network, "
             f"{min(own):g} to {max(own):g} nm"

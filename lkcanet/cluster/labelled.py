@@ -10,6 +10,7 @@ from ..common.optional import require
 from ..data.encoding import Encoding
 from ..data.normalise import can_hold
 from .coordinates import resized
+from .kinds import is_labelled
 from .stacks import numbered
 
 ROWS = ("y", "latitude", "lat", "row", "rows", "line", "lines", "northing")
@@ -20,12 +21,6 @@ NODATA = ("_FillValue", "missing_value", "fill_value", "nodata")  # where rioxar
 ENCODING = ("_FillValue", "scale_factor", "add_offset", "dtype", "rasterio_dtype", "grid_mapping", "units")
 
 Dims = tuple[Hashable, Hashable, Hashable]
-
-
-def is_labelled(image: object) -> bool:
-    """Whether it is an xarray.DataArray; imports nothing."""
-    kinds = type(image).__mro__
-    return any(kind.__name__ == "DataArray" and kind.__module__.partition(".")[0] == "xarray" for kind in kinds)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..common.runs import CONFIG
 from . import _several as several
 from . import _shared as shared
 from ._config import kept
@@ -52,7 +53,7 @@ def images_of(run: "Run", scenes: Sequence[Path], reading: Reading) -> Chosen:
     """
     from lkcanet.data import is_prepared
 
-    options = kept(run.folder / "config.yaml") if run.config is not None else {}
+    options = kept(run.folder / CONFIG) if run.config is not None else {}
     paths = list(scenes) or _known(run, options)
     chosen = Chosen()
     if missing := [path for path in paths if not path.exists() and not scenes]:
@@ -72,10 +73,9 @@ def images_of(run: "Run", scenes: Sequence[Path], reading: Reading) -> Chosen:
 
 
 def _known(run: "Run", options: dict[str, Any]) -> list[Path]:
-    told = options.get("scene") or run.record.extra.get("scene", {}).get("source") or []
-    if not options.get("scene") and (many := run.record.extra.get("scenes")):
-        told = [one["source"] for one in many if one.get("source")]
-    return [Path(str(each)) for each in (told if isinstance(told, list) else [told])]
+    extra = run.record.extra
+    told = options.get("scene") or [each.get("source") for each in extra.get("scenes") or [extra.get("scene", {})]]
+    return [Path(str(each)) for each in (told if isinstance(told, list) else [told]) if each]
 
 
 def _as_then(reading: Reading, options: dict[str, Any]) -> Reading:

@@ -65,11 +65,12 @@ def bench(
     from lkops.bench.report import plot as draw
 
     shared.set_threads(threads)
-    for file in (out, plot):
-        if file is not None and not file.parent.is_dir():
-            raise FileNotFoundError(f"{file}: the folder {file.parent} does not exist")
-    if plot is not None and not operators:
-        raise ValueError("--plot draws the operators: give --operators, too")
+    if out is not None and not out.parent.is_dir():
+        raise FileNotFoundError(f"{out}: the folder {out.parent} does not exist")
+    if plot is not None:
+        shared.check_output(plot, shared.FIGURES)
+        if not operators:
+            raise ValueError("--plot draws the operators: give --operators, too")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"--seconds must be above 0 and finite, got {seconds}")
     extra = {"compile": compiled, "openvino": openvino, "openvino bf16": openvino, "lkops bf16": bfloat16}

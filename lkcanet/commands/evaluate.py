@@ -171,20 +171,12 @@ def evaluate(
         psf_sigma = networks[0].record.psf_sigma if psf_sigma is None else psf_sigma
     if no_reference:
         others = {"--snr": snr, "--floor": given_floor is not None, "--ssim": ssim, "--response": msi_options.response}
-        without.print_scores(
-            scenes,
-            networks,
-            prediction or [],
-            prediction_axes,
-            reading,
-            msi_options,
-            region=region,
-            psf_sigma=psf_sigma,
-            ensemble=ensemble,
-            resample=resample,
-            others=others,
-            json=json,
-        )
+        others["--band-peaks"] = band_peaks
+        asked = without.Asked(
+            networks=networks, predictions=prediction or [], prediction_axes=prediction_axes, reading=reading,
+            msi_options=msi_options, region=region, psf_sigma=psf_sigma, ensemble=ensemble, resample=resample,
+        )  # fmt: skip
+        without.print_scores(scenes, asked, others=others, json=json)
         return
     scale = 4 if scale is None else scale
     if scale < 1:

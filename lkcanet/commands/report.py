@@ -41,7 +41,7 @@ def report(
 
     Example: lkca report run/ scene.mat --pixel roof=40,60 --unit reflectance --out scene.html
     """
-    from lkcanet.common.files import atomic_path
+    from lkcanet.common.pages import write_page
     from lkcanet.training.run_files import read_run
     from lkcanet.training.run_page import Drawn, run_page
 
@@ -62,6 +62,5 @@ def report(
     )
     for note in chosen.notes:
         shared.note(note if note.startswith("warning") else f"note: {note}")
-    with atomic_path(page) as temporary:
-        temporary.write_text(text, "utf-8")
+    write_page(page, text)
     print(page)

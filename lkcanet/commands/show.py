@@ -98,7 +98,6 @@ def _side_by_side(
     models = {name: model for name, (_, model, _) in zip(names, networks, strict=True)}
     cubes = results_of(models, lowres, networks[0].model.scale, target)
     reference = None if target is None else seen(target.pixels, target.valid)
-    waves = None if lowres.wavelengths is None else list(lowres.wavelengths)
     taken = None if lowres.band_choice is None else lowres.band_choice.taken
     given = {**shown, "quantity": Quantity.of(lowres, unit), "taken": taken}
-    return side_by_side(cubes, reference, wavelengths=waves, **given)
+    return side_by_side(cubes, reference, wavelengths=lowres.wavelengths, **given)

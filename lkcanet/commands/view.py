@@ -32,7 +32,7 @@ def view(
 
     Example: lkca view scene.hdr --rgb 860nm,650nm,550nm --pixel lake=40,60 --unit reflectance
     """
-    from lkcanet.common.files import atomic_path
+    from lkcanet.common.pages import write_page
     from lkcanet.evaluation import quicklook, quicklook_page, save_figure
 
     shared.check_output(out, (*shared.FIGURES, ".html"))
@@ -43,9 +43,7 @@ def view(
     shown: dict[str, Any] = {"pixels": marks.pixels, "names": marks.names, "bands": drawing.bands(loaded)}
     shown |= {"unit": drawing.unit, "title": title}
     if out.suffix.lower() == ".html":
-        text = quicklook_page(loaded, **shown)
-        with atomic_path(out) as temporary:
-            temporary.write_text(text, "utf-8")
+        write_page(out, quicklook_page(loaded, **shown))
     else:
         save_figure(quicklook(loaded, **shown), out)
     print(out)

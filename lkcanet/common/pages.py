@@ -179,11 +179,10 @@ def render(title: str, blocks: Sequence[Block]) -> str:
     return page.encode("utf-8", "replace").decode()
 
 
-def write_page(path: Path, title: str, blocks: Sequence[Block]) -> Path:
-    """`render` to a file that is whole or as it was; returns its path."""
+def write_page(path: Path, page: str) -> None:
+    """What `render` gave, to a file that is whole or as it was."""
     with atomic_path(path) as temporary:
-        temporary.write_text(render(title, blocks), "utf-8")
-    return path
+        temporary.write_text(page, "utf-8")
 
 
 def picture_of(title: str, figure: "Figure", suffix: str = "png") -> Picture:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from lkcanet.data.scenes import Scene
-    from lkcanet.evaluation.pictures import Array, Cube
+    from lkcanet.evaluation.pictures import Array, Cube, Wavelengths
     from lkcanet.models import Network
 
 __all__ = [
@@ -62,7 +62,7 @@ def comparison(
     target: "Cube | None" = None,
     *,
     scale: int,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: "Wavelengths | None" = None,
     pixels: Sequence[tuple[int, int]] = (),
     title: str | None = None,
     error: Literal["rmse", "sam"] = "rmse",
@@ -197,7 +197,7 @@ def before_and_after(
         result,
         None if target is None else seen(target.pixels, target.valid),
         scale=model.scale,
-        wavelengths=None if lowres.wavelengths is None else list(lowres.wavelengths),
+        wavelengths=lowres.wavelengths,
         pixels=pixels,
         title=title,
         error=error,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
     Cube = Tensor | Array
+    Wavelengths = Sequence[float] | Array
 
 __all__ = [
     "as_cube",
@@ -32,7 +33,7 @@ RED_GREEN_BLUE = (640.0, 550.0, 460.0)  # nm
 VISIBLE = (400.0, 700.0)  # nm
 
 
-def display_bands(count: int, wavelengths: Sequence[float] | None = None) -> tuple[int, int, int]:
+def display_bands(count: int, wavelengths: "Wavelengths | None" = None) -> tuple[int, int, int]:
     """Indices of the bands to show as red, green and blue.
 
     With wavelengths (nm, one a band) those nearest 640, 550 and 460 nm. Without, or where these are not three distinct
@@ -62,7 +63,7 @@ def false_colour(
     cube: "Cube",
     *,
     bands: Sequence[int] | None = None,
-    wavelengths: Sequence[float] | None = None,
+    wavelengths: "Wavelengths | None" = None,
     limits: "Array | None" = None,
 ) -> "Array":
     """Three bands as red, green and blue: clip((v - low) / (high - low), 0, 1) for each, (H, W, 3) float32.
@@ -89,7 +90,7 @@ def false_colour(
     return np.nan_to_num(np.clip(image / np.where(high > low, high - low, np.inf), 0, 1), nan=0.0)
 
 
-def colour_note(bands: Sequence[int], wavelengths: Sequence[float] | None = None) -> str:
+def colour_note(bands: Sequence[int], wavelengths: "Wavelengths | None" = None) -> str:
     """What an image of `false_colour` shows, in a sentence; "natural colour" where the bands are red, green and blue
     light."""
     if wavelengths is None:
@@ -124,7 +125,7 @@ def error_map(prediction: "Cube", target: "Cube", kind: Literal["rmse", "sam"] =
         return np.degrees(np.arccos(np.clip(dot / xx * np.sqrt(xx / yy), -1, 1)))
 
 
-def check_wavelengths(values: Sequence[float], count: int) -> list[float]:
+def check_wavelengths(values: "Wavelengths", count: int) -> list[float]:
     """`values` as floats; ValueError unless there is one for each of `count` bands, in nanometres."""
     waves = [float(value) for value in values]
     if len(waves) != count:

@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from lkcanet.common.optional import require
 from lkcanet.common.pages import Block, Facts, Heading, Table, Text, picture_of, render
 from lkcanet.common.plots import COLOURS, literal, plain
-from lkcanet.data import describe_scene
-from lkcanet.data.encoding import Encoding
-from lkcanet.data.georeference import system_name
-from lkcanet.data.scenes import Scene
 from lkcanet.evaluation.pictures import check_bands, colour_note, display_bands, false_colour
 from lkcanet.evaluation.spectra import BandAxis, Quantity, check_pixels, mark_pixels, pixel_title
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from lkcanet.data.encoding import Encoding
+    from lkcanet.data.scenes import Scene
 
 __all__ = ["BandValues", "band_values", "quicklook", "quicklook_page", "told", "typical_pixels"]
 
@@ -31,14 +29,15 @@ SMALL, MEDIUM, LARGE = 9, 11, 14  # points
 class BandValues(NamedTuple):
     """Of the valid pixels of each band, in the units of the source, (B,) each."""
 
-    smallest: np.ndarray
-    largest: np.ndarray
-    mean: np.ndarray
-    deviation: np.ndarray
+    smallest: "np.ndarray"
+    largest: "np.ndarray"
+    mean: "np.ndarray"
+    deviation: "np.ndarray"
 
 
-def band_values(scene: Scene) -> BandValues:
+def band_values(scene: "Scene") -> BandValues:
     """Smallest, largest, mean and standard deviation of each band, a band at a time, in float64."""
+    np = require("numpy", extra="io")
     rows = []
     for band in scene.pixels:
         seen = (band if scene.valid is None else band[scene.valid]).astype(np.float64)
@@ -46,9 +45,10 @@ def band_values(scene: Scene) -> BandValues:
     return BandValues(*(scene.peak * np.array(column) for column in zip(*rows, strict=True)))
 
 
-def typical_pixels(scene: Scene, count: int = 4) -> list[tuple[int, int]]:
+def typical_pixels(scene: "Scene", count: int = 4) -> list[tuple[int, int]]:
     """Pixels of unlike spectra, (row, column), by rows: those nearest to the centres of `count` k-means clusters of at
     most 4000 valid spectra, chosen at random; fewer where the scene has no more. The same for every call."""
+    np = require("numpy", extra="io")
     rows, columns = _drawn(scene, CLUSTERED)
     spectra = scene.pixels[:, rows, columns].T.astype(np.float64)
     if len(np.unique(spectra, axis=0)) <= count:
@@ -61,7 +61,7 @@ def typical_pixels(scene: Scene, count: int = 4) -> list[tuple[int, int]]:
 
 
 def quicklook(
-    scene: Scene,
+    scene: "Scene",
     *,
     pixels: Sequence[tuple[int, int]] = (),
     names: Sequence[str] = (),
@@ -89,8 +89,7 @@ def quicklook(
         ValueError: a pixel outside of the scene, more than 6, or bands that there are not.
     """
     marks = check_pixels(pixels, scene.size) or typical_pixels(scene)
-    waves = None if scene.wavelengths is None else list(scene.wavelengths)
-    chosen = display_bands(scene.bands, waves) if bands is None else check_bands(bands, scene.bands)
+    chosen = display_bands(scene.bands, scene.wavelengths) if bands is None else check_bands(bands, scene.bands)
     quantity, axis_of_bands = Quantity.of(scene, unit), BandAxis.of_scene(scene)
     height, width = scene.size
     cell = 5.2
@@ -109,20 +108,23 @@ def quicklook(
     rows, columns = _drawn(scene, SPECTRA)
     values = scene.pixels[:, rows, columns] * quantity.factor
     _draw_spectra(spectra, scene, values, marks, names, axis_of_bands, quantity)
-    _draw_histogram(histogram, values, chosen, waves, quantity)
+    _draw_histogram(histogram, values, chosen, scene.wavelengths, quantity)
     for axis in texts:
         axis.axis("off")
         lines = [f"{name}: {text}" for name, text in told(scene, unit).items()]
         text = literal("\n".join(_cut(line) for line in lines))
         axis.text(0, 1, text, va="top", fontsize=SMALL, linespacing=1.5)
     figure.suptitle(literal(title or scene.name or "Scene"), fontsize=LARGE, fontweight="bold")
-    note = colour_note(chosen, waves).replace(" for all images", "")
+    note = colour_note(chosen, scene.wavelengths).replace(" for all images", "")
     figure.supxlabel(note, fontsize=SMALL, x=0.01, ha="left", color="#444444")
     return figure
 
 
-def told(scene: Scene, unit: str | None = None) -> dict[str, str]:
+def told(scene: "Scene", unit: str | None = None) -> dict[str, str]:
     """What `lkcanet.data.describe_scene` says, in words, for people."""
+    from lkcanet.data import describe_scene
+    from lkcanet.data.georeference import system_name
+
     facts, quantity = describe_scene(scene), Quantity.of(scene, unit)
     lines = {"Source": scene.source} if scene.source else {}
     choice = scene.band_choice
@@ -146,7 +148,7 @@ def told(scene: Scene, unit: str | None = None) -> dict[str, str]:
 
 
 def quicklook_page(
-    scene: Scene,
+    scene: "Scene",
     *,
     pixels: Sequence[tuple[int, int]] = (),
     names: Sequence[str] = (),
@@ -171,7 +173,7 @@ def quicklook_page(
     return render(heading, blocks)
 
 
-def _stored(encoding: Encoding) -> str:
+def _stored(encoding: "Encoding") -> str:
     """ "int16 x 0.0001 + -0.1, nodata -32768"; several scales as their range."""
     text = encoding.dtype
     for sign, values, none in ((" x", encoding.scale, 1.0), (" +", encoding.offset, 0.0)):
@@ -182,9 +184,10 @@ def _stored(encoding: Encoding) -> str:
     return text + ("" if encoding.nodata is None else f", nodata {encoding.nodata:g}")
 
 
-def _drawn(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(scene: "Scene", most: int) -> "tuple[np.ndarray, np.ndarray]":
     """Rows and columns of at most so many valid pixels, all where there are no more, in their order; the same for every
     call."""
+    np = require("numpy", extra="io")
     valid = None if scene.valid is None else np.flatnonzero(scene.valid)
     count = scene.size[0] * scene.size[1] if valid is None else len(valid)
     # at random: every n-th could follow the columns, and see stripes
@@ -193,7 +196,8 @@ def _drawn(scene: Scene, most: int) -> tuple[np.ndarray, np.ndarray]:
     return rows, columns
 
 
-def _draw_image(axis: "Axes", scene: Scene, chosen: Sequence[int], step: int) -> None:
+def _draw_image(axis: "Axes", scene: "Scene", chosen: Sequence[int], step: int) -> None:
+    np = require("numpy", extra="io")
     thin = np.stack([scene.pixels[band, ::step, ::step] for band in chosen])
     if scene.valid is not None:
         thin = np.where(scene.valid[::step, ::step], thin, np.float32(np.nan))
@@ -203,8 +207,9 @@ def _draw_image(axis: "Axes", scene: Scene, chosen: Sequence[int], step: int) ->
     axis.locator_params(nbins=5)
 
 
-def _draw_masks(axis: "Axes", scene: Scene, step: int) -> None:
+def _draw_masks(axis: "Axes", scene: "Scene", step: int) -> None:
     """Which pixels have no data, are negative or saturated, with their shares."""
+    np = require("numpy", extra="io")
     thin = scene.pixels[:, ::step, ::step]
     below, highest = np.zeros(thin.shape[1:], bool), np.full(thin.shape[1:], -np.inf)
     for band in thin:
@@ -230,13 +235,14 @@ def _draw_masks(axis: "Axes", scene: Scene, step: int) -> None:
 
 def _draw_spectra(
     axis: "Axes",
-    scene: Scene,
-    values: np.ndarray,
+    scene: "Scene",
+    values: "np.ndarray",
     marks: Sequence[tuple[int, int]],
     names: Sequence[str],
     bands: BandAxis,
     quantity: Quantity,
 ) -> None:
+    np = require("numpy", extra="io")
     low, middle, high = np.percentile(values, (5, 50, 95), axis=1)
     x, lower = bands.line(low)
     axis.fill_between(x, lower, bands.line(high)[1], color="#dddddd", linewidth=0, label="5-95 %")
@@ -252,9 +258,10 @@ def _draw_spectra(
 
 
 def _draw_histogram(
-    axis: "Axes", values: np.ndarray, chosen: Sequence[int], waves: Sequence[float] | None, quantity: Quantity
+    axis: "Axes", values: "np.ndarray", chosen: Sequence[int], waves: "np.ndarray | None", quantity: Quantity
 ) -> None:
     """Of all bands, and of those that are shown; the outermost 0.1 % are left out, and stand in the facts."""
+    np = require("numpy", extra="io")
     low, high = np.percentile(values, (0.1, 99.9))
     edges = np.linspace(low, high if high > low else low + 1, 81).tolist()
     axis.hist(
@@ -273,11 +280,11 @@ def _draw_histogram(
     plain(axis)
 
 
-def _extent(scene: Scene) -> tuple[float, float, float, float]:
+def _extent(scene: "Scene") -> tuple[float, float, float, float]:
     return (-0.5, scene.size[1] - 0.5, scene.size[0] - 0.5, -0.5)
 
 
-def _share(mask: np.ndarray) -> str:
+def _share(mask: "np.ndarray") -> str:
     count = int(mask.sum())
     return "none" if not count else f"{count / mask.size:.2%}" if count >= 0.0001 * mask.size else f"{count} pixels"
 

@@ -5,7 +5,7 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..common.ssim import SSIM
@@ -105,7 +105,7 @@ def score(
     """
     from ..data.multispectral import noisy_scene, simulate_lowres
     from ..data.scenes import Scene
-    from ..inference.msi import msi_for
+    from ..inference.msi import msi_for, seen_by_both
 
     networks, predictions, msis = networks or {}, predictions or {}, msis or {}
     if ensemble:
@@ -124,8 +124,7 @@ def score(
         if isinstance(source, Scene) and not whole and source.size == scene.size:
             source = source.cropped(rect)
         sharp[name] = msi = msi_for(model, source, target)
-        if msi is not None and msi.valid is not None:  # score where all have seen something
-            target = replace(target, valid=msi.valid if target.valid is None else target.valid & msi.valid)
+        target = seen_by_both(target, msi)
     levels: dict[float | None, dict[str, Metrics]] = {}
     for snr in (*snrs, None):
         seen = {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from lkcanet.data import Scene
-    from lkcanet.evaluation.pictures import Array, Cube
+    from lkcanet.evaluation.pictures import Array, Cube, Wavelengths
     from lkcanet.models import Network
 
 __all__ = ["results_of", "scores_text", "seen", "side_by_side"]
@@ -74,7 +74,7 @@ def side_by_side(
     target: "Cube | None" = None,
     *,
     bands: "Sequence[int] | None" = None,
-    wavelengths: "Sequence[float] | None" = None,
+    wavelengths: "Wavelengths | None" = None,
     error: Literal["rmse", "sam"] = "rmse",
     title: str | None = None,
     pixels: "Sequence[tuple[int, int]]" = (),

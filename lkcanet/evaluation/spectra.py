@@ -1,5 +1,6 @@
 """Spectra of pixels, in the scene's units: lines that break where bands are missing, and marks for where they are."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from lkcanet.data.scenes import Scene
-    from lkcanet.evaluation.pictures import Array
+    from lkcanet.evaluation.pictures import Array, Wavelengths
 
 __all__ = ["LETTERS", "BandAxis", "Quantity", "check_pixels", "draw_spectra", "mark_pixels", "worst_pixels"]
 
@@ -47,9 +48,9 @@ class Quantity(NamedTuple):
         return literal(f"{name} ({self.unit or 'units of the file'})")
 
     def text(self, value: float) -> str:
-        """A pixel's value, or a difference, in these units."""
+        """A pixel's value, or a difference, in these units; a dash for nan."""
         number = value * self.factor
-        return f"{number:.0f}" if abs(number) >= 100 else f"{number:#.3g}"
+        return "-" if math.isnan(number) else f"{number:.0f}" if abs(number) >= 100 else f"{number:#.3g}"
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ class BandAxis:
     label: str
 
     @classmethod
-    def of(
-        cls, bands: int, wavelengths: Sequence[float] | None = None, taken: Sequence[int] | None = None
-    ) -> "BandAxis":
+    def of(cls, bands: int, wavelengths: "Wavelengths | None" = None, taken: Sequence[int] | None = None) -> "BandAxis":
         """Of a cube.
 
         A piece ends where the step to the next band is of more than 4 times the median step and of more than 30 nm: the
@@ -103,8 +102,7 @@ class BandAxis:
     @classmethod
     def of_scene(cls, scene: "Scene") -> "BandAxis":
         """Of a scene's bands."""
-        waves = None if scene.wavelengths is None else list(scene.wavelengths)
-        return cls.of(scene.bands, waves, None if scene.band_choice is None else scene.band_choice.taken)
+        return cls.of(scene.bands, scene.wavelengths, None if scene.band_choice is None else scene.band_choice.taken)
 
     def line(self, values: "Array") -> "tuple[Array, Array]":
         """x and y of a line for (B,) values, with a nan between pieces, where it is not drawn."""

@@ -41,6 +41,7 @@ NO_REFERENCE = {
     "d_lambda": ("D_lambda ↓", 4),
 }
 
+SIZES = {"Params (M)": 1e6, "MACs (G)": 1e9}
 Sizes = Mapping[str, tuple[float | None, float | None]]
 
 _Cell = tuple[str, bool]
@@ -93,13 +94,8 @@ def scenes_table(rows: Mapping[str, Metrics], *, title: str | None = None, ssim:
 
 def above_table(rows: Mapping[str, Metrics], floor: float) -> "Table":
     """SAM of the pixels above a floor: `sam_above` of those rows that have it, the best bold."""
-    values = {name: scores["sam_above"] for name, scores in rows.items() if "sam_above" in scores}
-    texts = {name: _number(value, 3) for name, value in values.items()}
-    known = [value for value in values.values() if not math.isnan(value)]
-    best = _number(min(known), 3) if len(values) > 1 and known else None
-    grid = [(name, [(text, text == best)]) for name, text in texts.items()]
     title = f"the same, of pixels whose root mean square over the bands is above {floor:g}"
-    return _rich(_Grid(["Method", COLUMNS["sam"][0]], grid), title)
+    return _rich(_grid(rows, {"sam_above": COLUMNS["sam"]}), title)
 
 
 def no_reference_table(rows: "Mapping[str, NoReference]", *, title: str | None = None) -> "Table":
@@ -112,7 +108,7 @@ def no_reference_table(rows: "Mapping[str, NoReference]", *, title: str | None =
     grid = []
     for name, scores in rows.items():
         values = [(dict(scores)[key], decimals) for key, (_, decimals) in NO_REFERENCE.items()]
-        grid.append((name, [(_number(value, decimals), False) for value, decimals in values]))  # type: ignore[arg-type]
+        grid.append((name, [(number_text(value, decimals), False) for value, decimals in values]))  # type: ignore[arg-type]
     caption = (
         "LR-: of the result, degraded again, to the scene (consistency); D_lambda: change of the relations of bands.\n"
         "They say whether a result contradicts the scene, not how true its details are."
@@ -122,11 +118,7 @@ def no_reference_table(rows: "Mapping[str, NoReference]", *, title: str | None =
 
 def peaks_table(rows: Mapping[str, Metrics]) -> "Table":
     """CSAKD's scores, `psnr_peak` and `rmse_counts`, of those rows that have them; the best bold."""
-    found = {name: scores for name, scores in rows.items() if set(PEAKS) <= scores.keys()}
-    columns = [_column(list(found.values()), key, decimals, higher) for key, (_, decimals, higher) in PEAKS.items()]
-    cells = [list(row) for row in zip(*columns, strict=True)]
-    headings = ["Method", *(heading for heading, _, _ in PEAKS.values())]
-    return _rich(_Grid(headings, list(zip(found, cells, strict=True))), "the same, by CSAKD's definitions")
+    return _rich(_grid(rows, PEAKS), "the same, by CSAKD's definitions")
 
 
 def noise_tables(
@@ -175,29 +167,35 @@ def _metrics_grid(rows: Mapping[str, Metrics], sizes: Sizes | None = None) -> _G
     for name, scores in rows.items():
         if missing := [key for key in COLUMNS if key not in scores]:
             raise ValueError(f"rows[{name!r}] lacks {', '.join(missing)}")
-    columns: list[list[_Cell]] = []
-    headings = ["Method"]
-    if sizes is not None:
-        for position, (heading, unit) in enumerate((("Params (M)", 1e6), ("MACs (G)", 1e9))):
-            headings.append(heading)
-            counts = [sizes.get(name, (None, None))[position] for name in rows]
-            columns.append([("-" if count is None else f"{count / unit:.3f}", False) for count in counts])
-    for key, (_, decimals, higher) in COLUMNS.items():
-        columns.append(_column(list(rows.values()), key, decimals, higher))
-    cells = [list(row) for row in zip(*columns, strict=True)]
-    headings += [heading for heading, _, _ in COLUMNS.values()]
-    return _Grid(headings, list(zip(rows, cells, strict=True)))
+    grid = _grid(rows, COLUMNS)
+    if sizes is None:
+        return grid
+    counted = []
+    for name, cells in grid.rows:
+        counts = zip(sizes.get(name, (None, None)), SIZES.values(), strict=True)
+        texts = ["-" if count is None else f"{count / unit:.3f}" for count, unit in counts]
+        counted.append((name, [*((text, False) for text in texts), *cells]))
+    return _Grid([grid.headings[0], *SIZES, *grid.headings[1:]], counted)
+
+
+def _grid(rows: Mapping[str, Metrics], columns: Mapping[str, tuple[str, int, bool]]) -> _Grid:
+    """Columns of those rows that have all of them."""
+    found = {name: scores for name, scores in rows.items() if columns.keys() <= scores.keys()}
+    each = [_column(list(found.values()), key, decimals, higher) for key, (_, decimals, higher) in columns.items()]
+    headings = ["Method", *(heading for heading, _, _ in columns.values())]
+    return _Grid(headings, [(name, list(cells)) for name, cells in zip(found, zip(*each, strict=True), strict=True)])
 
 
 def _column(rows: list[Metrics], key: str, decimals: int, higher: bool) -> list[_Cell]:
     values: list[float] = [dict(scores)[key] for scores in rows]  # type: ignore[misc]
-    texts = [_number(value, decimals) for value in values]
+    texts = [number_text(value, decimals) for value in values]
     known = [(value, text) for value, text in zip(values, texts, strict=True) if not math.isnan(value)]
     best = (max if higher else min)(known)[1] if len(rows) > 1 and known else None
     return [(text, text == best) for text in texts]
 
 
-def _number(value: float, decimals: int) -> str:
+def number_text(value: float, decimals: int) -> str:
+    """A score in a table: a dash where there is none."""
     if math.isnan(value):
         return "-"
     return f"{value:.{decimals}f}" if math.isfinite(value) else "∞" if value > 0 else "-∞"

@@ -1,5 +1,6 @@
 """The multispectral image (MSI) that a network takes beside the low-resolution one."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..models import Network
@@ -8,7 +9,7 @@ if TYPE_CHECKING:
     from ..data.responses import SpectralResponse
     from ..data.scenes import Scene
 
-__all__ = ["check_msi", "msi_for"]
+__all__ = ["check_msi", "msi_for", "seen_by_both"]
 
 
 def msi_for(model: Network, source: "Scene | SpectralResponse | None", target: "Scene") -> "Scene | None":
@@ -31,6 +32,13 @@ def msi_for(model: Network, source: "Scene | SpectralResponse | None", target: "
     msi = simulate_msi(target, source) if isinstance(source, SpectralResponse) else source
     check_msi(model, msi, target.size)
     return msi
+
+
+def seen_by_both(scene: "Scene", msi: "Scene | None") -> "Scene":
+    """The scene, valid where its MSI of the same pixels, if there is one, has seen something too."""
+    if msi is None or msi.valid is None:
+        return scene
+    return replace(scene, valid=msi.valid if scene.valid is None else scene.valid & msi.valid)
 
 
 def check_msi(model: Network, msi: "Scene | None", size: tuple[int, int]) -> None:

@@ -57,8 +57,7 @@ def figures_of(
             chosen = None  # by the wavelengths, where the data has fewer bands than the paper's
             if entry.bands is not None and max(entry.bands) <= target.bands:
                 chosen = [band - 1 for band in entry.bands]
-            waves = None if target.wavelengths is None else list(target.wavelengths)
-            figure = side_by_side(cubes, target.pixels, bands=chosen, wavelengths=waves)
+            figure = side_by_side(cubes, target.pixels, bands=chosen, wavelengths=target.wavelengths)
             found.append((f"{title}, and errors", word, figure))
             found.append((f"{title}, difference of each band", f"{word}-bands", differences(target, cubes)))
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..common.files import atomic_path
-from ..common.pages import picture_of
+from ..common.pages import picture_of, write_page
 from ..common.plain_json import plain_json
 from ..data import cave
 from .outcomes import Outcome
@@ -112,6 +112,5 @@ def write(report: dict[str, Any], folder: Path, name: str, figures: "Sequence[tu
     write_json(folder / f"{name}.json", plain_json({**report, "pictures": files}))
     with atomic_path(folder / f"{name}.md") as temporary:
         temporary.write_text(markdown(report, files), "utf-8")
-    with atomic_path(folder / f"{name}.html") as temporary:
-        temporary.write_text(page(report, pictures), "utf-8")
+    write_page(folder / f"{name}.html", page(report, pictures))
     return folder / f"{name}.html"

@@ -185,7 +185,7 @@ def _scored(model: Network, target: "Scene", name: str, title: str) -> "tuple[Sc
         network.pixels,
         target.pixels,
         scale=SCALE,
-        wavelengths=None if target.wavelengths is None else list(target.wavelengths),
+        wavelengths=target.wavelengths,
         title=title,
     )
     return network, quality, drawn

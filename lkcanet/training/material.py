@@ -15,7 +15,7 @@ from ..data.multispectral import degraded
 from ..data.patches import PatchPair, PatchTriple, SuperResolutionPatches
 from ..data.scenes import Scene
 from ..data.splits import Rect, Split, valid_patches, whole_pixels
-from ..inference.msi import check_msi
+from ..inference.msi import check_msi, seen_by_both
 from ..models import Network
 
 
@@ -158,8 +158,7 @@ def _usable(model: Network, scene: Scene, split: Split, msi: Scene | None) -> tu
     """The scene without what its MSI does not know, the split without patches that touch invalid pixels, whether it
     validates in patches, and how many were left out."""
     check_msi(model, msi, scene.size)
-    if msi is not None and msi.valid is not None:
-        scene = replace(scene, valid=msi.valid if scene.valid is None else scene.valid & msi.valid)
+    scene = seen_by_both(scene, msi)
     if tuple(split.shape) != scene.size:
         raise ValueError(f"the split is of a scene of {split.shape} pixels, {scene.name!r} has {scene.size}")
     if split.test is not None:

@@ -61,18 +61,16 @@ def read_run(folder: str | os.PathLike[str]) -> Run:
 
 
 def _log(path: Path) -> tuple[tuple[dict[str, float], ...], tuple[dict[str, float], ...]]:
-    """The rows of validations and of steps; a row that is still being written, the last, is left out."""
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        rows = list(csv.DictReader(file))
+    """The rows of validations and of steps; a row that is still being written, the last, is left out: it has no end of
+    the line yet, and its last number may be cut."""
+    written = path.read_text("utf-8", "replace").rpartition("\n")[0]
     validations, steps = [], []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(csv.DictReader(written.splitlines()), 2):
         try:
             values = {str(key): float(value) for key, value in row.items() if value not in (None, "")}
             step = values.pop("step")
         except (KeyError, TypeError, ValueError):
-            if number == len(rows) - 1:
-                break
-            raise ValueError(f"{path}: row {number + 2} is damaged: {row!r:.120}") from None
+            raise ValueError(f"{path}: row {number} is damaged: {row!r:.120}") from None
         held = {
             key.removeprefix("validation_"): value for key, value in values.items() if key.startswith("validation_")
         }

@@ -1,8 +1,6 @@
 """A run as one page of HTML that refers to nothing: settings, curves, scores, pictures, where it is wrong."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..common.optional import require
@@ -16,8 +14,8 @@ from ..evaluation.metrics import Metrics
 from ..evaluation.scoring import mean_scores, score_scene
 from ..evaluation.side_by_side import results_of, seen
 from ..evaluation.spectra import BandAxis, Quantity
-from ..evaluation.tables import COLUMNS
-from ..inference.msi import msi_for
+from ..evaluation.tables import COLUMNS, number_text
+from ..inference.msi import msi_for, seen_by_both
 from .run_files import Run
 
 if TYPE_CHECKING:
@@ -134,8 +132,7 @@ def _score(run: Run, images: Iterable[Image], drawn: Drawn, ssim: SSIM) -> _Foun
         target = image.target
         relations[image.relation] = None
         msi = msi_for(model, image.msi, target)
-        if msi is not None and msi.valid is not None:  # score where both have seen something
-            target = replace(target, valid=msi.valid if target.valid is None else target.valid & msi.valid)
+        target = seen_by_both(target, msi)
         if target.bands != model.bands:
             raise ValueError(f"{image.name} has {target.bands} bands, the network of {run.folder} {model.bands}")
         lowres = simulate_lowres(target, model.scale, psf_sigma=run.record.psf_sigma)
@@ -154,7 +151,7 @@ def _score(run: Run, images: Iterable[Image], drawn: Drawn, ssim: SSIM) -> _Foun
                 results[NETWORK],
                 truth,
                 scale=model.scale,
-                wavelengths=None if target.wavelengths is None else list(target.wavelengths),
+                wavelengths=target.wavelengths,
                 pixels=drawn.pixels,
                 title=f"{image.name} x{model.scale}",
                 bands=drawn.bands,
@@ -186,14 +183,14 @@ def _scored_blocks(found: _Found, ssim: SSIM) -> list[Block]:
 
 
 def _table(rows: Mapping[str, Metrics], first: str, folded: str = "") -> Table:
-    keys = list(COLUMNS)
-    above = all("sam_above" in row for row in rows.values())
-    head = [first, *(COLUMNS[key][0] for key in keys), *(["SAM above the floor (°) ↓"] if above else [])]
+    columns = dict(COLUMNS)
+    if all("sam_above" in row for row in rows.values()):
+        columns["sam_above"] = ("SAM above the floor (°) ↓", 3, False)
+    head = [first, *(heading for heading, _, _ in columns.values())]
     cells = []
     for name, row in rows.items():
-        values = [(dict(row)[key], COLUMNS[key][1]) for key in keys]
-        values += [(row["sam_above"], 3)] if above else []
-        cells.append([name, *(_number(value, decimals) for value, decimals in values)])  # type: ignore[arg-type]
+        values = [(dict(row)[key], decimals) for key, (_, decimals, _) in columns.items()]
+        cells.append([name, *(number_text(value, decimals) for value, decimals in values)])  # type: ignore[arg-type]
     classes = ["ours" if name == NETWORK else "plain" for name in rows]
     return Table(head, cells, classes, folded=bool(folded), caption=folded)
 
@@ -205,16 +202,10 @@ def _brightness_table(sums: Mapping[str, ErrorSums], quantity: Quantity) -> Tabl
     rows = []
     for place, bin_ in enumerate(brightness_bins(quantity)):
         cells = [f"{100 * found[NETWORK].share[place]:.2f}"]
-        cells += [_number(each.rmse[place] * quantity.factor, 5, text=quantity) for each in found.values()]
-        cells += [_number(each.sam[place], 3) for each in found.values()]
+        cells += [quantity.text(each.rmse[place]) for each in found.values()]
+        cells += [number_text(each.sam[place], 3) for each in found.values()]
         rows.append([bin_, *cells])
     return Table(head, rows)
-
-
-def _number(value: float, decimals: int, text: Quantity | None = None) -> str:
-    if not math.isfinite(value):
-        return "-" if math.isnan(value) else "∞"
-    return f"{value:.{decimals}f}" if text is None else text.text(value / text.factor)
 
 
 def _facts(run: Run) -> dict[str, str]:

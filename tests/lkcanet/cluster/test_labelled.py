@@ -140,6 +140,9 @@ def test_networks_that_do_not_fit_are_refused(tmp_path) -> None:
     save_model(attentive(), tmp_path / "net.safetensors", extra=record)
     with pytest.raises(ValueError, match="image has other bands, 450 to 900 nm, than the network, 1000 to 1300 nm"):
         lkcanet.super_resolve(tmp_path / "net.safetensors", placed(counts()))
+    micrometres = ("band", [0.45, 0.6, 0.75, 0.9], {"units": "micrometers"})
+    with pytest.raises(ValueError, match="image has other bands, 450 to 900 nm, than the network, 1000 to 1300 nm"):
+        lkcanet.super_resolve(tmp_path / "net.safetensors", placed(counts()).assign_coords(wavelength=micrometres))
     with pytest.raises(FileNotFoundError):
         lkcanet.super_resolve("no-such-network", placed(counts()))
 

@@ -430,6 +430,8 @@ def test_bench(tmp_path: Path) -> None:
     assert all(name in drawn.stdout for name in lkops.backends.operators())
     assert "upsample_add" in (tmp_path / "speeds.svg").read_text()
     assert "--plot draws the operators: give --operators" in fails("bench", *small, "--plot", tmp_path / "x.svg")
+    wrong = fails("bench", *small, "--operators", "--plot", tmp_path / "x.txt")
+    assert "unsupported suffix '.txt', expected one of .png, .pdf, .svg" in wrong, "before anything is timed"
     assert "--seconds must be above 0" in fails("bench", *small[:-4], "--seconds", 0)
     assert "--size must be two whole numbers" in fails("bench", "--size", "x")
     assert "does not exist" in fails("bench", "--out", tmp_path / "none" / "bench.json")

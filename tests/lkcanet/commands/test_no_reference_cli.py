@@ -90,6 +90,7 @@ def test_the_point_spread_function_is_that_of_the_training(folder: Path) -> None
         (["--floor", "0"], "--floor needs the true scene"),
         (["--ssim", "matlab"], "--ssim needs the true scene"),
         (["--response", "landsat-tm-4"], "--response needs the true scene"),
+        (["--band-peaks"], "--band-peaks needs the true scene"),
         (["--region", "test"], "--region test is of the true scene"),
         (["--prediction", "lr.npy", "--region", ":,:"], "--region does not go with --prediction and --no-reference"),
     ],

@@ -56,8 +56,9 @@ def test_what_a_run_left_is_read(folder: Path) -> None:
 
 
 def test_a_run_that_goes_on_has_a_last_row_in_writing(folder: Path) -> None:
-    (folder / "metrics.csv").write_text(LOG + "30,0,0.0008,0.0x")
-    assert len(read_run(folder).steps) == 2
+    for cut in ("30,0,0.0008,0.0x", "30,0,0.0008,0.0", "30,0,0.0008,", "3"):
+        (folder / "metrics.csv").write_text(LOG + cut)
+        assert len(read_run(folder).steps) == 2, cut
     (folder / "metrics.csv").write_text(LOG.replace("0.03,", "0.0x3,"))
     with pytest.raises(ValueError, match=r"metrics.csv: row 3 is damaged"):
         read_run(folder)
