@@ -56,9 +56,6 @@ class Plan {
   Plan(const Network& network, int64_t batch, int64_t rows, int64_t columns, int64_t strip_rows, int32_t threads,
        bool pin)
       : network_(network.handle()) {
-    const lkops_info info = network.info();
-    pixels_ = batch * info.bands * rows * columns, enlarged_ = pixels_ * info.scale * info.scale;
-    batch_ = batch, bands_ = info.bands, columns_ = columns * info.scale;
     const lkops_options options{batch, rows, columns, strip_rows, threads, pin};
     lkops_error error;
     lkops_plan* plan = nullptr;
@@ -69,6 +66,9 @@ class Plan {
     }
     check(status, error);
     plan_.reset(plan);
+    const lkops_info info = network.info();  // sizes that the plan has taken: no product overflows
+    pixels_ = batch * info.bands * rows * columns, enlarged_ = pixels_ * info.scale * info.scale;
+    batch_ = batch, bands_ = info.bands, columns_ = columns * info.scale;
   }
 
   int64_t bytes() const { return lkops_plan_bytes(plan_.get()); }
