@@ -28,7 +28,8 @@ def _run(options: argparse.Namespace) -> None:
     print(f"note: {out.name} takes {_megabytes(job.memory)} of memory{known}", file=sys.stderr, flush=True)
     most = options.memory * 1e6 if options.memory is not None else None if options.force else available
     if most is not None and job.memory > most:
-        raise MemoryError(f"{_megabytes(job.memory)} are more than {_megabytes(most)}: a smaller scene, or --force")
+        way = "--force" if options.memory is None else "a larger --memory"
+        raise MemoryError(f"{_megabytes(job.memory)} are more than {_megabytes(most)}: a smaller scene, or {way}")
     start = time.perf_counter()
     scenes.run(net, job, out)
     bands, rows, columns = job.pixels.shape

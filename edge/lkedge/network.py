@@ -63,7 +63,7 @@ class Network:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         name = os.fsdecode(path)
-        with open(name, "rb", opener=_at_once):  # noqa: PTH123  # what can't be opened is an OSError with its number
+        with open(name, "rb", opener=_at_once):  # what can't be opened is an OSError with its number
             pass
         self._native = _native.Network(name)
         self.path = name

@@ -22,6 +22,8 @@ class Job(NamedTuple):
         pixels: (bands, rows, columns), mapped, as they lie in the file.
         header: lines of an ENVI header; none of a .npy.
         peak: what pixels are divided by.
+        gains, offsets: of the bands; a pixel of the result x gain + offset is in the units of the scene, or the pixel
+            itself is as the scene's are.
         copied: whether they are copied as float32 first.
         strip_rows: low-resolution rows of a strip.
         memory: bytes beside the mapped files.
@@ -30,6 +32,8 @@ class Job(NamedTuple):
     pixels: np.ndarray
     header: dict[str, str]
     peak: float
+    gains: list[float]
+    offsets: list[float]
     copied: bool
     strip_rows: int
     memory: int
@@ -42,11 +46,11 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         net: the network.
         scene: the file.
         peak: what pixels are divided by. If not given, floating ones are taken as they are, divided already, and whole
-            ones are divided by the peak in the network's file.
+            ones, times the gain that an ENVI header declares, are divided by the peak in the network's file.
         strip_rows: of the low-resolution scene; so that a strip of the result has 16 MB if not given.
 
     Raises:
-        ValueError: a scene of other bands, or of whole numbers where no peak is known.
+        ValueError: a scene of other bands, or of whole numbers where no peak is known or gains are not all the same.
         OSError: a file is not there, or truncated.
     """
     header: dict[str, str] = {}
@@ -58,8 +62,15 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         raise ValueError(f"{scene}: must be ({net.bands}, rows, columns) for this network, got {pixels.shape}")
     if pixels.dtype.kind not in "fiu":
         raise ValueError(f"{scene}: pixels must be numbers, got {pixels.dtype}")
+    as_they_are = peak is None and pixels.dtype.kind == "f"
+    if as_they_are:
+        peak = 1.0
+    gains, offsets = envi.units_of({} if as_they_are else header, net.bands, scene)
     if peak is None:
-        peak = 1.0 if pixels.dtype.kind == "f" else net.metadata.get("peak")
+        if len(set(gains)) > 1 or any(offsets):
+            raise ValueError(f"{scene}: its header has a gain for each band, or offsets: give a peak of its numbers")
+        told = net.metadata.get("peak")
+        peak = told / gains[0] if isinstance(told, int | float) else None
     if peak is None or not 0 < peak < float("inf"):
         raise ValueError(f"{scene}: pixels are {pixels.dtype}, and the network's file tells no peak: give one above 0")
     rows, columns = pixels.shape[1:]
@@ -68,7 +79,8 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         strip_rows = min(rows, max(8, _STRIP_BYTES // of_row))
     copied = peak != 1 or pixels.dtype != np.float32 or not pixels.flags.c_contiguous
     memory = net.memory(rows, columns, strip_rows=strip_rows).total + (4 * pixels.size if copied else 0)
-    return Job(pixels, header, float(peak), copied, strip_rows, memory)
+    gains = [peak * gain for gain in gains]
+    return Job(pixels, header, float(peak), gains, offsets, copied, strip_rows, memory)
 
 
 def run(net: Network, job: Job, out: Path) -> None:
@@ -92,7 +104,8 @@ def run(net: Network, job: Job, out: Path) -> None:
     with atomic(*paths) as temporaries:
         _write(net, job, mapped_output(temporaries[0], shape, is_npy=is_npy))
         if not is_npy:
-            temporaries[1].write_text(envi.header_text(shape, job.header, net.scale, job.peak), encoding="utf-8")
+            text = envi.header_text(shape, job.header, net.scale, job.gains, job.offsets)
+            temporaries[1].write_text(text, encoding="utf-8")
 
 
 def _write(net: Network, job: Job, pixels: np.memmap) -> None:
