@@ -127,8 +127,9 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
         export_edge(model, tmp_path / "net.lkops", dtype="int8")
     with pytest.raises(ValueError, match="metadata must not name config, kind"):
         export_edge(model, tmp_path / "net.lkops", metadata={"kind": "x", "config": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        export_edge(model, tmp_path / "net.lkops", metadata={"peak": float("nan")})
+    for value in (float("nan"), object(), {(1, 2): 3}):
+        with pytest.raises(ValueError, match="metadata can't be written as JSON"):
+            export_edge(model, tmp_path / "net.lkops", metadata={"peak": value})
     with pytest.raises(FileNotFoundError):
         export_edge(model, tmp_path / "none" / "net.lkops")
     with torch.no_grad():
@@ -143,6 +144,7 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
     [
         nn.Conv2d(4, 4, 3, stride=2, padding=1),
         nn.Conv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 2, padding=1),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 3, padding=(1, 2), dilation=(1, 2)),
         lkops.nn.Conv2d(4, 4, 3, residual_scale=0.5),
