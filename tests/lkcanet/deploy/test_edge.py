@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,15 @@ def test_a_runtime_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pyte
         export_edge(network(), tmp_path / "net.lkops")
     assert [path.name for path in tmp_path.iterdir()] == ["net.lkops"]
     assert (tmp_path / "net.lkops").read_bytes() == b"before"
+
+
+def test_lkedge_that_lacks_a_package_is_not_taken_for_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lkedge.py").write_text("import what_it_needs\n")
+    monkeypatch.delitem(sys.modules, "lkedge", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="what_it_needs"):
+        export_edge(network(), tmp_path / "net.lkops")
+    assert not (tmp_path / "net.lkops").exists()
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
