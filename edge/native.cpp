@@ -88,7 +88,7 @@ class Plan {
     check(status, error);
   }
 
-  // put(first row, array (batch, bands, rows, columns)), which is overwritten after the call.
+  // put(first row, array (batch, bands, rows, columns)), which is overwritten after the call, but stays memory.
   void run_strips(const Image& lowres, const py::function& put) {
     if (lowres.size() != pixels_) throw py::value_error("an array of another size");
     struct Context {
@@ -101,9 +101,11 @@ class Plan {
       const py::gil_scoped_acquire held;
       try {
         const int64_t row = own.plan.columns_, size = sizeof(float);
-        const py::capsule nobody(strip, [](void*) {});
+        auto part = std::make_unique<std::shared_ptr<void>>(own.plan.workspace_);  // as long as the array
+        const py::capsule owner(part.get(), [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
+        (void)part.release();
         own.put(first, py::array_t<float>({own.plan.batch_, own.plan.bands_, rows, row},
-                                          {own.plan.bands_ * plane * size, plane * size, row * size, size}, strip, nobody));
+                                          {own.plan.bands_ * plane * size, plane * size, row * size, size}, strip, owner));
         return 0;
       } catch (...) {
         own.raised = std::current_exception();
@@ -126,14 +128,11 @@ class Plan {
   struct Release {
     void operator()(lkops_plan* plan) const { lkops_release(plan); }
   };
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
 
   void reserve() {
     if (workspace_ != nullptr) return;
     const int64_t bytes = workspace_bytes();
-    workspace_.reset(std::aligned_alloc(64, static_cast<size_t>(bytes < 64 ? 64 : bytes)));
+    workspace_.reset(std::aligned_alloc(64, static_cast<size_t>(bytes < 64 ? 64 : bytes)), std::free);
     if (workspace_ == nullptr) {
       PyErr_Format(PyExc_MemoryError, "the workspace takes %lld bytes", static_cast<long long>(bytes));
       throw py::error_already_set();
@@ -142,7 +141,7 @@ class Plan {
 
   std::shared_ptr<lkops_network> network_;
   std::unique_ptr<lkops_plan, Release> plan_;
-  std::unique_ptr<void, Free> workspace_;
+  std::shared_ptr<void> workspace_;  // strips that Python holds have a part in it
   int64_t pixels_, enlarged_, batch_, bands_, columns_;
 };
 

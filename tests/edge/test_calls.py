@@ -101,6 +101,24 @@ def test_what_put_raises_ends_the_run(net: Any) -> None:
     assert seen == [0, 4]
 
 
+def test_a_strip_outlives_the_network(built: Path, files: dict[tuple[str, str], Path]) -> None:
+    """It is overwritten, as is said; but it stays memory. In a process of its own: else a fault ends the tests."""
+    from .test_build import python
+
+    code = """
+import lkedge, numpy
+net = lkedge.load(sys.argv[1], threads=1)
+strips = []
+net.strips(numpy.ones((6, 200, 200), numpy.float32), lambda first, strip: strips.append(strip), rows=50)
+net.release()
+del net
+print(numpy.isfinite(strips[-1]).all(), strips[-1].shape)
+"""
+    done = python(code, built, str(files["lkca_lr", "float32"]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True (6, 100, 400)\n"
+
+
 def test_threads_run_one_network_at_the_same_time(net: Any) -> None:
     """Both are inside at once, so the interpreter's lock is free; each gets its own image."""
     images = [lowres(), lowres()[:, ::-1].copy()]
