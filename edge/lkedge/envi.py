@@ -30,8 +30,8 @@ def read_header(path: Path) -> dict[str, str]:
     return lines
 
 
-def mapped(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """The pixels (bands, rows, columns) of a header or its data file, mapped, and the header's lines.
+def mapped(path: Path) -> tuple[np.ndarray, dict[str, str], tuple[Path, Path]]:
+    """The pixels (bands, rows, columns) of a header or its data file, mapped, the header's lines, and both files.
 
     Raises:
         ValueError: a header without what it must have, or with what is not supported.
@@ -58,7 +58,7 @@ def mapped(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     if (actual := data.stat().st_size) != expected:
         raise OSError(f"{data}: has {actual} bytes, but its header {header.name} describes {expected}: truncated?")
     values = np.memmap(data, dtype, "r", offset, tuple(sizes[axis] for axis in axes))
-    return values.transpose([axes.index(axis) for axis in "chw"]), lines
+    return values.transpose([axes.index(axis) for axis in "chw"]), lines, (header, data)
 
 
 def units_of(lines: dict[str, str], bands: int, path: Path) -> tuple[list[float], list[float]]:

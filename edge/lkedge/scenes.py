@@ -9,7 +9,7 @@ from . import envi
 from .files import atomic, mapped_output, written_out
 from .network import Network
 
-__all__ = ["Job", "available_memory", "prepare", "run"]
+__all__ = ["Job", "available_memory", "files_of", "prepare", "run"]
 
 _STRIP_BYTES = 16 << 20  # of output: small beside the features of an image for which it matters
 _SUFFIXES = (".npy", ".hdr")
@@ -19,6 +19,7 @@ class Job(NamedTuple):
     """A scene and what it takes.
 
     Attributes:
+        files: that it is read from.
         pixels: (bands, rows, columns), mapped, as they lie in the file.
         header: lines of an ENVI header; none of a .npy.
         peak: what pixels are divided by.
@@ -29,6 +30,7 @@ class Job(NamedTuple):
         memory: bytes beside the mapped files.
     """
 
+    files: tuple[Path, ...]
     pixels: np.ndarray
     header: dict[str, str]
     peak: float
@@ -54,10 +56,11 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         OSError: a file is not there, or truncated.
     """
     header: dict[str, str] = {}
+    files: tuple[Path, ...] = (scene,)
     if scene.suffix.lower() == ".npy":
         pixels = np.load(scene, mmap_mode="r", allow_pickle=False)
     else:
-        pixels, header = envi.mapped(scene)
+        pixels, header, files = envi.mapped(scene)
     if pixels.ndim != 3 or pixels.shape[0] != net.bands or 0 in pixels.shape:
         raise ValueError(f"{scene}: must be ({net.bands}, rows, columns) for this network, got {pixels.shape}")
     if pixels.dtype.kind not in "fiu":
@@ -80,7 +83,14 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
     copied = peak != 1 or pixels.dtype != np.float32 or not pixels.flags.c_contiguous
     memory = net.memory(rows, columns, strip_rows=strip_rows).total + (4 * pixels.size if copied else 0)
     gains = [peak * gain for gain in gains]
-    return Job(pixels, header, float(peak), gains, offsets, copied, strip_rows, memory)
+    return Job(files, pixels, header, float(peak), gains, offsets, copied, strip_rows, memory)
+
+
+def files_of(out: Path) -> tuple[Path, ...]:
+    """The files that `run` writes, data before its header. Raises ValueError for another suffix."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{out}: must end in {' or '.join(_SUFFIXES)}")
+    return (out,) if out.suffix.lower() == ".npy" else (out.with_suffix(".img"), out)
 
 
 def run(net: Network, job: Job, out: Path) -> None:
@@ -92,15 +102,16 @@ def run(net: Network, job: Job, out: Path) -> None:
         out: .npy, or .hdr: a .img lies beside it then, with wavelengths, band names and map of the scene.
 
     Raises:
-        ValueError: another suffix, or NaN or infinite pixels.
+        ValueError: another suffix, a file of the scene itself, or NaN or infinite pixels.
         OSError: the file can't be written; a full disk is noticed before the work.
     """
-    if out.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{out}: must end in {' or '.join(_SUFFIXES)}")
-    is_npy = out.suffix.lower() == ".npy"
+    paths = files_of(out)
+    is_npy = len(paths) == 1
+    read = {file.resolve() for file in job.files}
+    if both := [path for path in paths if path.resolve() in read]:
+        raise ValueError(f"{both[0]}: is the scene itself")
     bands, rows, columns = job.pixels.shape
     shape = (bands, rows * net.scale, columns * net.scale)
-    paths = (out,) if is_npy else (out.with_suffix(".img"), out)
     with atomic(*paths) as temporaries:
         _write(net, job, mapped_output(temporaries[0], shape, is_npy=is_npy))
         if not is_npy:

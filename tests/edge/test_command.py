@@ -176,6 +176,21 @@ def test_refusals_leave_nothing(command: Any, net: Any, tmp_path: Path) -> None:
     assert "no network of `lkca export`" in err
 
 
+@pytest.mark.parametrize("header", ["lr.hdr", "lr.img.hdr"])
+def test_no_file_of_the_scene_is_overwritten(header: str, command: Any, net: Any, tmp_path: Path) -> None:
+    data = tmp_path / ("lr.bsq" if header == "lr.hdr" else "lr.img")
+    scene("int16").tofile(data)
+    facts = "ENVI\nsamples = 17\nlines = 21\nbands = 6\ndata type = 2\ninterleave = bsq\n"
+    (tmp_path / header).write_text(facts)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for read in before:
+        code, _, err = command("run", net.path, read, tmp_path / "lr.hdr", "--overwrite")
+        assert code == 1
+        assert "is the scene itself" in err
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert command("run", net.path, data, tmp_path / "lr.npy")[0] == 0  # another file, whatever its name
+
+
 def test_full_disk(built: Path, net: Any, tmp_path: Path) -> None:
     """Files may not grow beyond what the result takes: as on a full disk, writing fails, and nothing is left."""
     pytest.importorskip("resource", reason="no limits here")
