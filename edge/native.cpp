@@ -104,8 +104,9 @@ class Plan {
         auto part = std::make_unique<std::shared_ptr<void>>(own.plan.workspace_);  // as long as the array
         const py::capsule owner(part.get(), [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
         (void)part.release();
+        const int64_t of_plane = plane * size;
         own.put(first, py::array_t<float>({own.plan.batch_, own.plan.bands_, rows, row},
-                                          {own.plan.bands_ * plane * size, plane * size, row * size, size}, strip, owner));
+                                          {own.plan.bands_ * of_plane, of_plane, row * size, size}, strip, owner));
         return 0;
       } catch (...) {
         own.raised = std::current_exception();
