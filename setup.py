@@ -246,7 +246,7 @@ def isas_of(room):
     return isas[: isas.index(widest) + 1] if widest in isas else isas
 
 
-def cpu_kernels(rooms="*"):
+def cpu_kernels(rooms=("*",)):
     """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set."""
     for source in sorted(path for room in rooms for path in Path("csrc").glob(f"{room}/cpu.cpp")):
         for isa in isas_of(source.parent):

@@ -56,9 +56,6 @@ class Plan {
   Plan(const Network& network, int64_t batch, int64_t rows, int64_t columns, int64_t strip_rows, int32_t threads,
        bool pin)
       : network_(network.handle()) {
-    const lkops_info info = network.info();
-    pixels_ = batch * info.bands * rows * columns, enlarged_ = pixels_ * info.scale * info.scale;
-    batch_ = batch, bands_ = info.bands, columns_ = columns * info.scale;
     const lkops_options options{batch, rows, columns, strip_rows, threads, pin};
     lkops_error error;
     lkops_plan* plan = nullptr;
@@ -69,6 +66,9 @@ class Plan {
     }
     check(status, error);
     plan_.reset(plan);
+    const lkops_info info = network.info();  // sizes that the plan has taken: no product overflows
+    pixels_ = batch * info.bands * rows * columns, enlarged_ = pixels_ * info.scale * info.scale;
+    batch_ = batch, bands_ = info.bands, columns_ = columns * info.scale;
   }
 
   int64_t bytes() const { return lkops_plan_bytes(plan_.get()); }
@@ -88,7 +88,7 @@ class Plan {
     check(status, error);
   }
 
-  // put(first row, array (batch, bands, rows, columns)), which is overwritten after the call.
+  // put(first row, array (batch, bands, rows, columns)), which is overwritten after the call, but stays memory.
   void run_strips(const Image& lowres, const py::function& put) {
     if (lowres.size() != pixels_) throw py::value_error("an array of another size");
     struct Context {
@@ -101,9 +101,12 @@ class Plan {
       const py::gil_scoped_acquire held;
       try {
         const int64_t row = own.plan.columns_, size = sizeof(float);
-        const py::capsule nobody(strip, [](void*) {});
+        auto part = std::make_unique<std::shared_ptr<void>>(own.plan.workspace_);  // as long as the array
+        const py::capsule owner(part.get(), [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); });
+        (void)part.release();
+        const int64_t of_plane = plane * size;
         own.put(first, py::array_t<float>({own.plan.batch_, own.plan.bands_, rows, row},
-                                          {own.plan.bands_ * plane * size, plane * size, row * size, size}, strip, nobody));
+                                          {own.plan.bands_ * of_plane, of_plane, row * size, size}, strip, owner));
         return 0;
       } catch (...) {
         own.raised = std::current_exception();
@@ -126,14 +129,11 @@ class Plan {
   struct Release {
     void operator()(lkops_plan* plan) const { lkops_release(plan); }
   };
-  struct Free {
-    void operator()(void* memory) const { std::free(memory); }
-  };
 
   void reserve() {
     if (workspace_ != nullptr) return;
     const int64_t bytes = workspace_bytes();
-    workspace_.reset(std::aligned_alloc(64, static_cast<size_t>(bytes < 64 ? 64 : bytes)));
+    workspace_.reset(std::aligned_alloc(64, static_cast<size_t>(bytes < 64 ? 64 : bytes)), std::free);
     if (workspace_ == nullptr) {
       PyErr_Format(PyExc_MemoryError, "the workspace takes %lld bytes", static_cast<long long>(bytes));
       throw py::error_already_set();
@@ -142,7 +142,7 @@ class Plan {
 
   std::shared_ptr<lkops_network> network_;
   std::unique_ptr<lkops_plan, Release> plan_;
-  std::unique_ptr<void, Free> workspace_;
+  std::shared_ptr<void> workspace_;  // strips that Python holds have a part in it
   int64_t pixels_, enlarged_, batch_, bands_, columns_;
 };
 

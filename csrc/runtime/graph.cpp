@@ -134,7 +134,7 @@ class Reader {
         op.activation == static_cast<uint32_t>(Activation::kPRelu))
       refuse("an activation that this library does not know");
     if ((op.kind == Kind::kUpsample) != is_last) refuse("an upsampler is the last operator, and no other");
-    if (is_last ? op.values[0] == 0 && i > 0 : false) refuse("makes nothing of the operators before");
+    if (is_last && op.values[0] == 0 && i > 0) refuse("makes nothing of the operators before");
     const int64_t inputs = graph_.channels[op.values[0]];
     switch (op.kind) {
       case Kind::kConv: graph_.channels.push_back(check_conv(op, inputs)); break;
@@ -163,14 +163,13 @@ class Reader {
     if (op.tensors[which] != kNone) shape(graph_.tensors[op.tensors[which]], count);
   }
 
-  // A conv that keeps the image's size; its groups.
-  int64_t check_weight(const Tensor& weight, int64_t inputs) const {
+  // Of a conv that keeps the image's size.
+  void check_weight(const Tensor& weight, int64_t inputs) const {
     const auto odd = [](int64_t side) { return side % 2 == 1 && side <= kMostSide; };
     if (!odd(weight.sizes[2]) || !odd(weight.sizes[3])) refuse("a kernel's sides must be odd, at most 127");
-    if (weight.sizes[0] > int64_t{kMostChannels} * kMostScale * kMostScale) refuse("too many channels");
+    if (weight.sizes[0] > kMostChannels * kMostScale * kMostScale) refuse("too many channels");
     if (inputs % weight.sizes[1] != 0 || weight.sizes[0] % (inputs / weight.sizes[1]) != 0)
       refuse("a weight that does not fit its input");
-    return inputs / weight.sizes[1];
   }
 
   int64_t check_conv(const Operator& op, int64_t inputs) const {

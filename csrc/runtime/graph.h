@@ -69,6 +69,11 @@ struct Graph {
   const Tensor* tensor(const Operator& op, int which) const {
     return op.tensors[which] == kNone ? nullptr : &tensors[op.tensors[which]];
   }
+  template <class T>
+  const T* data(const Operator& op, int which) const {
+    const Tensor* found = tensor(op, which);
+    return found == nullptr ? nullptr : static_cast<const T*>(found->data);
+  }
 };
 
 // What a file in memory holds; throws BadFile. `name` is for its words.

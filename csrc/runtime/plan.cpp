@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -66,7 +67,7 @@ class PlanOf final : public Plan {
     const Parallel parallel = use.parallel();
     for (const Step& step : steps_)
       if (step.op->kind == Kind::kConv)
-        OfType<T>::conv().pack(step.conv, parallel, data(*step.op, conv::kWeight), false, step.packed);
+        OfType<T>::conv().pack(step.conv, parallel, graph_.data<T>(*step.op, conv::kWeight), false, step.packed);
     upsampler_->prepare(parallel);
     scratch_bytes_ = upsampler_->scratch(images_.rows, parallel.slots);
     for_strips([&](int64_t, int64_t, int64_t first, int64_t last) {
@@ -99,7 +100,7 @@ class PlanOf final : public Plan {
       for_strips([&](int64_t begin, int64_t end, int64_t first, int64_t last) {
         const int64_t rows = last - first, scale = graph_.scale, wide = scale * images_.columns;
         cut(parallel, features, upsampler_->inputs(), first, last, room.features);
-        cut(parallel, lowres, graph_.bands, first, last, room.lowres);
+        if (upsampler_->adds()) cut(parallel, lowres, graph_.bands, first, last, room.lowres);
         upsampler_->run(parallel, room.features, room.lowres, rows, room.strip, room.scratch);
         if (put(context, begin * scale, (end - begin) * scale, room.strip + (begin - first) * scale * wide,
                 rows * scale * wide) != 0)
@@ -130,17 +131,12 @@ class PlanOf final : public Plan {
         const int64_t rows = std::min(plan.images_.rows, plan.strip_rows_ + 2 * plan.upsampler_->halo());
         const Images part{plan.images_.n, rows, plan.images_.columns};
         features = memory.take<T>(count_of(part, plan.upsampler_->inputs()));
-        lowres = memory.take<float>(count_of(part, plan.graph_.bands));
+        if (plan.upsampler_->adds()) lowres = memory.take<float>(count_of(part, plan.graph_.bands));
         strip = memory.take<float>(count_of(part, plan.graph_.bands * plan.graph_.scale * plan.graph_.scale));
       }
       scratch = memory.take<char>(plan.scratch_bytes_);
     }
   };
-
-  const T* data(const Operator& op, int which) const {
-    const Tensor* tensor = graph_.tensor(op, which);
-    return tensor == nullptr ? nullptr : static_cast<const T*>(tensor->data);
-  }
 
   // Places of the values between operators: one is taken again when nobody needs what it holds any more.
   void choose_slots() {
@@ -148,7 +144,7 @@ class PlanOf final : public Plan {
     std::vector<size_t> last(operators, 0), free;
     for (size_t i = 0; i < operators; ++i)
       for (uint32_t value : graph_.operators[i].values)
-        if (value != kNone && value < operators) last[value] = i;
+        if (value != kNone) last[value] = i;
     slot_of_.assign(operators, 0);
     for (size_t i = 0; i + 1 < operators; ++i) {
       const size_t made = i + 1;
@@ -238,8 +234,8 @@ class PlanOf final : public Plan {
     const T* x = value(op.values[0]);
     const T* second = op.values[1] == kNone ? nullptr : value(op.values[1]);
     if (op.kind == Kind::kConv) {
-      OfType<T>::conv().forward(step.conv, parallel, x, step.packed, data(op, conv::kBias), nullptr, second, nullptr,
-                                out, room.scratch);
+      OfType<T>::conv().forward(step.conv, parallel, x, step.packed, graph_.data<T>(op, conv::kBias), nullptr, second,
+                                nullptr, out, room.scratch);
     } else if (op.kind == Kind::kBlock) {
       BlockForward<T> tensors{};
       tensors.x = x, tensors.parameters = block_parameters<T>(graph_, op), tensors.y = out;
@@ -275,7 +271,7 @@ class PlanOf final : public Plan {
       }
       if (bad == 0) continue;
       int64_t at = 0;
-      while (std::abs(from[at]) <= 3.4028234663852886e38f) ++at;
+      while (std::isfinite(from[at])) ++at;
       throw Refused{LKOPS_NOT_FINITE, "lowres holds NaN or infinite pixels; the first is in band " +
                                           std::to_string(c % graph_.bands) + ", row " +
                                           std::to_string(at / images_.columns) + ", column " +

@@ -75,10 +75,7 @@ inline BlockProblem block_problem(const Images& images, int64_t channels, const 
 
 template <class T>
 BlockParameters<T> block_parameters(const Graph& graph, const Operator& op) {
-  const auto at = [&](int which) {
-    const Tensor* tensor = graph.tensor(op, which);
-    return tensor == nullptr ? nullptr : static_cast<const T*>(tensor->data);
-  };
+  const auto at = [&](int which) { return graph.data<T>(op, which); };
   return {at(block::kNormWeight),
           at(block::kNormBias),
           at(block::kInWeight),

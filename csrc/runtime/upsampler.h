@@ -34,7 +34,7 @@ class Upsampler {
   Upsampler(const Graph& graph, const Images& images, Workspace& memory)
       : graph_(graph), op_(graph.operators.back()), inputs_(graph.channels[op_.values[0]]),
         problem_(upsample_problem(images, inputs_, graph, op_)),
-        by_conv_(OfType<T>::kIsF32 && by_conv2d(problem_, false, adds())) {
+        by_conv_(by_conv2d(problem_, !OfType<T>::kIsF32, adds())) {
     if (!by_conv_) return;
     conv_ = conv_problem(images, inputs_, weight(), 1, Activation::kNone, OfType<T>::kIsF32);
     if (problem_.scale > 1) conv_.out_layout = ConvLayout::kShuffled;
@@ -45,7 +45,7 @@ class Upsampler {
 
   void prepare(const Parallel& parallel) {
     if (!by_conv_) return;
-    OfType<T>::conv().pack(conv_, parallel, static_cast<const T*>(weight().data), false, packed_);
+    OfType<T>::conv().pack(conv_, parallel, graph_.data<T>(op_, conv::kWeight), false, packed_);
     bicubic().make_plan(problem_.scale, problem_.cubic_a, plan_);
   }
 
@@ -70,17 +70,16 @@ class Upsampler {
   void run(const Parallel& parallel, const T* features, const float* lowres, int64_t rows, float* out,
            void* scratch) const {
     if (!adds()) lowres = nullptr;
-    const Tensor* bias = graph_.tensor(op_, conv::kBias);
-    const T* shift = bias == nullptr ? nullptr : static_cast<const T*>(bias->data);
+    const T* bias = graph_.data<T>(op_, conv::kBias);
     if constexpr (OfType<T>::kIsF32)
       if (by_conv_) {
         if (lowres != nullptr) enlarge(parallel, lowres, rows, out, static_cast<char*>(scratch));
-        OfType<T>::conv().forward(conv_of(rows), parallel, features, packed_, shift, nullptr,
+        OfType<T>::conv().forward(conv_of(rows), parallel, features, packed_, bias, nullptr,
                                   lowres == nullptr ? nullptr : out, nullptr, out, scratch);
         return;
       }
-    OfType<T>::upsample().forward(of(rows), parallel, features, static_cast<const T*>(weight().data), shift, lowres,
-                                  out, scratch);
+    OfType<T>::upsample().forward(of(rows), parallel, features, graph_.data<T>(op_, conv::kWeight), bias, lowres, out,
+                                  scratch);
   }
 
  private:

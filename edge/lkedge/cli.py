@@ -16,19 +16,16 @@ from .network import instruction_set, load
 def _run(options: argparse.Namespace) -> None:
     net = load(options.network, threads=options.threads)
     out = options.out
-    if out.exists() and not options.overwrite:
-        raise FileExistsError(f"{out} exists: choose another name or --overwrite")
-    if out.suffix.lower() == ".hdr" and out.with_suffix(".img").exists() and not options.overwrite:
-        raise FileExistsError(f"{out.with_suffix('.img')} exists: choose another name or --overwrite")
-    if options.scene.resolve() in (out.resolve(), out.with_suffix(".img").resolve()):
-        raise ValueError("OUT is the scene itself")
+    if there := [path for path in scenes.files_of(out) if path.exists() and not options.overwrite]:
+        raise FileExistsError(f"{there[0]} exists: choose another name or --overwrite")
     job = scenes.prepare(net, options.scene, peak=options.peak, strip_rows=options.strip_rows)
     available = scenes.available_memory()
     known = "" if available is None else f", {_megabytes(available)} are available"
     print(f"note: {out.name} takes {_megabytes(job.memory)} of memory{known}", file=sys.stderr, flush=True)
     most = options.memory * 1e6 if options.memory is not None else None if options.force else available
     if most is not None and job.memory > most:
-        raise MemoryError(f"{_megabytes(job.memory)} are more than {_megabytes(most)}: a smaller scene, or --force")
+        way = "--force" if options.memory is None else "a larger --memory"
+        raise MemoryError(f"{_megabytes(job.memory)} are more than {_megabytes(most)}: a smaller scene, or {way}")
     start = time.perf_counter()
     scenes.run(net, job, out)
     bands, rows, columns = job.pixels.shape

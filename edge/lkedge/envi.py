@@ -1,23 +1,18 @@
 """ENVI images: headers read and written, data mapped. Source: NV5, "ENVI Header Files"."""
 
+import math
 import re
 from pathlib import Path
 
 import numpy as np
 
-__all__ = ["header_text", "mapped", "read_header"]
+__all__ = ["header_text", "mapped", "read_header", "units_of"]
 
 _TYPES = {1: "u1", 2: "i2", 3: "i4", 4: "f4", 5: "f8", 12: "u2", 13: "u4", 14: "i8", 15: "u8"}
 _AXES = {"bsq": "chw", "bil": "hcw", "bip": "hwc"}
 _DATA = ("", ".img", ".dat", ".raw", ".bsq", ".bil", ".bip", ".bin")
-_KEPT = (
-    "wavelength units",
-    "wavelength",
-    "fwhm",
-    "band names",
-    "bbl",
-    "coordinate system string",
-)  # hold for the result
+_KEPT = ("wavelength units", "wavelength", "fwhm", "band names", "bbl", "coordinate system string")
+_FACTOR, _GAINS, _OFFSETS = "reflectance scale factor", "data gain values", "data offset values"
 _UNSUPPORTED = ("major frame offsets", "minor frame offsets", "file compression")
 
 
@@ -35,8 +30,8 @@ def read_header(path: Path) -> dict[str, str]:
     return lines
 
 
-def mapped(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """The pixels (bands, rows, columns) of a header or its data file, mapped, and the header's lines.
+def mapped(path: Path) -> tuple[np.ndarray, dict[str, str], tuple[Path, Path]]:
+    """The pixels (bands, rows, columns) of a header or its data file, mapped, the header's lines, and both files.
 
     Raises:
         ValueError: a header without what it must have, or with what is not supported.
@@ -63,16 +58,45 @@ def mapped(path: Path) -> tuple[np.ndarray, dict[str, str]]:
     if (actual := data.stat().st_size) != expected:
         raise OSError(f"{data}: has {actual} bytes, but its header {header.name} describes {expected}: truncated?")
     values = np.memmap(data, dtype, "r", offset, tuple(sizes[axis] for axis in axes))
-    return values.transpose([axes.index(axis) for axis in "chw"]), lines
+    return values.transpose([axes.index(axis) for axis in "chw"]), lines, (header, data)
 
 
-def header_text(shape: tuple[int, int, int], source: dict[str, str], scale: int, gain: float) -> str:
+def units_of(lines: dict[str, str], bands: int, path: Path) -> tuple[list[float], list[float]]:
+    """Gains and offsets of the bands: number x gain + offset is in the units that the header declares. As lkcanet has
+    them: where neither says anything, a gain is 1 / `reflectance scale factor`.
+
+    Raises:
+        ValueError: entries that are no finite numbers, or not one for each band; a gain or factor of 0.
+    """
+    gains, offsets = _each(lines, _GAINS, bands, 1.0, path), _each(lines, _OFFSETS, bands, 0.0, path)
+    if set(gains) == {1.0} and set(offsets) == {0.0} and _FACTOR in lines:
+        gains = [1 / factor for factor in _each(lines, _FACTOR, 1, 1.0, path)] * bands
+    return gains, offsets
+
+
+def _each(lines: dict[str, str], name: str, bands: int, default: float, path: Path) -> list[float]:
+    if name not in lines:
+        return [default] * bands
+    try:
+        numbers = [float(entry) for entry in lines[name].strip("{} ").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != bands or not all(map(math.isfinite, numbers)) or (name != _OFFSETS and 0 in numbers):
+        raise ValueError(f"{path}: {name} must be {bands} finite numbers, gains not 0, got {lines[name]!r}")
+    return numbers
+
+
+def header_text(
+    shape: tuple[int, int, int], source: dict[str, str], scale: int, gains: list[float], offsets: list[float]
+) -> str:
     """The header of a float32 bsq image; `source` are the lines of the low-resolution one, `scale` times as coarse."""
     bands, rows, columns = shape
     lines = {"samples": columns, "lines": rows, "bands": bands, "header offset": 0, "file type": "ENVI Standard"}
     lines |= {"data type": 4, "interleave": "bsq", "byte order": 0}
-    if gain != 1:
-        lines["data gain values"] = "{" + ", ".join([repr(gain)] * bands) + "}"  # value x gain is in the source's units
+    if set(gains) != {1.0}:
+        lines[_GAINS] = "{" + ", ".join(map(repr, gains)) + "}"
+    if set(offsets) != {0.0}:
+        lines[_OFFSETS] = "{" + ", ".join(map(repr, offsets)) + "}"
     lines |= {name: " ".join(source[name].split()) for name in _KEPT if name in source}
     if "map info" in source and (line := _map_info(source["map info"], scale)):
         lines["map info"] = line

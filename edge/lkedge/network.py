@@ -63,15 +63,17 @@ class Network:
 
     def __init__(self, path: str | os.PathLike[str], *, threads: int | None = None) -> None:
         name = os.fsdecode(path)
-        with open(name, "rb"):  # noqa: PTH123  # what can't be opened is an OSError with its number
+        with open(name, "rb", opener=_at_once):  # what can't be opened is an OSError with its number
             pass
         self._native = _native.Network(name)
         self.path = name
         self.bands, self.scale, self.dtype = self._native.bands, self._native.scale, self._native.dtype
         try:
             self.metadata: dict[str, Any] = json.loads(self._native.metadata)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{name}: its metadata are no JSON: {error}") from error
+        if not isinstance(self.metadata, dict):
+            raise ValueError(f"{name}: its metadata are no JSON object")
         self.threads = _threads(threads)
         self._lock = threading.Lock()
         self._idle: list[tuple[tuple[int, ...], Any]] = []  # the latest last
@@ -196,6 +198,10 @@ class Network:
         with self._lock:
             self._idle.append((key, plan))
             del self._idle[:-_KEPT]
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe does not block
 
 
 def _threads(threads: int | None) -> int:

@@ -9,7 +9,7 @@ from . import envi
 from .files import atomic, mapped_output, written_out
 from .network import Network
 
-__all__ = ["Job", "available_memory", "prepare", "run"]
+__all__ = ["Job", "available_memory", "files_of", "prepare", "run"]
 
 _STRIP_BYTES = 16 << 20  # of output: small beside the features of an image for which it matters
 _SUFFIXES = (".npy", ".hdr")
@@ -19,17 +19,23 @@ class Job(NamedTuple):
     """A scene and what it takes.
 
     Attributes:
+        files: that it is read from.
         pixels: (bands, rows, columns), mapped, as they lie in the file.
         header: lines of an ENVI header; none of a .npy.
         peak: what pixels are divided by.
+        gains, offsets: of the bands; a pixel of the result x gain + offset is in the units of the scene, or the pixel
+            itself is as the scene's are.
         copied: whether they are copied as float32 first.
         strip_rows: low-resolution rows of a strip.
         memory: bytes beside the mapped files.
     """
 
+    files: tuple[Path, ...]
     pixels: np.ndarray
     header: dict[str, str]
     peak: float
+    gains: list[float]
+    offsets: list[float]
     copied: bool
     strip_rows: int
     memory: int
@@ -42,24 +48,32 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         net: the network.
         scene: the file.
         peak: what pixels are divided by. If not given, floating ones are taken as they are, divided already, and whole
-            ones are divided by the peak in the network's file.
+            ones, times the gain that an ENVI header declares, are divided by the peak in the network's file.
         strip_rows: of the low-resolution scene; so that a strip of the result has 16 MB if not given.
 
     Raises:
-        ValueError: a scene of other bands, or of whole numbers where no peak is known.
+        ValueError: a scene of other bands, or of whole numbers where no peak is known or gains are not all the same.
         OSError: a file is not there, or truncated.
     """
     header: dict[str, str] = {}
+    files: tuple[Path, ...] = (scene,)
     if scene.suffix.lower() == ".npy":
         pixels = np.load(scene, mmap_mode="r", allow_pickle=False)
     else:
-        pixels, header = envi.mapped(scene)
+        pixels, header, files = envi.mapped(scene)
     if pixels.ndim != 3 or pixels.shape[0] != net.bands or 0 in pixels.shape:
         raise ValueError(f"{scene}: must be ({net.bands}, rows, columns) for this network, got {pixels.shape}")
     if pixels.dtype.kind not in "fiu":
         raise ValueError(f"{scene}: pixels must be numbers, got {pixels.dtype}")
+    as_they_are = peak is None and pixels.dtype.kind == "f"
+    if as_they_are:
+        peak = 1.0
+    gains, offsets = envi.units_of({} if as_they_are else header, net.bands, scene)
     if peak is None:
-        peak = 1.0 if pixels.dtype.kind == "f" else net.metadata.get("peak")
+        if len(set(gains)) > 1 or any(offsets):
+            raise ValueError(f"{scene}: its header has a gain for each band, or offsets: give a peak of its numbers")
+        told = net.metadata.get("peak")
+        peak = told / gains[0] if isinstance(told, int | float) else None
     if peak is None or not 0 < peak < float("inf"):
         raise ValueError(f"{scene}: pixels are {pixels.dtype}, and the network's file tells no peak: give one above 0")
     rows, columns = pixels.shape[1:]
@@ -68,7 +82,15 @@ def prepare(net: Network, scene: Path, *, peak: float | None = None, strip_rows:
         strip_rows = min(rows, max(8, _STRIP_BYTES // of_row))
     copied = peak != 1 or pixels.dtype != np.float32 or not pixels.flags.c_contiguous
     memory = net.memory(rows, columns, strip_rows=strip_rows).total + (4 * pixels.size if copied else 0)
-    return Job(pixels, header, float(peak), copied, strip_rows, memory)
+    gains = [peak * gain for gain in gains]
+    return Job(files, pixels, header, float(peak), gains, offsets, copied, strip_rows, memory)
+
+
+def files_of(out: Path) -> tuple[Path, ...]:
+    """The files that `run` writes, data before its header. Raises ValueError for another suffix."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise ValueError(f"{out}: must end in {' or '.join(_SUFFIXES)}")
+    return (out,) if out.suffix.lower() == ".npy" else (out.with_suffix(".img"), out)
 
 
 def run(net: Network, job: Job, out: Path) -> None:
@@ -80,19 +102,21 @@ def run(net: Network, job: Job, out: Path) -> None:
         out: .npy, or .hdr: a .img lies beside it then, with wavelengths, band names and map of the scene.
 
     Raises:
-        ValueError: another suffix, or NaN or infinite pixels.
+        ValueError: another suffix, a file of the scene itself, or NaN or infinite pixels.
         OSError: the file can't be written; a full disk is noticed before the work.
     """
-    if out.suffix.lower() not in _SUFFIXES:
-        raise ValueError(f"{out}: must end in {' or '.join(_SUFFIXES)}")
-    is_npy = out.suffix.lower() == ".npy"
+    paths = files_of(out)
+    is_npy = len(paths) == 1
+    read = {file.resolve() for file in job.files}
+    if both := [path for path in paths if path.resolve() in read]:
+        raise ValueError(f"{both[0]}: is the scene itself")
     bands, rows, columns = job.pixels.shape
     shape = (bands, rows * net.scale, columns * net.scale)
-    paths = (out,) if is_npy else (out.with_suffix(".img"), out)
     with atomic(*paths) as temporaries:
         _write(net, job, mapped_output(temporaries[0], shape, is_npy=is_npy))
         if not is_npy:
-            temporaries[1].write_text(envi.header_text(shape, job.header, net.scale, job.peak), encoding="utf-8")
+            text = envi.header_text(shape, job.header, net.scale, job.gains, job.offsets)
+            temporaries[1].write_text(text, encoding="utf-8")
 
 
 def _write(net: Network, job: Job, pixels: np.memmap) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 
 import lkops
-from lkops import testing
 
 from ..common.files import atomic_path
 from ..models import Network
 from ..models.capabilities import chain_of
 from ..models.chain import Link
+from .agreement import agreed, check_finite, worst_of
 from .edge_file import DTYPES, write_network
 
 __all__ = ["EdgeReport", "export_edge"]
@@ -82,9 +82,7 @@ def export_edge(
         raise ValueError(f"path must end in .lkops, got {str(path)!r}")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be {' or '.join(DTYPES)}, got {dtype!r}")
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"model has NaN or infinite values in {name}")
+    check_finite(model)
     folded = model.fold().eval().requires_grad_(False).to("cpu", torch.float32)
     links = chain_of(folded)
     told = {name: value for name, value in (metadata or {}).items() if value is not None}
@@ -106,7 +104,9 @@ def _lkedge() -> Any:
     """The package, where it is installed: it is built from edge/, and no extra of this one."""
     try:
         return importlib.import_module("lkedge")
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        if error.name != "lkedge":
+            raise  # it is there; something that it needs is not
         return None
 
 
@@ -118,7 +118,7 @@ def _compare(
     exact = copy.deepcopy(folded).double()
     module: Any = upsampler.module
     generator = torch.Generator().manual_seed(0)
-    worst = (-1.0, 0.0, 0.0)
+    found = []
     for shape in shapes:
         image = torch.rand(*shape, generator=generator)
         with torch.inference_mode(), lkops.backend("reference"):
@@ -130,14 +130,5 @@ def _compare(
                 options = {"scale": module.scale, "cubic_a": module.cubic_a, "border": module.border}
                 bicubic = lkops.bicubic_upsample(image.double(), **options)
                 ours, eager, truth = ours - bicubic, eager - bicubic, truth - bicubic
-        try:
-            (found,) = testing.distances(ours.to(DTYPES[dtype]), eager.to(DTYPES[dtype]), truth)
-        except testing.WrongResult as wrong:
-            raise RuntimeError(f"the runtime's image of {tuple(shape)} is not PyTorch's: {wrong}") from None
-        if not found.error <= found.allowed:
-            raise RuntimeError(
-                f"the runtime's image of {tuple(shape)} differs from PyTorch's by {found.error:.3g}, where "
-                f"{found.allowed:.3g} is allowed: nothing was written"
-            )
-        worst = max(worst, (found.share, found.error, found.allowed))
-    return worst[1:]
+        found.append(agreed("the runtime", shape, ours.to(DTYPES[dtype]), eager.to(DTYPES[dtype]), truth))
+    return worst_of(found)

@@ -64,7 +64,8 @@ class _Chain:
         same = [dilation * (side // 2) for side, dilation in zip(conv.kernel_size, conv.dilation, strict=True)]
         as_it_is = getattr(conv, "residual_scale", 1.0) == 1 and getattr(conv, "accuracy", "exact") == "exact"
         plain = conv.padding_mode == "zeros" and conv.dilation[0] == conv.dilation[1] and as_it_is
-        if conv.stride != (1, 1) or list(conv.padding) != same or not plain:
+        odd = all(side % 2 for side in conv.kernel_size)
+        if conv.stride != (1, 1) or list(conv.padding) != same or not odd or not plain:
             raise ValueError(f"only exact convs of stride 1 that keep the image's size can be written, not {conv}")
 
     def _operator(
@@ -112,7 +113,10 @@ def write_network(
     chain = _Chain()
     for link in links:
         chain.add(link)
-    text = json.dumps(metadata, allow_nan=False).encode()
+    try:
+        text = json.dumps(metadata, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"metadata can't be written as JSON: {error}") from error
     at = _HEADER + _TENSOR * len(chain.tensors) + _OPERATOR * len(chain.operators)
     head = bytearray()
     end = at + len(text) + 1

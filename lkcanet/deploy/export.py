@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 import lkops
-from lkops import testing
 
 from ..common.files import atomic_path
 from ..common.optional import require
 from ..models import Network
 from ..models.capabilities import onnx_form_of
 from ..models.registry import named_kind
+from .agreement import agreed, check_finite, worst_of
 
 __all__ = ["OnnxReport", "export_onnx"]
 
@@ -176,9 +176,7 @@ def _check_arguments(model: Network, path: Path, height: int | None, width: int 
         raise ValueError(f"height and width must be 1 or more, got {height} and {width}")
     if opset not in OPSETS:
         raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(f"model has NaN or infinite values in {name}")
+    check_finite(model)
 
 
 def _properties(model: Network, metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -214,7 +212,7 @@ def _compare(path: Path, model: Network, folded: nn.Module, sizes: Sequence[Sequ
     options.intra_op_num_threads = torch.get_num_threads()
     exact = copy.deepcopy(folded).double()
     generator = torch.Generator().manual_seed(0)
-    worst = (-1.0, 0.0, 0.0)
+    found = []
     try:
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own
@@ -229,19 +227,8 @@ def _compare(path: Path, model: Network, folded: nn.Module, sizes: Sequence[Sequ
             raise RuntimeError(f"onnxruntime can't run the export on {shape}: {error}") from error
         with torch.inference_mode(), lkops.backend("reference"):
             truth, eager = exact(*(image.double() for image in images)), folded(*images)
-        try:
-            (found,) = testing.distances(result, eager, truth)
-        except testing.WrongResult as wrong:
-            raise RuntimeError(
-                f"onnxruntime's image of {shape} is not PyTorch's: {wrong}: nothing was written"
-            ) from None
-        if not found.error <= found.allowed:
-            raise RuntimeError(
-                f"onnxruntime's image of {shape} differs from PyTorch's by {found.error:.3g}, where "
-                f"{found.allowed:.3g} is allowed: nothing was written"
-            )
-        worst = max(worst, (found.share, found.error, found.allowed))
-    return worst[1:]
+        found.append(agreed("onnxruntime", shape, result, eager, truth))
+    return worst_of(found)
 
 
 def _shape(value: Any) -> tuple[int | str, ...]:

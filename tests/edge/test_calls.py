@@ -101,6 +101,24 @@ def test_what_put_raises_ends_the_run(net: Any) -> None:
     assert seen == [0, 4]
 
 
+def test_a_strip_outlives_the_network(built: Path, files: dict[tuple[str, str], Path]) -> None:
+    """It is overwritten, as is said; but it stays memory. In a process of its own: else a fault ends the tests."""
+    from .test_build import python
+
+    code = """
+import lkedge, numpy
+net = lkedge.load(sys.argv[1], threads=1)
+strips = []
+net.strips(numpy.ones((6, 200, 200), numpy.float32), lambda first, strip: strips.append(strip), rows=50)
+net.release()
+del net
+print(numpy.isfinite(strips[-1]).all(), strips[-1].shape)
+"""
+    done = python(code, built, str(files["lkca_lr", "float32"]))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True (6, 100, 400)\n"
+
+
 def test_threads_run_one_network_at_the_same_time(net: Any) -> None:
     """Both are inside at once, so the interpreter's lock is free; each gets its own image."""
     images = [lowres(), lowres()[:, ::-1].copy()]
@@ -200,6 +218,19 @@ def changed(path: Path, to: Path, change: dict[int, bytes], *, seal: bool = True
     return to
 
 
+def with_metadata(path: Path, to: Path, text: bytes) -> Path:
+    data = bytearray(path.read_bytes())
+    tensors, operators, length = struct.unpack_from("<3I", data, 36)
+    begin = 64 + 32 * tensors + 128 * operators
+    text += b" " * ((length - len(text)) % 64)  # tensors stay on lines of 64 bytes
+    for at in range(64, 64 + 32 * tensors, 32):
+        struct.pack_into("<Q", data, at, struct.unpack_from("<Q", data, at)[0] + len(text) - length)
+    data[begin : begin + length] = text
+    struct.pack_into("<I", data, 44, len(text))
+    to.write_bytes(data)
+    return changed(to, to, {})
+
+
 def test_bad_files(lkedge: Any, files: dict[tuple[str, str], Path], tmp_path: Path) -> None:
     good, bad = files["lkca_lr", "float32"], tmp_path / "bad.lkops"
     cases: list[tuple[Path, str]] = [
@@ -212,6 +243,9 @@ def test_bad_files(lkedge: Any, files: dict[tuple[str, str], Path], tmp_path: Pa
         (changed(good, tmp_path / "dtype", {24: b"\x07"}), "dtype has number 7"),
         (changed(good, tmp_path / "bands", {28: b"\x07"}), "operator 0: a weight that does not fit its input"),
         (changed(good, tmp_path / "scale", {32: b"\x07"}), "makes other bands or another scale"),
+        (with_metadata(good, tmp_path / "text", b"{'peak': 1}"), "metadata are no JSON: "),
+        (with_metadata(good, tmp_path / "deep", b"[" * 100_000), "metadata are no JSON: "),
+        (with_metadata(good, tmp_path / "list", b"[1]"), "metadata are no JSON object"),
     ]
     bad.write_bytes(b"")
     for path, words in [*cases, (bad, "no network of `lkca export`")]:
@@ -225,5 +259,8 @@ def test_files_that_are_not_there(lkedge: Any, files: dict[tuple[str, str], Path
         lkedge.load(tmp_path / "none.lkops")
     with pytest.raises(IsADirectoryError):
         lkedge.load(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="pipe: not a file"):  # at once: nobody writes
+        lkedge.load(tmp_path / "pipe")
     with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
         lkedge.load(files["rank", "float32"], threads=0)

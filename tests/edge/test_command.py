@@ -96,6 +96,51 @@ def test_envi_that_lkcanet_reads_and_writes(command: Any, net: Any, tmp_path: Pa
     assert np.allclose(read.wavelengths, lowres.wavelengths)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "reflectance scale factor = 0.01\n",
+        "data gain values = {4, 4, 4, 4, 4, 4}\nreflectance scale factor = 3\n",  # which then is not applied
+        "data gain values = {2.5,\n 2.5, 2.5, 2.5, 2.5, 2.5}\ndata offset values = {0, 0, 0, 0, 0, 0}\n",
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*reflectance scale factor.*the latter is not:UserWarning")
+def test_declared_units_are_those_of_lkcanet(lines: str, command: Any, net: Any, tmp_path: Path) -> None:
+    pytest.importorskip("spectral", reason="spectral is not installed")
+    from lkcanet.data import read_scene
+
+    scene("int16").tofile(tmp_path / "lr.img")
+    facts = "ENVI\nsamples = 17\nlines = 21\nbands = 6\ndata type = 2\ninterleave = bsq\nbyte order = 0\n"
+    (tmp_path / "lr.hdr").write_text(facts + lines)
+    code, _, err = command("run", net.path, tmp_path / "lr.hdr", tmp_path / "sr.hdr")
+    assert code == 0, err
+    lowres, made = read_scene(tmp_path / "lr.hdr", peak=1000.0), read_scene(tmp_path / "sr.hdr", peak=1000.0)
+    expected = net(lowres.pixels)
+    assert np.abs(made.pixels - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_units_of_each_band(command: Any, net: Any, tmp_path: Path) -> None:
+    """Whole numbers are divided by a peak that is given; the result says what it has become of the units."""
+    scene("int16").tofile(tmp_path / "lr.img")
+    facts = "ENVI\nsamples = 17\nlines = 21\nbands = 6\ndata type = 2\ninterleave = bsq\n"
+    units = "data gain values = {1, 2, 3, 4, 5, 6}\ndata offset values = {0, 0, 0, 0, 0, -7}\n"
+    (tmp_path / "lr.hdr").write_text(facts + units)
+    words = ("run", net.path, tmp_path / "lr.hdr", tmp_path / "sr.hdr")
+    code, _, err = command(*words)
+    assert code == 1
+    assert "has a gain for each band, or offsets: give a peak of its numbers" in err
+    assert command(*words, "--peak", 500)[0] == 0
+    assert np.array_equal(np.fromfile(tmp_path / "sr.img", "<f4"), net(scene("int16") / np.float32(500)).ravel())
+    header = (tmp_path / "sr.hdr").read_text()
+    assert "data gain values = {500.0, 1000.0, 1500.0, 2000.0, 2500.0, 3000.0}\n" in header
+    assert "data offset values = {0.0, 0.0, 0.0, 0.0, 0.0, -7.0}\n" in header
+    for wrong in ("data gain values = {1, 2}", "data gain values = {1, 2, 3, 4, 5, 0}", "reflectance scale factor = x"):
+        (tmp_path / "lr.hdr").write_text(f"{facts}{wrong}\n")
+        code, _, err = command(*words, "--overwrite")
+        assert code == 1
+        assert f"{wrong.partition(' =')[0]} must be " in err
+
+
 def test_refusals_leave_nothing(command: Any, net: Any, tmp_path: Path) -> None:
     np.save(tmp_path / "lr.npy", scene())
     np.save(tmp_path / "bands.npy", scene()[:5])
@@ -113,7 +158,7 @@ def test_refusals_leave_nothing(command: Any, net: Any, tmp_path: Path) -> None:
         ("nan.npy", "sr.hdr", (), "in band 2, row 20, column 16"),
         ("lr.npy", "sr.tif", (), "must end in .npy or .hdr"),
         ("lr.npy", "none/sr.npy", (), "does not exist"),
-        ("lr.npy", "sr.npy", ("--memory", "0.01"), "are more than 0.0 MB"),
+        ("lr.npy", "sr.npy", ("--memory", "0.01"), "are more than 0.0 MB: a smaller scene, or a larger --memory"),
         ("lr.npy", "sr.npy", ("--peak", "0"), "give one above 0"),
         ("lr.hdr", "sr.npy", (), "has 100 bytes, but its header lr.hdr describes 8568"),
         ("no.hdr", "sr.npy", (), "no ENVI header"),
@@ -129,6 +174,21 @@ def test_refusals_leave_nothing(command: Any, net: Any, tmp_path: Path) -> None:
     code, _, err = command("run", tmp_path / "lr.npy", tmp_path / "lr.npy", tmp_path / "sr.npy")
     assert code == 1
     assert "no network of `lkca export`" in err
+
+
+@pytest.mark.parametrize("header", ["lr.hdr", "lr.img.hdr"])
+def test_no_file_of_the_scene_is_overwritten(header: str, command: Any, net: Any, tmp_path: Path) -> None:
+    data = tmp_path / ("lr.bsq" if header == "lr.hdr" else "lr.img")
+    scene("int16").tofile(data)
+    facts = "ENVI\nsamples = 17\nlines = 21\nbands = 6\ndata type = 2\ninterleave = bsq\n"
+    (tmp_path / header).write_text(facts)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    for read in before:
+        code, _, err = command("run", net.path, read, tmp_path / "lr.hdr", "--overwrite")
+        assert code == 1
+        assert "is the scene itself" in err
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert command("run", net.path, data, tmp_path / "lr.npy")[0] == 0  # another file, whatever its name
 
 
 def test_full_disk(built: Path, net: Any, tmp_path: Path) -> None:

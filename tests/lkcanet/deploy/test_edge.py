@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,9 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
         export_edge(model, tmp_path / "net.lkops", dtype="int8")
     with pytest.raises(ValueError, match="metadata must not name config, kind"):
         export_edge(model, tmp_path / "net.lkops", metadata={"kind": "x", "config": 1})
-    with pytest.raises(ValueError, match="JSON"):
-        export_edge(model, tmp_path / "net.lkops", metadata={"peak": float("nan")})
+    for value in (float("nan"), object(), {(1, 2): 3}):
+        with pytest.raises(ValueError, match="metadata can't be written as JSON"):
+            export_edge(model, tmp_path / "net.lkops", metadata={"peak": value})
     with pytest.raises(FileNotFoundError):
         export_edge(model, tmp_path / "none" / "net.lkops")
     with torch.no_grad():
@@ -143,6 +145,7 @@ def test_refusals_leave_nothing(tmp_path: Path) -> None:
     [
         nn.Conv2d(4, 4, 3, stride=2, padding=1),
         nn.Conv2d(4, 4, 3),
+        nn.Conv2d(4, 4, 2, padding=1),
         nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect"),
         nn.Conv2d(4, 4, 3, padding=(1, 2), dilation=(1, 2)),
         lkops.nn.Conv2d(4, 4, 3, residual_scale=0.5),
@@ -172,6 +175,15 @@ def test_a_runtime_that_differs_leaves_no_file(tmp_path: Path, monkeypatch: pyte
         export_edge(network(), tmp_path / "net.lkops")
     assert [path.name for path in tmp_path.iterdir()] == ["net.lkops"]
     assert (tmp_path / "net.lkops").read_bytes() == b"before"
+
+
+def test_lkedge_that_lacks_a_package_is_not_taken_for_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lkedge.py").write_text("import what_it_needs\n")
+    monkeypatch.delitem(sys.modules, "lkedge", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="what_it_needs"):
+        export_edge(network(), tmp_path / "net.lkops")
+    assert not (tmp_path / "net.lkops").exists()
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
