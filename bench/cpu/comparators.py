@@ -26,10 +26,19 @@ from bench.cpu.run import RESULTS
 from bench.environment import RECYCLED, environment, said
 from bench.networks.paired import Paired
 from lkcanet.benchmark import eager, peak_memory, time_in_turns
-from lkcanet.benchmark.providers import CHANNELS_LAST, Adapter, Mode, Problem, Runner, runner
+from lkcanet.benchmark.providers import (
+    CHANNELS_LAST,
+    Adapter,
+    Mode,
+    Problem,
+    Runner,
+    ours_h_loss,
+    plain_h_loss,
+    runner,
+    wake_up,
+)
 from lkcanet.common.files import atomic_path
 from lkcanet.models.registry import PRESETS
-from lkcanet.objectives.losses import h_loss
 
 BANDS, SCALE, SIDES = 128, 4, (16, 64)
 MODES: tuple[Mode, ...] = ("forward", "training")
@@ -57,73 +66,65 @@ ALLOWED = 1e-4  # of the norm, between the images of eager and lkops in float32
 UNRECYCLED = "glibc.malloc.mmap_threshold=65536"  # freed memory goes back at once: what is resident is what is held
 
 
-def _ours_loss(network: nn.Module, *tensors: Tensor) -> Tensor:
-    return h_loss(network(tensors[0]), tensors[-1]).total
-
-
-def _plain_loss(network: nn.Module, *tensors: Tensor) -> Tensor:
-    l1, sam, _, gradient = eager.spectral_losses(network(*tensors[:-1]), tensors[-1])
-    return l1 + 0.5 * sam + 0.1 * gradient
-
-
 def _ours_image(network: nn.Module, *tensors: Tensor) -> Tensor:
     image: Tensor = network(tensors[0])
     return image
 
 
 def runners(name: str, side: int, mode: Mode, *, tiny: bool = False) -> dict[str, Runner]:
-    """Provider to what runs one row, which they were found to agree on.
+    """Provider to what runs one row, all found to agree with eager PyTorch.
 
     Raises:
-        RuntimeError: the images of eager PyTorch and lkops differ by more than `ALLOWED`.
+        RuntimeError: an image, a loss or its gradients differ by more than `ALLOWED` or ten times that.
     """
     preset, options = ROWS[name]
     torch.manual_seed(0)
     bands = 9 if tiny else BANDS
     model: Any = PRESETS[preset].make(bands, SCALE, **{**options, **(TINY.get(name, {}) if tiny else {})})
-    if preset.startswith("lkca"):  # a fresh one returns the bicubic image
-        with torch.no_grad():
-            model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
+    if preset.startswith("lkca"):
+        wake_up(model)
     lowres = torch.rand(1, bands, side, side)
     if mode == "forward":
         model = model.eval().fold()
     paired = None if preset.startswith("lkca") else Paired(model.eval())
     plain = eager.Network(model, folded=mode == "forward") if paired is None else paired.net
     given = (lowres,) if paired is None else paired.inputs(lowres)
-    with torch.inference_mode():
-        expected, image = plain(*given), model.eval()(lowres)
-    error = float((image - expected).norm() / expected.norm())
-    if not error <= ALLOWED:
-        raise RuntimeError(f"{name}: lkops and eager PyTorch differ by {error:.1e} of the image's norm")
     # PyTorch has no such format for the weights of 3-D convs
     providers = [each for each in PROVIDERS if each != CHANNELS_LAST or all(p.dim() < 5 for p in plain.parameters())]
+    outputs: tuple[Tensor, ...] = ()
+    # compared without dropout, whose draws differ
     if mode == "training":
-        target = torch.rand_like(expected)
-        _check_step(name, model, plain, lowres, given, target)
-        ours, theirs = Adapter(model.train(), _ours_loss), Adapter(plain.train(), _plain_loss)
-        problem = Problem(ours, theirs, (*given, target), network=True)
-        return {each: runner(problem, each, mode, (torch.ones(()),)) for each in providers}
-    ours, theirs = Adapter(model.requires_grad_(False), _ours_image), Adapter(plain.requires_grad_(False))
-    problem = Problem(ours, theirs, given, network=True)
-    return {each: runner(problem, each, mode, (torch.ones_like(expected),)) for each in providers}
+        target = torch.rand(1, bands, SCALE * side, SCALE * side)
+        ours, theirs = Adapter(model.eval(), ours_h_loss), Adapter(plain.eval(), plain_h_loss)
+        problem, outputs = Problem(ours, theirs, (*given, target), network=True), (torch.ones(()),)
+    else:
+        ours, theirs = Adapter(model.requires_grad_(False), _ours_image), Adapter(plain.requires_grad_(False))
+        problem = Problem(ours, theirs, given, network=True)
+    compare = _compare_steps if mode == "training" else _compare_images
+    checked = {each: runner(problem, each, mode, outputs) for each in providers}
+    for each in reversed(providers[1:]):
+        compare(name, each, checked[each], checked["eager"])
+    del checked
+    if mode == "training":
+        ours.train(), theirs.train()
+    return {each: runner(problem, each, mode, outputs) for each in providers}
 
 
-def _check_step(
-    name: str, model: nn.Module, plain: nn.Module, lowres: Tensor, given: tuple[Tensor, ...], target: Tensor
-) -> None:
-    """Raise where loss and gradients of both differ: without dropout, whose draws do."""
+def _compare_images(name: str, provider: str, own: Runner, other: Runner) -> None:
+    (image,), (expected,) = own.results(), other.results()
+    error = float((image - expected).norm() / expected.norm())
+    if not error <= ALLOWED:
+        raise RuntimeError(f"{name}: {provider} and eager PyTorch differ by {error:.1e} of the image's norm")
+
+
+def _compare_steps(name: str, provider: str, own: Runner, other: Runner) -> None:
+    """By the loss and the norm of its gradients: the parameters of both forms are cut in other ways."""
     found = []
-    for loss, network in (
-        (_ours_loss(model.eval(), lowres, target), model),
-        (_plain_loss(plain.eval(), *given, target), plain),
-    ):
-        loss.backward()
-        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-        found.append(torch.stack([loss.detach(), torch.nn.utils.get_total_norm(gradients)]))
-        network.zero_grad(set_to_none=True)
+    for loss, *gradients in (own.results(), other.results()):
+        found.append(torch.stack([loss, torch.nn.utils.get_total_norm(gradients)]))
     error = float(((found[0] - found[1]) / found[1]).abs().max())
     if not error <= 10 * ALLOWED:
-        raise RuntimeError(f"{name}: loss or gradients of lkops and eager PyTorch differ by {error:.1e}")
+        raise RuntimeError(f"{name}: loss or gradients of {provider} and eager PyTorch differ by {error:.1e}")
 
 
 def times(name: str, side: int, mode: Mode, seconds: float, *, tiny: bool = False, least: int = 3) -> dict[str, float]:

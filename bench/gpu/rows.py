@@ -15,7 +15,7 @@ from bench.without_gpu import work
 from bench.without_gpu.work import Work
 from lkcanet.benchmark import eager
 from lkcanet.benchmark.operators import activations, both_forms, outputs_gradients
-from lkcanet.benchmark.providers import Adapter, ours_h_loss, plain_h_loss
+from lkcanet.benchmark.providers import Adapter, ours_h_loss, plain_h_loss, wake_up
 from lkcanet.models import lkca_lr
 from lkops import testing
 from lkops.testing import TORCH_BICUBIC
@@ -130,8 +130,7 @@ def _model(device: str, bands: int, channels: int, blocks: int) -> Any:
     """LKCA-LR that is past its first step: a fresh one returns the bicubic image."""
     with torch.device(device):
         model = lkca_lr(bands, SCALE, channels=channels, blocks=blocks, drop_path=0.0, **TORCH_BICUBIC)
-    with torch.no_grad():
-        model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
+    wake_up(model)
     return model
 
 

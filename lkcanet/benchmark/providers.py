@@ -70,13 +70,21 @@ class Problem:
     converted: dict[str, Callable[[int], Runner]] = field(default_factory=dict)
 
 
-def ours_h_loss(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
-    return h_loss(network(lowres), target).total
+def ours_h_loss(network: nn.Module, *tensors: Tensor) -> Tensor:
+    """Of a low-resolution image, what the plain form takes besides, and the target."""
+    return h_loss(network(tensors[0]), tensors[-1]).total
 
 
-def plain_h_loss(network: nn.Module, lowres: Tensor, target: Tensor) -> Tensor:
-    l1, sam, _, gradient = eager.spectral_losses(network(lowres), target)
+def plain_h_loss(network: nn.Module, *tensors: Tensor) -> Tensor:
+    """The same in eager PyTorch, which takes all but the target."""
+    l1, sam, _, gradient = eager.spectral_losses(network(*tensors[:-1]), tensors[-1])
     return l1 + 0.5 * sam + 0.1 * gradient
+
+
+def wake_up(model: LKCANet) -> None:
+    """Give a fresh network, whose upsampler is zero, something to add to the bicubic image, so that it can be wrong."""
+    with torch.no_grad():
+        model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
 
 
 LARGE = 1 << 24  # values of an output that is checked against eager float32: in float64 it would take gigabytes
@@ -90,8 +98,7 @@ def network_problem(model: LKCANet, shape: Sequence[int], *, training: bool = Fa
             upsampler is woken up: a fresh one returns the bicubic image.
     """
     double = math.prod(shape) * model.scale**2 <= LARGE
-    with torch.no_grad():
-        model.upsample.conv.get_parameter("parametrizations.weight.original0").fill_(0.1)
+    wake_up(model)
     lowres = torch.rand(*shape)
     if not training:
         folded = model.eval().fold().requires_grad_(False)

@@ -52,15 +52,31 @@ def test_what_differs_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_step_of_wrong_gradients_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = comparators._ours_loss
+    right = comparators.ours_h_loss
 
     def wrong(network: torch.nn.Module, *tensors: torch.Tensor) -> torch.Tensor:
         loss = right(network, *tensors)
         return 1.5 * loss - 0.5 * loss.detach()  # of the same value
 
-    monkeypatch.setattr(comparators, "_ours_loss", wrong)
+    monkeypatch.setattr(comparators, "ours_h_loss", wrong)
     with pytest.raises(RuntimeError, match="MSDformer: loss or gradients of lkops and eager PyTorch differ by 5"):
         comparators.runners("MSDformer", 5, "training", tiny=True)
+
+
+@pytest.mark.parametrize("mode", comparators.MODES)
+def test_eager_in_the_other_memory_format_is_checked_too(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = comparators.runner
+
+    def wrong(problem, name, *how):
+        own = right(problem, name, *how)
+        if name == comparators.CHANNELS_LAST:
+            with torch.no_grad():
+                next(iter(own.module.parameters())).mul_(1.1)
+        return own
+
+    monkeypatch.setattr(comparators, "runner", wrong)
+    with pytest.raises(RuntimeError, match=r"ESSAformer: .*eager channels_last and eager PyTorch differ"):
+        comparators.runners("ESSAformer", 5, mode, tiny=True)
 
 
 def test_the_tables() -> None:

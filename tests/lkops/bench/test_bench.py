@@ -1,9 +1,11 @@
 """`python -m lkops.bench`: sizes of one's own, outputs checked first; what was measured as table, file and picture."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import lkops
 from lkops import testing
@@ -94,3 +96,20 @@ def test_what_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(lkops, "conv2d", wrong)
     assert main(["conv2d", *TINY]) == 1
     assert "conv2d on cpu differs from the reference by" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["channels_last", "compiled"])
+def test_plain_pytorch_is_checked_in_every_form(
+    form: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also in the memory format, and compiled, where lkops and eager PyTorch are right."""
+    known = testing.examples("conv2d")
+
+    def eager(input, weight, *args, **options):
+        result = known.eager(input, weight, *args, **options)
+        last = input.is_contiguous(memory_format=torch.channels_last) and not input.is_contiguous()
+        return result * 1.01 if {"channels_last": last, "compiled": torch.compiler.is_compiling()}[form] else result
+
+    monkeypatch.setattr(testing, "examples", lambda name: replace(known, eager=eager))
+    assert main(["conv2d", *TINY, *(["--compile"] if form == "compiled" else [])]) == 1
+    assert f"conv2d in plain PyTorch, {form}, differs from the reference by" in capsys.readouterr().err
