@@ -9,7 +9,7 @@
 //     LKOPS_TABLE(RoomKernels, kRoom) = {forward, ...};
 //
 // and cpu.cpp is compiled with -DLKOPS_ISA=<name> for each instruction set up to that one. Rooms whose code has
-// products of bfloat16 say Avx512Bf16; others would be the same code as for Avx512, and their Avx512 table serves both.
+// products of bfloat16 or of whole numbers say Avx512Bf16; others would be the same code as for Avx512, and their Avx512 table serves both.
 // Bindings take LKOPS_CHOOSE(kRoom) of common/isa.h, kernels of another room LKOPS_SAME_ISA(kRoom). No torch, no std.
 #pragma once
 
@@ -31,7 +31,8 @@
   X(avx512bw, Avx512, builtin) \
   X(avx512dq, Avx512, builtin) \
   X(avx512vl, Avx512, builtin) \
-  X(avx512bf16, Avx512Bf16, builtin)
+  X(avx512bf16, Avx512Bf16, builtin) \
+  X(avx512vnni, Avx512Bf16, builtin)
 
 namespace lkops {
 

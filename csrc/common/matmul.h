@@ -10,9 +10,11 @@
 // sums over k and accumulate.
 //
 // Elements are floats or, on a CPU with AVX512-BF16 (kBf16Products), `Pair`s of bfloat16: k and k + 1 of a pixel or of
-// a weight side by side, depth and strides counted in pairs. Products of pairs are exact and summed in float32.
+// a weight side by side, depth and strides counted in pairs. Products of pairs are exact and summed in float32. Or they
+// are `Quad`s of whole numbers (common/quads.h), four of k side by side, whose sums are whole numbers too.
 #pragma once
 
+#include "common/quads.h"
 #include "common/simd.h"
 #include "common/sums.h"
 
@@ -47,7 +49,7 @@ using Element = typename ElementOf<T>::Type;
 // Rows that a depth of k takes in a tile of E.
 template <class E>
 constexpr int64_t depth_of(int64_t k) {
-  return __is_same(E, Pair) ? (k + 1) / 2 : k;
+  return __is_same(E, Quad) ? (k + 3) / 4 : __is_same(E, Pair) ? (k + 1) / 2 : k;
 }
 
 // The matrix w: element (m, k) is data[m * row + k * depth].
@@ -79,14 +81,28 @@ LKOPS_INLINE Floats fma(Words a, Words b, Floats c) {
 // 24 sums, 3 vectors of x and a weight, of 32 registers; 12, 3 and 1 of 16
 constexpr int kProductRows = kRegisters == 32 ? 8 : 4;
 
+// What products of E are summed in.
+template <class E>
+struct SumOf {
+  using Type = float;
+  using Vector = Floats;
+};
+template <>
+struct SumOf<Quad> {
+  using Type = int32_t;
+  using Vector = Ints;
+};
+template <class E>
+using Sum = typename SumOf<E>::Type;
+
 template <int kRows, int kVectors, class E>
-LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, int64_t x_stride, float* y,
+LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, int64_t x_stride, Sum<E>* y,
                                 int64_t y_stride, bool accumulate) {
-  Floats sum[kRows][kVectors];
+  typename SumOf<E>::Vector sum[kRows][kVectors];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = Floats{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = typename SumOf<E>::Vector{};
   const E* weights = w.data;
   for (int64_t k = 0; k < depth; ++k, weights += w.depth, x += x_stride) {
     decltype(load(x)) pixels[kVectors];
@@ -103,13 +119,13 @@ LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, 
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 3
     for (int v = 0; v < kVectors; ++v) {
-      float* to = y + r * y_stride + v * kLanes;
+      Sum<E>* to = y + r * y_stride + v * kLanes;
       store(to, accumulate ? load(to) + sum[r][v] : sum[r][v]);
     }
 }
 
 template <int kVectors, class E>
-void multiply_vectors(Weights<E> w, int64_t rows, int64_t depth, const E* x, int64_t x_stride, float* y,
+void multiply_vectors(Weights<E> w, int64_t rows, int64_t depth, const E* x, int64_t x_stride, Sum<E>* y,
                       int64_t y_stride, bool accumulate) {
   int64_t m = 0;
   for (; m + kProductRows <= rows; m += kProductRows, w.data += kProductRows * w.row, y += kProductRows * y_stride)
@@ -121,7 +137,7 @@ void multiply_vectors(Weights<E> w, int64_t rows, int64_t depth, const E* x, int
 
 // y = w x, or y += w x; 1 <= vectors <= kTileVectors.
 template <class E>
-void multiply(const Weights<E>& w, int64_t rows, int64_t depth, const E* x, int64_t x_stride, int vectors, float* y,
+void multiply(const Weights<E>& w, int64_t rows, int64_t depth, const E* x, int64_t x_stride, int vectors, Sum<E>* y,
               int64_t y_stride, bool accumulate = false) {
   switch (vectors) {
     case 1: return multiply_vectors<1>(w, rows, depth, x, x_stride, y, y_stride, accumulate);

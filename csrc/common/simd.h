@@ -161,6 +161,8 @@ LKOPS_INLINE Ints load(const int32_t* p) {
 
 LKOPS_INLINE void store(float* p, Floats v) { __builtin_memcpy(p, &v, sizeof v); }
 
+LKOPS_INLINE void store(int32_t* p, Ints v) { __builtin_memcpy(p, &v, sizeof v); }
+
 LKOPS_INLINE void store(BFloat16* p, Floats v) {
   const Halves h = narrow(v);
   __builtin_memcpy(p, &h, sizeof h);

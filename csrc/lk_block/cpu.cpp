@@ -2,12 +2,14 @@
 
 #include "lk_block/backward.h"
 #include "lk_block/forward.h"
+#include "lk_block/int8.h"
 
 namespace lkops {
 
 LKOPS_TABLE(BlockKernels, kBlock) = {
     block_forward_bytes<float>,  block_forward_bytes<BFloat16>,  block_forward<float>,  block_forward<BFloat16>,
     block_backward_bytes<float>, block_backward_bytes<BFloat16>, block_backward<float>, block_backward<BFloat16>,
+    block_int8_bytes,            block_int8,
 };
 
 }  // namespace lkops

@@ -51,6 +51,16 @@ struct BlockBackward {
   BlockGradients<T> gradients;
 };
 
+// With products of whole numbers of 8 bits (lk_block/int8.h says how their steps are found): rows of these two weights
+// are `scale[m]` times the numbers, and parameters.in_weight, out_weight and keep are not read.
+struct BlockInt8 {
+  const BFloat16* x;
+  BlockParameters<BFloat16> parameters;
+  const int8_t *in_weight, *out_weight;
+  const float *in_scale, *out_scale;
+  BFloat16* y;
+};
+
 // `scratch`: as many bytes as the function beside says, on a cache line; `slots` is the Parallel's, `saving` whether
 // t and the others are not null.
 struct BlockKernels {
@@ -67,6 +77,9 @@ struct BlockKernels {
                        void* scratch);
   void (*backward_bf16)(const BlockProblem& problem, const BlockBackward<BFloat16>& tensors, const Parallel& parallel,
                         void* scratch);
+
+  int64_t (*int8_bytes)(const BlockProblem& problem, int64_t slots);
+  void (*int8)(const BlockProblem& problem, const BlockInt8& tensors, const Parallel& parallel, void* scratch);
 };
 
 LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);

@@ -229,7 +229,7 @@ constexpr int64_t kProductBlock = 4 * kProductRows;
 
 // y = w x for tiles of any depth; depth counts elements of E.
 template <class E>
-void multiply_tile(const Weights<E>& w, int64_t rows, int64_t depth, const E* x, int vectors, float* y) {
+void multiply_tile(const Weights<E>& w, int64_t rows, int64_t depth, const E* x, int vectors, Sum<E>* y) {
   const int64_t parts = (depth + kSlabRows - 1) / kSlabRows;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t first = part * depth / parts, last = (part + 1) * depth / parts;

@@ -58,9 +58,10 @@ class Reader {
   void check_frame() {
     if (bytes_ < 8 || std::memcmp(file_, kMagic, 8) != 0) fail("no network of `lkca export`");
     if (bytes_ < kHeader) fail("damaged: " + std::to_string(bytes_) + " bytes are no header");
-    if (u32(8) != kVersion)
-      fail("is of version " + std::to_string(u32(8)) + " of the format, this library reads version " +
-           std::to_string(kVersion) + ": export the network again, or take the lkops that wrote it");
+    version_ = u32(8);
+    if (version_ < kOldestVersion || version_ > kVersion)
+      fail("is of version " + std::to_string(version_) + " of the format, this library reads versions " +
+           std::to_string(kOldestVersion) + " to " + std::to_string(kVersion) + ": export the network again, or take the lkops that wrote it");
     if (u64(16) != static_cast<uint64_t>(bytes_))
       fail("damaged: has " + std::to_string(bytes_) + " bytes, says " + std::to_string(u64(16)));
     if (crc32(file_ + 16, bytes_ - 16) != u32(12)) fail("damaged: its checksum is another");
@@ -92,12 +93,15 @@ class Reader {
     const int64_t at = kHeader + i * kTensorRecord;
     const std::string what = "tensor " + std::to_string(i);
     Tensor tensor{};
-    int64_t bytes = graph_.dtype == Dtype::kFloat32 ? 4 : 2;
+    if (version_ == 1) zeros(at + 24, 4);
+    tensor.type = static_cast<Type>(whole(at + 24, "the type of " + what, 0, 2));
+    const int64_t of_graph = graph_.dtype == Dtype::kFloat32 ? 4 : 2;
+    int64_t bytes = tensor.type == Type::kInt8 ? 1 : tensor.type == Type::kFloat32 ? 4 : of_graph;
     for (int d = 0; d < 4; ++d) {
       tensor.sizes[d] = whole(at + 8 + 4 * d, "a size of " + what, 1, int64_t{1} << 31);
       if (__builtin_mul_overflow(bytes, tensor.sizes[d], &bytes)) fail("damaged: the sizes of " + what);
     }
-    zeros(at + 24, 8);
+    zeros(at + 28, 4);
     const uint64_t offset = u64(at);
     if (offset % kLine != 0 || offset < static_cast<uint64_t>(end_of_header_) ||
         offset > static_cast<uint64_t>(bytes_) || bytes > bytes_ - static_cast<int64_t>(offset))
@@ -126,7 +130,8 @@ class Reader {
     }
     for (int d = 0; d < 2; ++d) op.dilations[d] = whole(at + 80 + 4 * d, "a dilation", 1, kMostDilation);
     op.activation = u32(at + 88), op.eps = number<float>(at + 92), op.cubic_a = number<double>(at + 96);
-    zeros(at + 104, 24);
+    read_scales(op, at + 104);
+    zeros(at + 112, 16);
     if (!(op.eps > 0) || !std::isfinite(op.eps)) refuse("eps must be above 0");
     if (!(std::fabs(op.cubic_a) <= 1e3)) refuse("the cubic's a is out of range");
     if (op.activation > static_cast<uint32_t>(Activation::kSigmoid) ||
@@ -142,7 +147,47 @@ class Reader {
       case Kind::kAdd: check_add(op, inputs), graph_.channels.push_back(inputs); break;
       default: check_upsample(op, inputs);
     }
+    check_types(op);
     graph_.operators.push_back(op);
+  }
+
+  void read_scales(Operator& op, int64_t at) const {
+    if (version_ == 1) zeros(at, 8);
+    for (int s = 0; s < 2; ++s) {
+      op.scales[s] = version_ == 1 ? kNone : u32(at + 4 * s);
+      if (op.scales[s] == kNone) continue;
+      if (op.scales[s] >= graph_.tensors.size()) refuse("takes scales that are not there");
+      const Tensor& scales = graph_.tensors[op.scales[s]];
+      if (scales.type != Type::kFloat32) refuse("scales must be float32");
+      for (int64_t m = 0; m < scales.count(); ++m) {
+        const float scale = static_cast<const float*>(scales.data)[m];
+        if (!(scale > 0) || !std::isfinite(scale))
+          refuse("scale " + std::to_string(m) + " is " + std::to_string(scale) + ", not finite and above 0");
+      }
+    }
+  }
+
+  // Its tensors are of the graph's dtype, but for the weights that have scales: one a row.
+  void check_types(const Operator& op) const {
+    const bool is_block = op.kind == Kind::kBlock;
+    const uint32_t wanted = op.is_int8() ? (is_block ? 2 : op.kind == Kind::kUpsample ? 1 : 0) : 0;
+    for (uint32_t s = 0; s < 2; ++s)
+      if ((op.scales[s] != kNone) != (s < wanted)) refuse("has scales where there are none, or lacks them");
+    if (wanted > 0 && graph_.dtype != Dtype::kBFloat16) refuse("weights of whole numbers go with bfloat16");
+    for (int t = 0; t < kTensors; ++t) {
+      if (op.tensors[t] == kNone) continue;
+      const Tensor& tensor = graph_.tensors[op.tensors[t]];
+      const bool first = t == (is_block ? int{block::kInWeight} : int{conv::kWeight});
+      const bool is_int8 = wanted > 0 && (first || (is_block && t == block::kOutWeight));
+      if (tensor.type != (is_int8 ? Type::kInt8 : Type::kOfGraph))
+        refuse("tensor " + std::to_string(t) + (is_int8 ? " must be int8" : " must be of the network's dtype"));
+      if (is_int8) {
+        shape(graph_.tensors[op.scales[first ? 0 : 1]], tensor.sizes[0]);
+        if (tensor.sizes[1] * tensor.sizes[2] * tensor.sizes[3] > kMostQuadDepth) refuse("too many channels for int8");
+      }
+    }
+    if (wanted == 2 && graph_.tensors[op.tensors[block::kMixWeight]].sizes[1] > kMostQuadDepth)
+      refuse("too many channels for int8");
   }
 
   void only(const Operator& op, int count) const {
@@ -229,6 +274,7 @@ class Reader {
   const std::string& name_;
   Graph graph_{};
   int64_t end_of_header_ = 0, operator_ = 0;
+  uint32_t version_ = 0;
 };
 
 }  // namespace

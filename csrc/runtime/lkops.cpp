@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -121,13 +122,16 @@ void lkops_close(lkops_network* network) { delete network; }
 void lkops_describe(const lkops_network* network, lkops_info* info) {
   const Graph& graph = network->graph;
   int64_t parameters = 0;
-  for (const auto& tensor : graph.tensors) parameters += tensor.count();
+  for (const auto& tensor : graph.tensors)
+    if (tensor.type != lkops::runtime::Type::kFloat32) parameters += tensor.count();
+  const bool is_int8 = std::any_of(graph.operators.begin(), graph.operators.end(),
+                                   [](const auto& op) { return op.is_int8(); });
   *info = {graph.bands,
            graph.scale,
            static_cast<int64_t>(graph.operators.size()),
            parameters,
            graph.bytes,
-           graph.dtype == lkops::runtime::Dtype::kFloat32 ? "float32" : "bfloat16",
+           is_int8 ? "int8" : graph.dtype == lkops::runtime::Dtype::kFloat32 ? "float32" : "bfloat16",
            graph.metadata,
            graph.metadata_bytes};
 }

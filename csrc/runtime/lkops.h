@@ -54,7 +54,8 @@ typedef struct {
   int64_t bands, scale;           /* an image (bands, rows, columns) becomes (bands, scale * rows, scale * columns) */
   int64_t operators, parameters;  /* of the graph; numbers in its weights */
   int64_t file_bytes;
-  const char* dtype;              /* "float32" or "bfloat16": of weights and features; images are float32 always */
+  const char* dtype;              /* "float32" or "bfloat16": of weights and features, or "int8": bfloat16 but for the
+                                     inputs and weights of products; images are float32 always */
   const char* metadata;           /* a JSON object, ended by a zero byte that metadata_bytes does not count */
   int64_t metadata_bytes;
 } lkops_info;

@@ -76,7 +76,7 @@ class PlanOf final : public Plan {
     for (const Step& step : steps_)
       scratch_bytes_ = std::max(
           scratch_bytes_, step.op->kind == Kind::kConv    ? OfType<T>::conv().forward_scratch(step.conv, parallel.slots)
-                          : step.op->kind == Kind::kBlock ? OfType<T>::block_bytes()(step.block, false, parallel.slots)
+                          : step.op->kind == Kind::kBlock ? block_bytes(step, parallel.slots)
                                                           : 0);
     Workspace room;
     Room(*this, room);
@@ -137,6 +137,11 @@ class PlanOf final : public Plan {
       scratch = memory.take<char>(plan.scratch_bytes_);
     }
   };
+
+  static int64_t block_bytes(const Step& step, int64_t slots) {
+    return step.op->is_int8() ? LKOPS_CHOOSE(kBlock).int8_bytes(step.block, slots)
+                              : OfType<T>::block_bytes()(step.block, false, slots);
+  }
 
   // Places of the values between operators: one is taken again when nobody needs what it holds any more.
   void choose_slots() {
@@ -237,6 +242,13 @@ class PlanOf final : public Plan {
       OfType<T>::conv().forward(step.conv, parallel, x, step.packed, graph_.data<T>(op, conv::kBias), nullptr, second,
                                 nullptr, out, room.scratch);
     } else if (op.kind == Kind::kBlock) {
+      if constexpr (!OfType<T>::kIsF32)
+        if (op.is_int8()) {
+          const auto weight = [&](int which) { return graph_.data<int8_t>(op, which); };
+          const BlockInt8 tensors{x, block_parameters<T>(graph_, op), weight(block::kInWeight),
+                                  weight(block::kOutWeight), graph_.scales(op, 0), graph_.scales(op, 1), out};
+          return LKOPS_CHOOSE(kBlock).int8(step.block, tensors, parallel, room.scratch);
+        }
       BlockForward<T> tensors{};
       tensors.x = x, tensors.parameters = block_parameters<T>(graph_, op), tensors.y = out;
       OfType<T>::block()(step.block, tensors, parallel, room.scratch);

@@ -60,6 +60,7 @@ class Upsampler {
   }
 
   int64_t scratch(int64_t rows, int64_t slots) const {
+    if (op_.is_int8()) return LKOPS_CHOOSE(kUpsample).int8.forward_scratch(of(rows), slots);
     if (!by_conv_) return OfType<T>::upsample().forward_scratch(of(rows), slots);
     const int64_t conv = OfType<T>::conv().forward_scratch(conv_of(rows), slots), image = slots * image_bytes(rows);
     return conv > image ? conv : image;
@@ -78,6 +79,11 @@ class Upsampler {
                                   lowres == nullptr ? nullptr : out, nullptr, out, scratch);
         return;
       }
+    if constexpr (!OfType<T>::kIsF32)
+      if (op_.is_int8())
+        return LKOPS_CHOOSE(kUpsample).int8.forward(of(rows), parallel, features,
+                                                    graph_.data<int8_t>(op_, conv::kWeight), graph_.scales(op_, 0),
+                                                    bias, lowres, out, scratch);
     OfType<T>::upsample().forward(of(rows), parallel, features, graph_.data<T>(op_, conv::kWeight), bias, lowres, out,
                                   scratch);
   }

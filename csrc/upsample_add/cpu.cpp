@@ -8,10 +8,11 @@ namespace lkops {
 namespace {
 
 template <class T, class G>
-constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T, G>, forward<T, G>, backward_scratch<T, G>, backward<T, G>};
+constexpr UpsampleKernelsOf<T, G> kOf = {forward_scratch<T>, forward<T, G>, backward_scratch<T, G>, backward<T, G>};
 
 }  // namespace
 
-LKOPS_TABLE(UpsampleKernels, kUpsample) = {kOf<float, float>, kOf<BFloat16, BFloat16>, kOf<BFloat16, float>};
+LKOPS_TABLE(UpsampleKernels, kUpsample) = {kOf<float, float>, kOf<BFloat16, BFloat16>, kOf<BFloat16, float>,
+                                                {forward_scratch<BFloat16, Quad>, forward_int8}};
 
 }  // namespace lkops

@@ -38,10 +38,20 @@ struct UpsampleKernelsOf {
                    const T* weight, T* dfeatures, T* dweight, T* dbias, void* scratch);
 };
 
+// Forward of bfloat16 features with products of whole numbers of 8 bits, whose steps are found on the way: row m of the
+// weight is scale[m] times its numbers.
+struct UpsampleInt8 {
+  int64_t (*forward_scratch)(const UpsampleProblem& problem, int64_t slots);
+  void (*forward)(const UpsampleProblem& problem, const Parallel& parallel, const BFloat16* features,
+                  const int8_t* weight, const float* scale, const BFloat16* bias, const float* lowres, float* out,
+                  void* scratch);
+};
+
 struct UpsampleKernels {
   UpsampleKernelsOf<float, float> f32;
   UpsampleKernelsOf<BFloat16, BFloat16> bf16;
   UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
+  UpsampleInt8 int8;
 };
 
 LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Avx512Bf16);

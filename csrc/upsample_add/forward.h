@@ -3,7 +3,8 @@
 // into rows of the image.
 #pragma once
 
-#include "bicubic_upsample/rows.h"
+#include "upsample_add/image.h"
+#include "upsample_add/quads.h"
 #include "upsample_add/tile.h"
 
 namespace lkops {
@@ -12,7 +13,6 @@ namespace {
 constexpr int64_t kChunkRows = 64;    // output channels whose products are in L1 together
 constexpr int64_t kBlockDepth = 160;  // inputs whose gathered pixels are in L1 together
 constexpr int64_t kSlabBytes = 480 << 10;
-constexpr int64_t kImageStride = kTilePixels + 2 * kLanes;  // a tile's part of a row, with columns at both ends
 
 // How the work is cut. An item is (sample, unit, split, block of tiles), the last fastest: a unit is the bands of a
 // group, or all bands where groups and bands share channels of one another; a split is part of a unit's bands.
@@ -48,11 +48,13 @@ struct ForwardSlot {
     masks = space.take<int32_t>(problem.kernel_width * kTilePixels);
     z = space.take<float>(plan.chunk_bands * plan.phases * kTilePixels + kLanes);
     image = space.take<float>(plan.chunk_bands * problem.scale * kImageStride);
+    steps = space.take<float>(__is_same(E, Quad) ? plan.block_tiles * kTilePixels : 0);
   }
   E* slab;
   int32_t* masks;
   float* z;
   float* image;
+  float* steps;  // of the pixels of the slabs of whole numbers
 };
 
 template <class T, class E>
@@ -60,6 +62,7 @@ struct ForwardSpace {
   ForwardSpace(Workspace& space, const UpsampleProblem& problem, const ForwardPlan<E>& plan, int64_t slots) {
     phases = space.take<Phase>(problem.scale);
     weight = __is_same(T, float) ? nullptr : space.take<E>(problem.groups * problem.outputs * plan.depth);
+    offsets = space.take<int32_t>(__is_same(E, Quad) ? problem.groups * problem.outputs : 0);
     const int64_t shared = space.bytes();
     ForwardSlot<E>(space, problem, plan);
     slot_bytes = space.bytes() - shared;
@@ -68,137 +71,28 @@ struct ForwardSpace {
   }
   Phase* phases;
   E* weight;
+  int32_t* offsets;
   int64_t first, slot_bytes;
 };
 
-template <class T, class G>
+template <class T, class E = Element<T>>
 int64_t forward_scratch(const UpsampleProblem& problem, int64_t slots) {
   Workspace space;
-  ForwardSpace<T, Element<T>>(space, problem, ForwardPlan<Element<T>>(problem), slots);
+  ForwardSpace<T, E>(space, problem, ForwardPlan<E>(problem), slots);
   return space.bytes();
 }
 
-// The phases before the middle of a pixel read one row or column less far: known to the compiler where the scale is.
-template <int kScale>
-LKOPS_INLINE int64_t first_of(const Phase* phases, int64_t phase) {
-  if constexpr (kScale > 0) return 2 * phase + 1 < kScale ? 0 : 1;
-  return phases[phase].first;
-}
-
-// The rows of the enlarged image at one row of `low`, each phase p a row of kImageStride, still as wide as the small
-// image: columns column - kBorder .. column + length + kBorder - 1 from index 0.
-template <int kScale, class L>
-LKOPS_INLINE void image_rows(const UpsampleProblem& problem, const Phase* phases, const L* low, int64_t row,
-                             int64_t column, int64_t length, float* image) {
-  const int64_t scale = kScale > 0 ? kScale : problem.scale, width = problem.width;
-  const L* rows[kWindow];
-  for (int k = 0; k < kWindow; ++k)
-    rows[k] = low + inside(row - kBorder + k, problem.height, problem.symmetric) * width;
-  const int64_t begin = most(0, column - kBorder), end = least(width, column + length + kBorder);
-  float* at_zero = image + kBorder - column;  // where column 0 is
-  for (int64_t c = begin; c < end; c += kLanes) {
-    Floats window[kWindow];
-    for (int k = 0; k < kWindow; ++k) window[k] = load_some(rows[k] + c, end - c);
-#pragma GCC unroll 8
-    for (int64_t p = 0; p < scale; ++p) {
-      const Floats* from = window + first_of<kScale>(phases, p);
-      Floats sum = broadcast(phases[p].weights[0]) * from[0];
-      for (int k = 1; k < kTaps; ++k) sum = fma(broadcast(phases[p].weights[k]), from[k], sum);
-      store(at_zero + p * kImageStride + c, sum);
-    }
-  }
-  for (int64_t t = 1; t <= kBorder; ++t) {
-    if (column + t <= kBorder)
-      for (int64_t p = 0, from = inside(-t, width, problem.symmetric); p < scale; ++p)
-        at_zero[p * kImageStride - t] = at_zero[p * kImageStride + from];
-    if (column + length + kBorder > width - 1 + t)
-      for (int64_t p = 0, from = inside(width - 1 + t, width, problem.symmetric); p < scale; ++p)
-        at_zero[p * kImageStride + width - 1 + t] = at_zero[p * kImageStride + from];
-  }
-}
-
-// One row of the image at part of a row of pixels: out[j scale + q] = z[q][j] + bias[q] + the bicubic image.
-template <int kScale, class T, class G>
-LKOPS_INLINE void finish_row(const UpsampleProblem& problem, const Phase* phases, const float* z, const T* bias,
-                             const float* image, int64_t length, G* out) {
-  constexpr uint64_t kAlignment = kLanes * sizeof(G);
-  const bool streams = problem.streams && length % kLanes == 0 && reinterpret_cast<uint64_t>(out) % kAlignment == 0;
-  const int64_t scale = kScale > 0 ? kScale : problem.scale;
-  for (int64_t j = 0; j < length; j += kLanes) {
-    Floats window[kWindow] = {};
-    if (image != nullptr)
-      for (int k = 0; k < kWindow; ++k) window[k] = load(image + j + k);
-    const auto value = [&](int64_t q) {
-      Floats sum = load(z + q * kTilePixels + j);
-      if (bias != nullptr) sum += broadcast(widen(bias[q]));
-      if (image == nullptr) return sum;
-      const Floats* from = window + first_of<kScale>(phases, q);
-      for (int k = 0; k < kTaps; ++k) sum = fma(broadcast(phases[q].weights[k]), from[k], sum);
-      return sum;
-    };
-    if constexpr (kScale > 0) {
-      Floats values[kScale];
-#pragma GCC unroll 8
-      for (int q = 0; q < kScale; ++q) values[q] = value(q);
-      interleave<kScale>(values);
-      if (streams) {
-        for (int q = 0; q < kScale; ++q) stream(out + j * kScale + q * kLanes, values[q]);
-        continue;
-      }
-      for (int q = 0; q < kScale; ++q)
-        store_some(out + j * kScale + q * kLanes, values[q], (length - j) * kScale - q * kLanes);
-    } else {
-      for (int64_t q = 0; q < scale; ++q) {
-        G lanes[kLanes];
-        store(lanes, value(q));
-        for (int64_t i = 0; i < least(kLanes, length - j); ++i) out[(j + i) * scale + q] = lanes[i];
-      }
-    }
-  }
-}
-
-// Some bands at a tile of `count` pixels: z are the products of all their phases, low and out their planes. All rows of
-// the bicubic image come first: read right after they were written in pieces, they would wait for the stores.
-template <int kScale, class T, class L, class G>
-void finish_bands(const UpsampleProblem& problem, const Phase* phases, int64_t bands, const float* z, const T* bias,
-                  const L* low, int64_t first, int64_t count, float* image, G* out) {
-  const int64_t scale = kScale > 0 ? kScale : problem.scale, width = problem.width, pixels = pixels_of(problem);
-  for_row_parts(width, first, count, [&](int64_t row, int64_t column, int64_t length, int64_t offset) {
-    for (int64_t b = 0; b < bands && low != nullptr; ++b)
-      image_rows<kScale>(problem, phases, low + b * pixels, row, column, length, image + b * scale * kImageStride);
-    for (int64_t p = 0; p < bands * scale; ++p) {
-      const int64_t b = p / scale, row_of_image = row * scale + p % scale;
-      finish_row<kScale>(problem, phases, z + p * scale * kTilePixels + offset,
-                         bias == nullptr ? nullptr : bias + p * scale,
-                         low == nullptr ? nullptr : image + p * kImageStride, length,
-                         out + b * pixels * scale * scale + (row_of_image * width + column) * scale);
-    }
-  });
-}
-
-template <class T, class L, class G>
-void finish(const UpsampleProblem& problem, const Phase* phases, int64_t bands, const float* z, const T* bias,
-            const L* low, int64_t first, int64_t count, float* image, G* out) {
-  switch (problem.scale) {
-    case 1: return finish_bands<1>(problem, phases, bands, z, bias, low, first, count, image, out);
-    case 2: return finish_bands<2>(problem, phases, bands, z, bias, low, first, count, image, out);
-    case 4: return finish_bands<4>(problem, phases, bands, z, bias, low, first, count, image, out);
-    case 8: return finish_bands<8>(problem, phases, bands, z, bias, low, first, count, image, out);
-    default: return finish_bands<0>(problem, phases, bands, z, bias, low, first, count, image, out);
-  }
-}
-
-template <class T, class G>
+// `numbers` are the weights' scales where E is Quad.
+template <class T, class G, class E = Element<T>>
 class Forward {
-  using E = Element<T>;
-
  public:
-  Forward(const UpsampleProblem& problem, const T* features, const E* weight, const T* bias, const void* lowres,
-          const Phase* phases, G* out)
+  Forward(const UpsampleProblem& problem, const T* features, const E* weight, const QuadWeights* numbers, const T* bias,
+          const void* lowres, const Phase* phases, G* out)
       : problem_(problem),
         plan_(problem),
         features_(features),
         weight_(weight),
+        numbers_(numbers),
         bias_(bias),
         lowres_(lowres),
         phases_(phases),
@@ -219,7 +113,8 @@ class Forward {
       const int64_t bands = least(plan_.chunk_bands, end - band);
       for (int64_t tile = first_tile; tile < last_tile; ++tile) {
         E* slab = slot.slab + (tile - first_tile) * plan_.depth * kTilePixels;
-        products(sample, tile, band, bands, slab, &gathered[tile - first_tile], slot);
+        float* steps = slot.steps + (tile - first_tile) * kTilePixels;
+        products(sample, tile, band, bands, slab, steps, &gathered[tile - first_tile], slot);
         images(sample, tile, band, bands, slot);
       }
     }
@@ -227,7 +122,7 @@ class Forward {
 
  private:
   // z of some bands at a tile, by the groups that these belong to.
-  void products(int64_t sample, int64_t tile, int64_t band, int64_t bands, E* slab, int64_t* gathered,
+  void products(int64_t sample, int64_t tile, int64_t band, int64_t bands, E* slab, float* steps, int64_t* gathered,
                 const ForwardSlot<E>& slot) const {
     const int vectors = plan_.tiles.vectors_of(tile);
     const int64_t first = band * plan_.phases, last = (band + bands) * plan_.phases;
@@ -236,16 +131,20 @@ class Forward {
       if (*gathered != group) {
         find_masks(problem_, plan_.tiles.begin(tile), vectors, slot.masks);
         const T* planes = features_ + (sample * problem_.groups + group) * problem_.inputs * pixels_of(problem_);
-        gather(problem_, planes, plan_.tiles.begin(tile), vectors, slot.masks, slab);
+        if constexpr (__is_same(E, Quad))
+          gather_quads(problem_, planes, plan_.tiles.begin(tile), vectors, slot.masks, slab, steps);
+        else
+          gather(problem_, planes, plan_.tiles.begin(tile), vectors, slot.masks, slab);
         *gathered = group;
       }
+      Sum<E>* sums = reinterpret_cast<Sum<E>*>(slot.z + (row - first) * kTilePixels);
       const int64_t parts = ceil_div(plan_.depth, kBlockDepth);
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t k = part * plan_.depth / parts, next = (part + 1) * plan_.depth / parts;
         multiply(Weights<E>{weight_ + row * plan_.depth + k, plan_.depth, 1}, end - row, next - k,
-                 slab + k * kTilePixels, kTilePixels, vectors, slot.z + (row - first) * kTilePixels, kTilePixels,
-                 part > 0);
+                 slab + k * kTilePixels, kTilePixels, vectors, sums, kTilePixels, part > 0);
       }
+      if constexpr (__is_same(E, Quad)) to_products(*numbers_, row, end - row, vectors, steps, sums);
       row = end;
     }
   }
@@ -269,11 +168,23 @@ class Forward {
   const ForwardPlan<E> plan_;
   const T* features_;
   const E* weight_;
+  const QuadWeights* numbers_;
   const T* bias_;
   const void* lowres_;
   const Phase* phases_;
   G* out_;
 };
+
+template <class Work, class T, class E>
+void run_all(const Work& work, const UpsampleProblem& problem, const ForwardPlan<E>& plan,
+             const ForwardSpace<T, E>& memory, const Parallel& parallel, void* scratch) {
+  for_ranges(parallel, work.items(), 1, [&](int64_t slot, int64_t first, int64_t last) {
+    Workspace own(static_cast<char*>(scratch) + memory.first + slot * memory.slot_bytes);
+    const ForwardSlot<E> mine(own, problem, plan);
+    for (int64_t item = first; item < last; ++item) work.run(item, mine);
+    stream_end();
+  });
+}
 
 template <class T, class G>
 void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* features, const T* weight,
@@ -296,13 +207,22 @@ void forward(const UpsampleProblem& problem, const Parallel& parallel, const T* 
     });
     weights = memory.weight;
   }
-  const Forward<T, G> work(problem, features, weights, bias, lowres, memory.phases, out);
-  for_ranges(parallel, work.items(), 1, [&](int64_t slot, int64_t first, int64_t last) {
-    Workspace own(static_cast<char*>(scratch) + memory.first + slot * memory.slot_bytes);
-    const ForwardSlot<E> mine(own, problem, plan);
-    for (int64_t item = first; item < last; ++item) work.run(item, mine);
-    stream_end();
-  });
+  run_all(Forward<T, G>(problem, features, weights, nullptr, bias, lowres, memory.phases, out), problem, plan, memory,
+          parallel, scratch);
+}
+
+// With weights of whole numbers: row m is scale[m] times them.
+inline void forward_int8(const UpsampleProblem& problem, const Parallel& parallel, const BFloat16* features,
+                         const int8_t* weight, const float* scale, const BFloat16* bias, const float* lowres, float* out,
+                         void* scratch) {
+  const ForwardPlan<Quad> plan(problem);
+  Workspace space(scratch);
+  const ForwardSpace<BFloat16, Quad> memory(space, problem, plan, parallel.slots);
+  make_phases(problem.scale, problem.cubic_a, memory.phases);
+  const QuadWeights weights = quad_weights(weight, scale, problem.groups * problem.outputs, depth_of(problem),
+                                           memory.weight, memory.offsets);
+  run_all(Forward<BFloat16, float, Quad>(problem, features, weights.w.data, &weights, bias, lowres, memory.phases, out),
+          problem, plan, memory, parallel, scratch);
 }
 
 }  // namespace

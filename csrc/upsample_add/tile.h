@@ -4,6 +4,7 @@
 #include "common/interleave.h"
 #include "common/matmul.h"
 #include "common/stream.h"
+#include "norm_conv1x1_gelu/quads.h"
 #include "upsample_add/cpu.h"
 
 namespace lkops {

@@ -218,12 +218,56 @@ void test_refusals() {
   lkops_release(plan);
 }
 
+// Files of whole numbers that can't be right: their words.
+void test_int8_refusals() {
+  begin_case("runtime int8 refusals");
+  const Bytes right = small_network(false, 3, 2, 8, 1, true, true);
+  uint32_t tensors;
+  std::memcpy(&tensors, right.data() + 36, 4);
+  const size_t block = 64 + 32 * tensors + 128 * 3, last = block + 256;  // records of operators
+  const auto word = [&](size_t at) {
+    uint32_t value;
+    std::memcpy(&value, right.data() + at, 4);
+    return value;
+  };
+  const uint32_t numbers = word(block + 16 + 4 * 2), scales = word(block + 104);
+  uint64_t of_scales;
+  std::memcpy(&of_scales, right.data() + 64 + 32 * scales, 8);
+  const auto refused = [&](const char* words, size_t at, uint32_t value) {
+    Bytes file = right;
+    put(file, at, value), seal(file);
+    const Opened opened(file);
+    expect(opened.status == LKOPS_BAD_FILE && std::strstr(opened.error.text, words) != nullptr,
+           std::string(words) + ": " + opened.error.text);
+  };
+  const auto bits = [](float value) {
+    uint32_t word;
+    std::memcpy(&word, &value, 4);
+    return word;
+  };
+  for (float bad : {NAN, INFINITY, 0.0f, -1.0f}) refused("not finite and above 0", of_scales + 8, bits(bad));
+  refused("scales must be float32", block + 104, numbers);
+  refused("scales that are not there", block + 104, tensors);
+  refused("or lacks them", block + 108, runtime::kNone);
+  refused("or lacks them", last + 108, scales);
+  refused("must be int8", 64 + 32 * numbers + 24, 0);
+  refused("must be of the network's dtype", last + 104, runtime::kNone);
+  refused("the type of tensor", 64 + 32 * numbers + 24, 3);
+  refused("do not fit", last + 104, scales);
+  refused("go with bfloat16", 24, 0);
+  refused("is not 0", 8, 1);  // version 1 has no such numbers
+  refused("reads versions 1 to 2", 8, 3);
+}
+
 const Test kTest("runtime", [] {
   for (bool is_f32 : {true, false}) {
     const std::string dtype = is_f32 ? "float32" : "bfloat16";
     test_runs(dtype, small_network(is_f32), {1, 3, 13, 11, 2});
     test_runs(dtype + " without image", small_network(is_f32, 2, 3, 8, 2, false), {2, 2, 1, 1, 3});
   }
+  test_runs("int8", small_network(false, 3, 2, 8, 1, true, true), {1, 3, 13, 11, 2});
+  test_runs("int8, rows that are no whole quads", small_network(false, 3, 2, 10, 2, false, true), {2, 3, 5, 7, 2});
+  test_int8_refusals();
   // Winograd's algorithm everywhere, the upsampler's conv and bicubic image apart
   test_runs("by conv2d", small_network(true, 4, 2, 64), {1, 4, 19, 9, 2});
   test_bicubic();

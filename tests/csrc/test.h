@@ -34,6 +34,8 @@ T from_double(double value) {
   const float single = static_cast<float>(value);
   if constexpr (sizeof(T) == sizeof(float)) {
     return single;
+  } else if constexpr (sizeof(T) == 1) {
+    return static_cast<T>(value);
   } else {  // to nearest even; no NaN comes here
     uint32_t bits;
     std::memcpy(&bits, &single, sizeof bits);

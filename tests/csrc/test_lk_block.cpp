@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "large_kernel_channel_attention.h"
 #include "lk_block/cpu.h"
 
@@ -99,8 +101,58 @@ void test_dtype(const Shape& shape) {
   });
 }
 
+// With weights that are whole numbers times a scale; what is rounded on the way is a share of the largest numbers.
+void test_int8(const Shape& shape) {
+  using T = BFloat16;
+  const ImageSize &size = shape.size, inner{size.batch, shape.inside, size.height, size.width};
+  Random random(8);
+  const Doubles x = random.values<T>(size.count(), 1, 0.2);
+  const Doubles gamma = random.values<T>(size.channels, 0.5, 1), beta = random.values<T>(size.channels);
+  const Doubles in_bias = random.values<T>(shape.biases ? shape.inside : 0);
+  const Doubles out_bias = random.values<T>(shape.biases ? size.channels : 0);
+  const auto numbers = [&](int64_t rows, int64_t depth, const Doubles& scale) {
+    std::pair<Doubles, Doubles> made{random.values<float>(rows * depth, 127), {}};
+    for (size_t i = 0; i < made.first.size(); ++i) {
+      made.first[i] = std::floor(made.first[i] + 0.5);
+      made.second.push_back(made.first[i] * scale[i / static_cast<size_t>(depth)]);
+    }
+    return made;
+  };
+  const Doubles in_scale = random.values<float>(shape.inside, 0.004, 0.008);
+  const Doubles out_scale = random.values<float>(size.channels, 0.004, 0.008);
+  const auto [in_weight, in_values] = numbers(shape.inside, size.channels, in_scale);
+  const auto [out_weight, out_values] = numbers(size.channels, shape.inside, out_scale);
+  tape.clear();
+  const Vars vx = tape.variables(x);
+  AttentionValues values;
+  values.fill<T>(random, shape.inside, shape.sizes, shape.biases);
+  constexpr double kEps = 1e-2;
+  Vars u = project(size, vx, tape.variables(gamma), tape.variables(beta), tape.variables(in_values),
+                   tape.variables(in_bias), shape.inside, kEps);
+  for (Var& value : u) value = gelu(value);
+  const Attended attended = attend(inner, shape.sizes, u, values.vars);
+  Vars y = convolve(inner, attended.y, tape.variables(out_values), tape.variables(out_bias), size.channels, 1, 1, 1, 1);
+  for (size_t i = 0; i < y.size(); ++i) y[i] = vx[i] + y[i];
+  const BlockProblem problem{size.channels, static_cast<float>(kEps), problem_of(inner, shape.sizes)};
+  for_tables<BlockKernels>(LKOPS_TABLES(kBlock), [&](const std::string& isa, const BlockKernels& kernels) {
+    const std::string name = "block " + isa + " int8 channels" + sizes_of(size.channels) +
+                             ", inside:" + text_of(inner, shape.sizes, shape.biases);
+    check_case(name, {{"y", values_of(y), 3e-2}}, 0, [&](Run& run) {
+      BlockInt8 tensors{};
+      tensors.x = run.input<T>(x);
+      tensors.parameters = {run.input<T>(gamma),   run.input<T>(beta), nullptr, run.optional<T>(in_bias),
+                            values.inputs<T>(run), nullptr,            run.optional<T>(out_bias), nullptr};
+      tensors.in_weight = run.input<int8_t>(in_weight), tensors.out_weight = run.input<int8_t>(out_weight);
+      tensors.in_scale = run.input<float>(in_scale), tensors.out_scale = run.input<float>(out_scale);
+      tensors.y = run.output<T>("y", x.size());
+      kernels.int8(problem, tensors, run.parallel, run.scratch(kernels.int8_bytes(problem, run.parallel.slots)));
+    });
+  });
+}
+
 const Test kTest("block", [] {
   for (const Shape& shape : kShapes) {
+    test_int8(shape);
     test_dtype<float>(shape);
     test_dtype<BFloat16>(shape);
   }

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "reference.h"
 #include "test.h"
 #include "upsample_add/cpu.h"
@@ -77,8 +79,52 @@ void test_dtypes(const Shape& s, UpsampleKernelsOf<T, G> UpsampleKernels::*membe
   });
 }
 
+// Of whole numbers: features whose largest around every pixel is 127 have steps of 1, so every sum is exact, and the same
+// on every instruction set. Weights and features at the ends of their ranges are where 16 bits would saturate.
+void test_int8(const Shape& s) {
+  const int64_t outputs = s.groups * s.outputs, area = s.scale * s.scale, bands = outputs / area;
+  const int64_t wide = s.width * s.scale, depth = s.inputs * s.rows * s.columns;
+  const ImageSize size{s.n, s.groups * s.inputs, s.height, s.width};
+  Random random(9);
+  const auto whole = [](double value, double size) { return std::floor(value * size + 0.5); };
+  Doubles x = random.values<float>(size.count()), weight = random.values<float>(outputs * depth);
+  for (size_t i = 0; i < x.size(); ++i) {
+    const int64_t channel = static_cast<int64_t>(i) / size.pixels() % s.inputs;
+    x[i] = channel == 0 ? 127 : channel % 3 == 1 ? (x[i] < 0 ? -127 : 127) : whole(x[i], 127);
+  }
+  for (double& value : weight) value = value > 0.8 ? 127 : value < -0.8 ? -127 : whole(value, 127);
+  Doubles scale(static_cast<size_t>(outputs)), all = weight;
+  for (size_t m = 0; m < scale.size(); ++m) scale[m] = m % 3 == 0 ? 0.25 : 2;
+  for (size_t i = 0; i < all.size(); ++i) all[i] *= scale[i / static_cast<size_t>(depth)];
+  tape.clear();
+  const Doubles z = values_of(convolve(size, tape.variables(x), tape.variables(all), {}, outputs, s.groups, s.rows,
+                                       s.columns, 1));
+  Doubles out(z.size());
+  for (size_t i = 0; i < z.size(); ++i) {
+    const int64_t k = static_cast<int64_t>(i), column = k % s.width, row = k / s.width % s.height;
+    const int64_t plane = k / (s.width * s.height), band = plane / area;
+    const int64_t p = plane % area / s.scale, q = plane % s.scale;
+    out[static_cast<size_t>((band * s.height * s.scale + row * s.scale + p) * wide + column * s.scale + q)] = z[i];
+  }
+  const UpsampleProblem problem{s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale,
+                                bands, -0.5, true, false, false};
+  for_tables<UpsampleKernels>(LKOPS_TABLES(kUpsample), [&](const std::string& isa, const UpsampleKernels& table) {
+    const std::string name = "upsample " + isa + " int8 n, height, width, groups, inputs, outputs, rows, columns, scale" +
+                             sizes_of(s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale);
+    check_case(name, {{"out", out, 0}}, 0, [&](Run& run) {
+      const BFloat16* features = run.input<BFloat16>(x);
+      const int8_t* numbers = run.input<int8_t>(weight);
+      const float* scales = run.input<float>(scale);
+      table.int8.forward(problem, run.parallel, features, numbers, scales, nullptr, nullptr,
+                         run.output<float>("out", out.size()),
+                         run.scratch(table.int8.forward_scratch(problem, run.parallel.slots)));
+    });
+  });
+}
+
 const Test kTest("upsample", [] {
   for (const Shape& shape : kShapes) {
+    if (shape.n > 0) test_int8(shape);
     test_dtypes<float, float, float>(shape, &UpsampleKernels::f32);
     test_dtypes<float, float, BFloat16>(shape, &UpsampleKernels::f32);
     test_dtypes<BFloat16, BFloat16, BFloat16>(shape, &UpsampleKernels::bf16);
