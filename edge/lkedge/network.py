@@ -56,7 +56,8 @@ class Network:
 
     Attributes:
         bands, scale: an image (bands, rows, columns) becomes (bands, scale rows, scale columns).
-        dtype: of weights and features, "float32" or "bfloat16"; images are float32.
+        dtype: of weights and features, "float32" or "bfloat16", or "int8": bfloat16, with products of 8-bit whole
+            numbers; images are float32.
         metadata: what the file tells of the network, such as its config, peak and wavelengths.
         threads: of a run.
     """

@@ -235,7 +235,10 @@ def test_bad_files(lkedge: Any, files: dict[tuple[str, str], Path], tmp_path: Pa
     good, bad = files["lkca_lr", "float32"], tmp_path / "bad.lkops"
     cases: list[tuple[Path, str]] = [
         (changed(good, tmp_path / "magic", {0: b"SAFETENS"}), "no network of `lkca export`"),
-        (changed(good, tmp_path / "version", {8: b"\x02"}), "of version 2 of the format, this library reads version 1"),
+        (
+            changed(good, tmp_path / "version", {8: b"\x03"}),
+            "of version 3 of the format, this library reads versions 1 to 2",
+        ),
         (changed(good, tmp_path / "sum", {5000: b"\x00\x01\x02\x03"}, seal=False), "its checksum is another"),
         (changed(good, tmp_path / "short", {}, seal=False, size=5000), "has 5000 bytes, says"),
         (changed(good, tmp_path / "header", {}, seal=False, size=20), "20 bytes are no header"),

@@ -118,14 +118,63 @@ def test_networks_that_are_no_chain(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_int8_file(tmp_path: Path) -> None:
+    """Of version 2: the products' weights are whole numbers with a scale a row, all else is what bfloat16 has."""
+    model = network(upsample_groups=4)
+    with torch.no_grad():
+        model.blocks[0].out.weight[3] = 0  # type: ignore[index, union-attr]
+    export_edge(model, tmp_path / "int8.lkops", dtype="int8", check=False)
+    export_edge(model, tmp_path / "bf16.lkops", dtype="bfloat16", check=False)
+    data, plain = (tmp_path / "int8.lkops").read_bytes(), parsed(tmp_path / "bf16.lkops")
+    assert struct.unpack_from("<2I", data, 8) == (2, zlib.crc32(data[16:]))
+    tensors, operators = struct.unpack_from("<2I", data, 36)
+    found = []
+    for i in range(tensors):
+        offset, *shape, kind, zero = struct.unpack_from("<Q6I", data, 64 + 32 * i)
+        assert zero == 0
+        dtype = np.dtype({0: "<u2", 1: "i1", 2: "<f4"}[kind])
+        found.append(np.frombuffer(data, dtype, int(np.prod(shape)), offset).reshape(shape))
+    none = 0xFFFFFFFF
+    for i in range(operators):
+        at = 64 + 32 * tensors + 128 * i
+        record, scales = struct.unpack_from("<4I16I3Ifd", data, at), struct.unpack_from("<2I", data, at + 104)
+        before = plain["operators"][i]
+        assert record[:4] == before[:4]
+        assert record[20:] == before[20:]
+        products = {0: (), 1: (2, 14), 3: (0,)}[record[0]]
+        assert scales == (*[s for s in scales if s != none], *[none] * (2 - len(products)))
+        for number in range(16):
+            if before[4 + number] == none:
+                assert record[4 + number] == none
+                continue
+            now, was = found[record[4 + number]], plain["tensors"][before[4 + number]]
+            if number not in products:
+                assert np.array_equal(now, was)
+                continue
+            exact = (was.astype(np.uint32) << 16).view(np.float32).reshape(len(was), -1)
+            scale, numbers = found[scales[products.index(number)]].ravel(), now.reshape(len(was), -1)
+            assert now.dtype == np.int8
+            assert scale.dtype == np.float32
+            assert (scale > 0).all()
+            largest = np.abs(numbers.astype(int)).max(1)
+            assert set(largest) <= {0, 127}
+            # half a step, and what bfloat16 loses
+            assert (np.abs(numbers * scale[:, None] - exact) <= 0.502 * scale[:, None] + np.abs(exact) / 256).all()
+
+
 def test_refusals_leave_nothing(tmp_path: Path) -> None:
     model = network()
     with pytest.raises(TypeError, match="model must be a network"):
         export_edge(nn.Identity(), tmp_path / "net.lkops")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"path must end in \.lkops"):
         export_edge(model, tmp_path / "net.onnx")
-    with pytest.raises(ValueError, match="dtype must be float32 or bfloat16, got 'int8'"):
-        export_edge(model, tmp_path / "net.lkops", dtype="int8")
+    with pytest.raises(ValueError, match="dtype must be float32, bfloat16 or int8, got 'int4'"):
+        export_edge(model, tmp_path / "net.lkops", dtype="int4")
+    with pytest.raises(ValueError, match="only an int8 file's loss is measured on one, and dtype is 'float32'"):
+        export_edge(model, tmp_path / "net.lkops", scene=torch.zeros(5, 8, 8))
+    for shape, words in (((4, 8, 8), r"scene must be floating, \(5, rows, columns\)"), ((5, 8, 7), "that 2 divides")):
+        with pytest.raises(ValueError, match=words):
+            export_edge(model, tmp_path / "net.lkops", dtype="int8", scene=torch.zeros(shape))
     with pytest.raises(ValueError, match="metadata must not name config, kind"):
         export_edge(model, tmp_path / "net.lkops", metadata={"kind": "x", "config": 1})
     for value in (float("nan"), object(), {(1, 2): 3}):
