@@ -36,7 +36,7 @@ for _old, _new in {
         sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
     globals()[_old] = sys.modules[f"{__name__}.{_old}"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "FusionError",
