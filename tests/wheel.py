@@ -42,7 +42,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     """The source distribution and the wheel, with its tag."""
     run(sys.executable, "setup.py", "-q", "sdist", "-d", folder)
     raw = folder / "raw"
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", "-w", raw)
+    command = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", "-w", raw)
+    run(*command, LKOPS_ISAS="all")
     (wheel,) = raw.glob("*.whl")
     excluded = [word for name in TORCHS for word in ("--exclude", name)]
     run(sys.executable, "-m", "auditwheel", "repair", wheel, "-w", folder, *excluded)
