@@ -17,8 +17,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-RUNTIME = re.compile(r"nvidia-cuda-(runtime|cupti)-cu\d+")  # packages of their own up to torch 2.11
-TOOLKIT = {"cudart", "cupti"}  # extras of one package since then
+RUNTIME = re.compile(r"nvidia-cuda-(runtime|cupti)-cu\d+")  # packages of their own, as torch 2.10 has them
+TOOLKIT = {"cudart", "cupti"}  # extras of one package, as torch 2.14 has them
 LIBRARY = re.compile(r"NEEDED.*\[(lib(?:cu|nv|nccl)[^\]]*)\]")
 SYMBOL = re.compile(r"^\s*[0-9a-f]* *([A-Za-z]) (\w+)", re.MULTILINE)
 
