@@ -13,11 +13,12 @@ import statistics
 import time
 from pathlib import Path
 
-import lkedge
 import numpy as np
 
 
 def main(arguments: list[str] | None = None) -> None:
+    import lkedge  # installed apart, from edge/
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs=2)
     parser.add_argument("--size", default="64,64", metavar="ROWS,COLUMNS")
