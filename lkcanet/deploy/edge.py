@@ -159,9 +159,12 @@ def int8_loss(network: Any, folded: Network, scene: Tensor) -> Int8Loss:
         exact = folded(lowres)
     found = torch.from_numpy(network(lowres.numpy()))
     return Int8Loss(
-        *(score for image in (found, exact) for score in (mpsnr(image, truth), sam(image, truth))),
-        mpsnr(found, exact),
-        sam(found, exact),
+        psnr=mpsnr(found, truth),
+        sam=sam(found, truth),
+        psnr_float32=mpsnr(exact, truth),
+        sam_float32=sam(exact, truth),
+        psnr_between=mpsnr(found, exact),
+        sam_between=sam(found, exact),
     )
 
 
