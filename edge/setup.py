@@ -23,7 +23,7 @@ from setuptools.errors import CompileError
 EDGE = Path(__file__).resolve().parent
 ROOT = EDGE.parent
 ROOMS = ("bicubic_upsample", "conv2d", "depthwise_conv2d", "lk_block", "upsample_add")
-FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"]
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"]
 FLAGS += ["-ffunction-sections", "-fdata-sections"]
 
 
