@@ -35,7 +35,9 @@ ROOT = Path(__file__).parent
 TORCH_TARGET_VERSION = "0x020a000000000000"  # the oldest torch whose stable ABI serves: 2.10
 
 # -ffp-contract=off: whether a * b + c rounds once or twice is written in the source (csrc/common/simd.h).
+# -f*-sections: edge/setup.py leaves out the gradients.
 KERNEL_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+KERNEL_FLAGS += ["-ffunction-sections", "-fdata-sections"]
 
 # C++20 is what newer torch asks for; no -g, which Python's own flags have: it would be half of the extension
 BINDING_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-DNDEBUG"]
@@ -246,10 +248,10 @@ def isas_of(room):
     return isas[: isas.index(widest) + 1] if widest in isas else isas
 
 
-def cpu_kernels(rooms=("*",)):
-    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set."""
+def cpu_kernels(rooms=("*",), isas=None):
+    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set, or for some."""
     for source in sorted(path for room in rooms for path in Path("csrc").glob(f"{room}/cpu.cpp")):
-        for isa in isas_of(source.parent):
+        for isa in (each for each in isas_of(source.parent) if isas is None or each in isas):
             command = [*compiler()[0], *KERNEL_FLAGS, *isa_flags()[isa], f"-DLKOPS_ISA={isa}"]
             yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
 

@@ -63,7 +63,7 @@ struct BlockInt8 {
 
 // `scratch`: as many bytes as the function beside says, on a cache line; `slots` is the Parallel's, `saving` whether
 // t and the others are not null.
-struct BlockKernels {
+struct BlockInference {
   int64_t (*forward_bytes_f32)(const BlockProblem& problem, bool saving, int64_t slots);
   int64_t (*forward_bytes_bf16)(const BlockProblem& problem, bool saving, int64_t slots);
   void (*forward_f32)(const BlockProblem& problem, const BlockForward<float>& tensors, const Parallel& parallel,
@@ -71,17 +71,20 @@ struct BlockKernels {
   void (*forward_bf16)(const BlockProblem& problem, const BlockForward<BFloat16>& tensors, const Parallel& parallel,
                        void* scratch);
 
+  int64_t (*int8_bytes)(const BlockProblem& problem, int64_t slots);
+  void (*int8)(const BlockProblem& problem, const BlockInt8& tensors, const Parallel& parallel, void* scratch);
+};
+
+struct BlockKernels : BlockInference {
   int64_t (*backward_bytes_f32)(const BlockProblem& problem, int64_t slots);
   int64_t (*backward_bytes_bf16)(const BlockProblem& problem, int64_t slots);
   void (*backward_f32)(const BlockProblem& problem, const BlockBackward<float>& tensors, const Parallel& parallel,
                        void* scratch);
   void (*backward_bf16)(const BlockProblem& problem, const BlockBackward<BFloat16>& tensors, const Parallel& parallel,
                         void* scratch);
-
-  int64_t (*int8_bytes)(const BlockProblem& problem, int64_t slots);
-  void (*int8)(const BlockProblem& problem, const BlockInt8& tensors, const Parallel& parallel, void* scratch);
 };
 
+LKOPS_DECLARE_TABLES(BlockInference, kBlockInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);
 
 }  // namespace lkops

@@ -13,18 +13,18 @@ struct OfType;
 template <>
 struct OfType<float> {
   static constexpr bool kIsF32 = true;
-  static const auto& conv() { return LKOPS_CHOOSE(kConv2d).f32; }
-  static const auto& upsample() { return LKOPS_CHOOSE(kUpsample).f32; }
-  static auto block_bytes() { return LKOPS_CHOOSE(kBlock).forward_bytes_f32; }
-  static auto block() { return LKOPS_CHOOSE(kBlock).forward_f32; }
+  static const auto& conv() { return LKOPS_CHOOSE(kConv2dInference).f32; }
+  static const auto& upsample() { return LKOPS_CHOOSE(kUpsampleInference).f32; }
+  static auto block_bytes() { return LKOPS_CHOOSE(kBlockInference).forward_bytes_f32; }
+  static auto block() { return LKOPS_CHOOSE(kBlockInference).forward_f32; }
 };
 template <>
 struct OfType<BFloat16> {
   static constexpr bool kIsF32 = false;
-  static const auto& conv() { return LKOPS_CHOOSE(kConv2d).bf16; }
-  static const auto& upsample() { return LKOPS_CHOOSE(kUpsample).mixed; }  // images are float32
-  static auto block_bytes() { return LKOPS_CHOOSE(kBlock).forward_bytes_bf16; }
-  static auto block() { return LKOPS_CHOOSE(kBlock).forward_bf16; }
+  static const auto& conv() { return LKOPS_CHOOSE(kConv2dInference).bf16; }
+  static const auto& upsample() { return LKOPS_CHOOSE(kUpsampleInference).mixed; }  // images are float32
+  static auto block_bytes() { return LKOPS_CHOOSE(kBlockInference).forward_bytes_bf16; }
+  static auto block() { return LKOPS_CHOOSE(kBlockInference).forward_bf16; }
 };
 
 template <class T>
@@ -60,7 +60,7 @@ class Upsampler {
   }
 
   int64_t scratch(int64_t rows, int64_t slots) const {
-    if (op_.is_int8()) return LKOPS_CHOOSE(kUpsample).int8.forward_scratch(of(rows), slots);
+    if (op_.is_int8()) return LKOPS_CHOOSE(kUpsampleInference).int8.forward_scratch(of(rows), slots);
     if (!by_conv_) return OfType<T>::upsample().forward_scratch(of(rows), slots);
     const int64_t conv = OfType<T>::conv().forward_scratch(conv_of(rows), slots), image = slots * image_bytes(rows);
     return conv > image ? conv : image;
@@ -81,7 +81,7 @@ class Upsampler {
       }
     if constexpr (!OfType<T>::kIsF32)
       if (op_.is_int8())
-        return LKOPS_CHOOSE(kUpsample).int8.forward(of(rows), parallel, features,
+        return LKOPS_CHOOSE(kUpsampleInference).int8.forward(of(rows), parallel, features,
                                                     graph_.data<int8_t>(op_, conv::kWeight), graph_.scales(op_, 0),
                                                     bias, lowres, out, scratch);
     OfType<T>::upsample().forward(of(rows), parallel, features, graph_.data<T>(op_, conv::kWeight), bias, lowres, out,
@@ -89,7 +89,7 @@ class Upsampler {
   }
 
  private:
-  static const BicubicKernels& bicubic() { return LKOPS_CHOOSE(kBicubic); }
+  static const BicubicInference& bicubic() { return LKOPS_CHOOSE(kBicubicInference); }
   const Tensor& weight() const { return *graph_.tensor(op_, conv::kWeight); }
 
   UpsampleProblem of(int64_t rows) const {

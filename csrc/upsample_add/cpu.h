@@ -29,10 +29,14 @@ struct UpsampleProblem {
 //
 // `scratch` belongs to one call, aligned to cache lines.
 template <class T, class G>
-struct UpsampleKernelsOf {
+struct UpsampleInferenceOf {
   int64_t (*forward_scratch)(const UpsampleProblem& problem, int64_t slots);
   void (*forward)(const UpsampleProblem& problem, const Parallel& parallel, const T* features, const T* weight,
                   const T* bias, const void* lowres, G* out, void* scratch);
+};
+
+template <class T, class G>
+struct UpsampleKernelsOf : UpsampleInferenceOf<T, G> {
   int64_t (*backward_scratch)(const UpsampleProblem& problem, int64_t slots);
   void (*backward)(const UpsampleProblem& problem, const Parallel& parallel, const G* grad, const T* features,
                    const T* weight, T* dfeatures, T* dweight, T* dbias, void* scratch);
@@ -47,13 +51,19 @@ struct UpsampleInt8 {
                   void* scratch);
 };
 
+struct UpsampleInference {  // of images that are float32, as below
+  UpsampleInferenceOf<float, float> f32;
+  UpsampleInferenceOf<BFloat16, float> mixed;
+  UpsampleInt8 int8;
+};
+
 struct UpsampleKernels {
   UpsampleKernelsOf<float, float> f32;
   UpsampleKernelsOf<BFloat16, BFloat16> bf16;
   UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
-  UpsampleInt8 int8;
 };
 
+LKOPS_DECLARE_TABLES(UpsampleInference, kUpsampleInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Avx512Bf16);
 
 }  // namespace lkops

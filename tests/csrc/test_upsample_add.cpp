@@ -108,7 +108,7 @@ void test_int8(const Shape& s) {
   }
   const UpsampleProblem problem{s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale,
                                 bands, -0.5, true, false, false};
-  for_tables<UpsampleKernels>(LKOPS_TABLES(kUpsample), [&](const std::string& isa, const UpsampleKernels& table) {
+  for_tables<UpsampleInference>(LKOPS_TABLES(kUpsampleInference), [&](const std::string& isa, const UpsampleInference& table) {
     const std::string name = "upsample " + isa + " int8 n, height, width, groups, inputs, outputs, rows, columns, scale" +
                              sizes_of(s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale);
     check_case(name, {{"out", out, 0}}, 0, [&](Run& run) {
