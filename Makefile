@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up everything on a fresh machine and do not repeat what is done.
 #
-#   make test-all                      all tests, also those that take long
+#   make check, make test, make test-all  under 2 minutes, at most 10, at most 60: CONTRIBUTING.md says what each holds
+#   make demo LKOPS_ISAS=all           compile every instruction set; else this machine's widest alone, until test-all
 #   make test PYTHON=python3 VENV=     use an existing Python that has torch; installs with --no-deps
 #   make bench BENCH="-k attention"    a part of the benchmarks: printed, not written (BENCH=--list names the rows)
 #   make gpu PYTHON=python3 VENV=      the same; GPU="--only bench" for a piece, GPU=--dry-run without a GPU
@@ -14,12 +15,16 @@ JOBS ?= 2
 
 ifeq ($(VENV),)
 PY := $(PYTHON)
-READY := build/installed$(subst /,_,$(PYTHON))
+INSTALLED := build/installed$(subst /,_,$(PYTHON))
 else
 PY := $(VENV)/bin/python
-READY := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.test-dependencies
 endif
+
+# what setup.py compiles; the tests of every instruction set need all of them, and who has them keeps them
+LKOPS_ISAS ?= $(if $(filter test-all,$(MAKECMDGOALS))$(wildcard $(INSTALLED)-all),all,native)
+READY := $(INSTALLED)-$(LKOPS_ISAS)
 
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
 # one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
@@ -80,23 +85,38 @@ clean:
 
 ifeq ($(VENV),)
 $(READY): $(SOURCES)
-	$(PY) -m pip install -q --no-build-isolation --no-deps -e .
-	@mkdir -p $(@D) && touch $@
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PY) -m pip install -q --no-build-isolation --no-deps -e .
+	@rm -f $(INSTALLED)-* && mkdir -p $(@D) && touch $@
 else
+PIP = $(PY) -m pip install -q --disable-pip-version-check
+
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
+# compiles beside the downloads, since both take long
 $(VENV)/.dependencies: pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel numpy
-	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[train]"
+	$(PIP) "setuptools>=77" wheel
+	@$(MAKE) --no-print-directory -j2 packages objects LKOPS_ISAS=$(LKOPS_ISAS)
 	@touch $@
+
+.PHONY: torch packages kernels objects
+torch:
+	$(PIP) $(TORCH) $(TRITON) numpy
+
+packages: torch
+	LKOPS_BUILD=0 $(PIP) --no-build-isolation -e ".[demo]"
+
+kernels objects:
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PY) setup.py $@
+
+objects: torch kernels
 
 # what the tests need besides; lkops itself is installed, and stays as it is
 $(TESTED): $(VENV)/.dependencies
-	$(PY) -m pip install -q --disable-pip-version-check "lkops[test]"
+	$(PIP) "lkops[test]"
 	@touch $@
 
 $(READY): $(SOURCES) $(VENV)/.dependencies
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
-	@touch $@
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PIP) --no-build-isolation --no-deps -e .
+	@rm -f $(INSTALLED)-* && touch $@
 endif

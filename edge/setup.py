@@ -38,7 +38,7 @@ def shared_with_lkops():
 def compiled(*extra):
     """Paths of all objects, compiled where they are not current; `extra` are (command, object) besides the runtime."""
     work = [*lkops.cpu_kernels(ROOMS)]
-    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(lkops.isa_flags())}"]
+    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(lkops.built_isas())}"]
     sources = [*sorted(Path("csrc", "runtime").glob("*.cpp")), Path("csrc", "common", "isa.cpp")]
     work += [lkops.compilation(command, source, "runtime", source.stem) for source in sources]
     work += extra
