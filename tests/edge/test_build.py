@@ -25,6 +25,7 @@ def python(code: str, folder: Path, *arguments: str, **variables: str) -> subpro
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.exhaustive
 def test_wheel_runs_a_scene_without_torch(can_build: None, net: Any, tmp_path: Path) -> None:
     build = ("build", "--build-base", str(tmp_path / "base"))
     done = setup_py(*build, "bdist_wheel", "--dist-dir", str(tmp_path), "--bdist-dir", str(tmp_path / "bdist"))

@@ -38,6 +38,7 @@ def check_symbols(path: Path, isa: str) -> None:
     assert re.fullmatch(rf"lkops::k[A-Z][a-z0-9]+{isa}", defined[0])
 
 
+@pytest.mark.exhaustive
 @needs_compiler
 @needs_extension
 @needs_sources
@@ -255,7 +256,7 @@ def test_source_distribution_and_pure_wheel(tree: Path) -> None:
         assert "lkops/py.typed" in zipped.namelist()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_compiler
 @needs_sources
 def test_wheel_in_place_and_incremental(tree: Path) -> None:

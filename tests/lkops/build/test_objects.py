@@ -66,7 +66,7 @@ def kernels(room: str) -> list[str]:
     return [f"csrc/{room}/cpu.cpp"] * len(isas_of(room, list(_extension.build_facts()["isa_flags"])))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif("isa_flags" not in _extension.build_facts(), reason="no extension was built")
 def test_every_kind_of_build_compiles_only_what_changed(tree: Tree) -> None:
     in_place = ("setup.py", "build_ext", "--inplace")

@@ -1,0 +1,101 @@
+"""Which tests each level runs: `make check` leaves out `slow` and `exhaustive` ones, `make test` the `exhaustive`,
+`make test-all` none. CONTRIBUTING.md, "Tests", says what the levels hold; conftest.py calls `mark` on what is collected.
+
+Few tests are marked by hand. What repeats one thing over many cases is thinned here:
+
+- A test marked `wide` keeps as many cases as show every value of every parameter once, backends apart; the others are
+  exhaustive. `wide("cpu")` keeps all cases of that backend, whose kernels take milliseconds; `wide(most=1)` one case.
+- What runs in Triton's interpreter is wide, and beyond that keeps to the operators that the interpreter does not need
+  seconds for. Every operator's values and gradients stay, on `SMALL` examples.
+- Rooms of `SLOW_ROOMS` train, read and write files, or start processes: they are slow.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+import torch
+
+from lkops.testing import Example
+
+# the interpreter takes under a second for their kernels on a small image, and several for those of the others
+QUICK_IN_THE_INTERPRETER = ("channel_attention", "conv2d", "norm_conv1x1_gelu", "spectral_losses")
+SMALL = {("plain", torch.float32), ("one_pixel", torch.bfloat16), ("one_pixel", torch.float16)}
+BACKENDS = ("reference", "cpu", "triton", "cuda")
+SLOW_ROOMS = (
+    *(
+        "tests/bench/",
+        "tests/docs/",
+        "tests/edge/",
+        "tests/lkops/build/",
+        "tests/lkops/lowrank/",
+        "tests/lkops/triton/",
+    ),
+    *("tests/lkcanet/benchmark/", "tests/lkcanet/cluster/", "tests/lkcanet/commands/", "tests/lkcanet/deploy/"),
+    *("tests/lkcanet/objectives/", "tests/lkcanet/reproduce/", "tests/lkcanet/training/"),
+)
+
+
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """What the case was parametrised with; an example of an operator by its name."""
+    spec = getattr(item, "callspec", None)
+    values = {} if spec is None else spec.params
+    return {name: value.name if isinstance(value, Example) else value for name, value in values.items()}
+
+
+def interpreted(item: pytest.Item) -> bool:
+    """Whether Triton's interpreter runs it."""
+    given = parameters(item)
+    return not torch.cuda.is_available() and given.get("backend") == "triton" and given.get("device", "cpu") == "cpu"
+
+
+def covering(cases: Iterable[dict[str, Any]]) -> list[int]:
+    """Indices of a few cases in which every value of every parameter occurs: the first that shows most, and so on."""
+    wanted = [{(name, repr(value)) for name, value in case.items()} for case in cases]
+    missing, kept = set().union(*wanted), []
+    while missing:
+        best = max(range(len(wanted)), key=lambda index: len(wanted[index] & missing))
+        kept.append(best)
+        missing -= wanted[best]
+    return sorted(kept)
+
+
+def _groups(items: Iterable[pytest.Item], wide: Callable[[pytest.Item], bool]) -> Iterable[list[pytest.Item]]:
+    """The cases of each test on each backend, of those that are to be thinned."""
+    groups = defaultdict(list)
+    for item in items:
+        if wide(item):
+            groups[item.nodeid.partition("[")[0], parameters(item).get("backend")].append(item)
+    return groups.values()
+
+
+def _is_wide(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("wide")
+    return marker is not None and not interpreted(item) and parameters(item).get("backend") not in marker.args
+
+
+def _leave_to_test_all(items: Iterable[pytest.Item]) -> None:
+    for item in items:
+        item.add_marker(pytest.mark.exhaustive)
+
+
+def mark(items: Iterable[pytest.Item]) -> None:
+    """Mark as slow and exhaustive what the levels leave out."""
+    items = list(items)
+    for group in _groups(items, _is_wide):
+        kept = covering(map(parameters, group))[: group[0].get_closest_marker("wide").kwargs.get("most")]
+        _leave_to_test_all(item for index, item in enumerate(group) if index not in kept)
+    for group in _groups(items, interpreted):
+        quick = [item for item in group if parameters(item).get("operator") in (None, *QUICK_IN_THE_INTERPRETER)]
+        kept = {id(quick[index]) for index in covering(map(parameters, quick))} if quick else set()
+        kept |= {id(item) for item in group if _is_small(item)}
+        _leave_to_test_all(item for item in group if id(item) not in kept)
+    for item in items:
+        if interpreted(item) or item.nodeid.startswith(SLOW_ROOMS):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_small(item: pytest.Item) -> bool:
+    given = parameters(item)
+    return (given.get("case"), given.get("dtype")) in SMALL
