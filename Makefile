@@ -27,8 +27,11 @@ LKOPS_ISAS ?= $(if $(filter test-all,$(MAKECMDGOALS))$(wildcard $(INSTALLED)-all
 READY := $(INSTALLED)-$(LKOPS_ISAS)
 
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
-# one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
+# one thread in each of JOBS processes, and none that spins while it waits where a test takes two: threads of several
+# processes that wait for each other on two cores take ages. `worksteal` leaves a module's tests to one process, which
+# makes its fixtures once, until the other has nothing left
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q --durations=15 \
+	$$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS) --dist worksteal")
 
 .PHONY: demo test test-all check lint docs wheel sanitize bench ahead-of-time gpu clean
 
@@ -38,7 +41,7 @@ demo: $(READY)
 test: $(READY) $(TESTED) lint
 	$(PYTEST) -m "not exhaustive"
 
-# also random sweeps, other compilers, every instruction set
+# also random sweeps, other compilers, every instruction set, sanitizers
 test-all: $(READY) $(TESTED) lint
 	$(PY) -m tests.oldest_torch
 	$(PYTEST)
@@ -61,7 +64,7 @@ wheel: $(READY)
 	$(PY) -m pip install -q --disable-pip-version-check "lkops[wheel]"
 	$(PY) -m tests.wheel $(WHEEL)
 
-# the kernels without torch, under sanitizers; `make test` does this too
+# the kernels without torch, under sanitizers; `make test-all` does this too
 sanitize:
 	$(MAKE) -C tests/csrc -j$(JOBS) address
 	$(MAKE) -C tests/csrc -j$(JOBS) thread

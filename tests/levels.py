@@ -1,5 +1,5 @@
 """Which tests each level runs: `make check` leaves out `slow` and `exhaustive` ones, `make test` the `exhaustive`,
-`make test-all` none. CONTRIBUTING.md, "Tests", says what the levels hold; conftest.py calls `mark` on what is collected.
+`make test-all` none. CONTRIBUTING.md, "Tests", says what they hold; conftest.py calls `mark` on what is collected.
 
 Few tests are marked by hand. What repeats one thing over many cases is thinned here:
 
@@ -22,7 +22,6 @@ from lkops.testing import Example
 # the interpreter takes under a second for their kernels on a small image, and several for those of the others
 QUICK_IN_THE_INTERPRETER = ("channel_attention", "conv2d", "norm_conv1x1_gelu", "spectral_losses")
 SMALL = {("plain", torch.float32), ("one_pixel", torch.bfloat16), ("one_pixel", torch.float16)}
-BACKENDS = ("reference", "cpu", "triton", "cuda")
 SLOW_ROOMS = (
     *(
         "tests/bench/",
