@@ -4,7 +4,7 @@
 Few tests are marked by hand. What repeats one thing over many cases is thinned here:
 
 - A test marked `wide` keeps as many cases as show every value of every parameter once, backends apart; the others are
-  exhaustive. `wide("cpu")` keeps all cases of that backend, whose kernels take milliseconds; `wide(most=1)` one case.
+  exhaustive. `wide("cpu")` keeps all cases of that backend, whose kernels take milliseconds; `wide(most=1)` just one.
 - What runs in Triton's interpreter is wide, and beyond that keeps to the operators that the interpreter does not need
   seconds for. Every operator's values and gradients stay, on `SMALL` examples.
 - Rooms of `SLOW_ROOMS` train, read and write files, or start processes: they are slow.
@@ -50,14 +50,14 @@ def interpreted(item: pytest.Item) -> bool:
 
 
 def covering(cases: Iterable[dict[str, Any]]) -> list[int]:
-    """Indices of a few cases in which every value of every parameter occurs: the first that shows most, and so on."""
+    """Indices of a few cases in which every value of every parameter occurs: each adds as many as any other would."""
     wanted = [{(name, repr(value)) for name, value in case.items()} for case in cases]
     missing, kept = set().union(*wanted), []
     while missing:
         best = max(range(len(wanted)), key=lambda index: len(wanted[index] & missing))
         kept.append(best)
         missing -= wanted[best]
-    return sorted(kept)
+    return kept
 
 
 def _groups(items: Iterable[pytest.Item], wide: Callable[[pytest.Item], bool]) -> Iterable[list[pytest.Item]]:

@@ -19,6 +19,7 @@ def of(*operators: str) -> list[tuple[str, str, str, torch.dtype]]:
 
 
 # between sums in one part and in several: of samples, for gradients of what all of them share
+@pytest.mark.wide("cpu")
 @pytest.mark.parametrize("samples", [7, 17, 33])
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), RUNS)
 def test_gradients_count_every_sample(operator, backend, device, dtype, samples) -> None:

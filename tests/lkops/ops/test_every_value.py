@@ -66,6 +66,7 @@ def test_pixels(operator) -> None:
 
 
 # what a program of Triton sums over is a block: shapes beyond one or two
+@pytest.mark.wide(most=6)
 @pytest.mark.parametrize("operator", [operator for operator, backend in KERNELS if backend == "triton"])
 @pytest.mark.parametrize(
     ("shape", "where"),
