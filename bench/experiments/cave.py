@@ -120,20 +120,27 @@ def score(prepared: PreparedSet, labels: list[str], found: dict[str, Any], runs:
     networks = {label: pretrained.stored(model, DTYPE) for label, model in loaded.items()}
     scores = score_tests(prepared, networks, ensemble=True, progress=print)
     found |= {"scale": prepared.scale, "ssim": prepared.ssim, "environment": environment()}
-    found["validation"] = [scene.name for scene in prepared.validation]
     found["bicubic"] = named_scores(prepared.test_names, scores["bicubic"])
     for label, network in networks.items():
         found["networks"][label] = {
-            **_facts(network, label, runs),
+            **_facts(network, label, runs, found["networks"]),
             "looks": found["networks"].get(label, {}).get("looks", 0) + 1,
             "scores": named_scores(prepared.test_names, scores[label]),
             "ensemble": named_scores(prepared.test_names, scores[f"{label} (ensemble)"]),
         }
 
 
-def _facts(network: Network, label: str, runs: Path) -> dict[str, Any]:
-    first, *before = [_training(runs / folder_of(run), run) for run in history(label)]
-    before = [{**told, "curve": _log(runs / folder_of(told["label"]) / "metrics.csv")} for told in before]
+def _facts(network: Network, label: str, runs: Path, scored: dict[str, Any]) -> dict[str, Any]:
+    """Of the network and its training. A run that it started from and that is only in the package was scored before."""
+    before: list[dict[str, Any]] = []
+    for run in history(label)[1:]:
+        if not (runs / folder_of(run)).exists():
+            *earlier, last = cave_report.stages(scored[run]["training"])
+            last = {key: value for key, value in last.items() if key != "before"}
+            before += [{**last, "curve": scored[run]["curve"]}, *reversed(earlier)]
+            break
+        before.append({**_training(runs / folder_of(run), run), "curve": _log(runs / folder_of(run) / "metrics.csv")})
+    first = _training(runs / folder_of(label), label)
     return {
         "kind": network.kind,
         "config": network.config,

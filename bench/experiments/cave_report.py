@@ -23,13 +23,15 @@ def markdown(found: dict[str, Any]) -> str:
     scale, networks = found["scale"], found["networks"]
     looks = ", ".join(f"{label} {each['looks']}" for label, each in networks.items())
     head = ["", "parameters", "GMAC at 16x16", *(name for name, _ in SCORES.values())]
+    runs = {told["label"]: told for each in networks.values() for told in stages(each["training"])}
+    validation = sorted({scene for told in runs.values() for scene in told["validation_scenes"]})
     lines = [
         f"# CAVE x{scale}, SSPSR's protocol: {len(networks)} networks of ours beside the published table",
         "",
         f"Scored on {said(found['environment'])}. Twelve test scenes of 512 x 512 pixels and 31 bands, MATLAB's "
         f"bicubic, values divided by the full scale of the PNGs; MSSIM of {found['ssim']} windows. Rows marked "
         "(published) are of the figure of SSPSR's repository. Validation scenes, by which everything was chosen: "
-        f"{', '.join(found['validation'])}; a run of 20 scenes trains on them too, and chose nothing. "
+        f"{', '.join(validation)}; a run of 20 scenes trains on them too, and chose nothing. "
         f"Looks at the test scenes: {looks}. Weights as the package "
         "stores them, rounded to bfloat16. (ensemble): mean over eight orientations, eight times the work.",
         "",
@@ -44,7 +46,6 @@ def markdown(found: dict[str, Any]) -> str:
         lines.append(_row([f"{label} (ensemble)", *size, *_cells(each["ensemble"]["mean"])]))
     lines += ["", "## How they were trained", "", "| | scenes | hours | steps | commit | command |"]
     lines.append("|---|---:|---:|---:|---|---|")
-    runs = {told["label"]: told for each in networks.values() for told in stages(each["training"])}
     for label, told in runs.items():
         row = [
             label,

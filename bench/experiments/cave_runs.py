@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CHECKPOINT", "RUNS", "Run", "command_line", "folder_of", "history"]
+__all__ = ["CHECKPOINT", "PUBLISHED", "RUNS", "Run", "command_line", "folder_of", "history"]
 
 CHECKPOINT = "last.safetensors"
 
@@ -63,9 +63,16 @@ RUNS = {
     "LKCA-LR-local-24": Run("train", [*LR, *LOCAL, *FIRST, *CLIPPED, *FAST]),
     "LKCA-LR-local": Run("train", [*LR, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL], "LKCA-LR-local-24"),
     "LKCA-Res-local": Run("train", [*RES, *SECOND, *CLIPPED, *FAST, *ALL], "lkca-res-cave-x4"),
+    "LKCA-Net-taught": Run(
+        "distill", [*NET, *LOCAL, *SECOND, *CLIPPED, *FAST, *ALL, *TAUGHT], "LKCA-Net-local-3", "LKCA-Res-local"
+    ),
     "LKCA-Net-rank32": Run("compress", ["--rank", "32"], "LKCA-Net"),
     "LKCA-Net-local-rank32": Run("compress", ["--rank", "32"], "LKCA-Net-local-3"),
 }
+
+
+# networks of `lkca models` that runs start from or are taught by: the run that each is of
+PUBLISHED = {"lkca-res-cave-x4": "LKCA-Res-24"}
 
 
 def folder_of(label: str) -> str:
@@ -76,7 +83,7 @@ def folder_of(label: str) -> str:
 def history(label: str) -> list[str]:
     """The run, the one that it starts from, and so on."""
     start = RUNS[label].start
-    return [label, *([] if start not in RUNS else history(start))]
+    return [label, *([] if start is None else history(PUBLISHED.get(start, start)))]
 
 
 def command_line(data: Path, label: str, runs: Path, end: list[str]) -> list[str]:
@@ -96,5 +103,5 @@ def command_line(data: Path, label: str, runs: Path, end: list[str]) -> list[str
 
 
 def _weights(name: str, runs: Path) -> str:
-    """Of a run, or the name of a network in the package."""
-    return str(runs / folder_of(name) / CHECKPOINT) if name in RUNS else name
+    """The file of a run, or the name of a network in the package."""
+    return name if name in PUBLISHED else str(runs / folder_of(name) / CHECKPOINT)

@@ -44,7 +44,7 @@ def found() -> dict[str, Any]:
     second = {**training("LKCA-Y"), "before": [training("LKCA-X")]}
     networks = {"LKCA-Net": network(), "LKCA-Res": network(looks=1, training=second)}
     networks["compressed"] = network(training=training("LKCA-Z"), curve=[])
-    facts = {"scale": 4, "ssim": "matlab", "environment": {"cpu": "a CPU"}, "validation": ["c_ms"]}
+    facts = {"scale": 4, "ssim": "matlab", "environment": {"cpu": "a CPU"}}
     return {**facts, "bicubic": bicubic, "networks": networks}
 
 
@@ -65,7 +65,7 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
     prepared: Any = SimpleNamespace(train=[None] * 18, validation=[SimpleNamespace(name="c_ms")])
     for _ in range(1 if compresses else 2):
         with pytest.raises(SystemExit) as ended:
-            cave.train(prepared, Path("cave-x4"), label, tmp_path, 3.5)
+            cave.train(prepared, Path("cave-x4"), label, tmp_path, ["--max-minutes", "3.5"])
         assert ended.value.code == 0
         (tmp_path / cave.folder_of(label) / "state.safetensors").touch()
     first, *again = (line[line.index("lkcanet.cli") + 1 :] for line in seen)
@@ -79,7 +79,8 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
         assert (params["max_minutes"], params["out"]) == (3.5, out)
     start = params["checkpoint" if compresses else "init"]
     before = cave_runs.RUNS[label].start
-    assert (None if before is None else tmp_path / cave.folder_of(before) / "last.safetensors") == start
+    of_run = None if before is None else tmp_path / cave.folder_of(before) / "last.safetensors"
+    assert start == (Path(before) if before in cave_runs.PUBLISHED else of_run)
     assert params.get("whiten") == (0.1 if before is None else None)
     note = json.loads((tmp_path / cave.folder_of(label) / cave.NOTE).read_text())
     assert note["command"] == " ".join(["lkca", *first])
@@ -92,12 +93,32 @@ def test_the_tables_tell_all(found) -> None:
     assert len(rows) == len(reported("cave", 4)) == 7
     assert "| **LKCA-Net** | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.7500 | 0.9500 |" in text
     assert "| LKCA-Net (ensemble) | 1.235 M | 0.371 | 0.9900 | 3.2500 | 0.0140 | 3.4000 | 38.9000 | 0.9500 |" in text
+    assert "by which everything was chosen: c_ms; a run of 20" in text
     assert "Looks at the test scenes: LKCA-Net 2, LKCA-Res 1, compressed 2." in text
     assert "LKCA-Net is better than bicubic in MPSNR on 1 of 2." in text
     assert "| b_ms | 34.70 / 4.20 | 34.00 / 3.25 | 34.00 / 3.25 | 34.00 / 3.25 |" in text
     rows = [line for line in text.splitlines() if "`lkca train" in line]
     assert [row.split(" | ")[0] for row in rows] == ["| LKCA-X", "| LKCA-Y", "| LKCA-Z"]
     assert rows[0] == "| LKCA-X | 18 | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
+
+
+def test_a_run_that_is_only_in_the_package_was_scored_before(found, tmp_path: Path) -> None:
+    """What is told of it, and of what it started from, is what was noted then."""
+    label, start = "LKCA-Res-local", "LKCA-Res-24"
+    assert cave_runs.history(label) == [label, start]
+    (tmp_path / cave.folder_of(label)).mkdir()
+    (tmp_path / cave.folder_of(label) / cave.NOTE).write_text(json.dumps(training(label)))
+    first = {**training("LKCA-W"), "curve": [1]}
+    scored = {start: network(training={**training(start), "before": [first]}, curve=[2])}
+    told = cave._facts(LKCANet(31, 2, 16, 1, reduction=8), label, tmp_path, scored)
+    assert told["training"]["before"] == [{**training(start), "curve": [2]}, first]
+    assert [each["label"] for each in cave_report.stages(told["training"])] == ["LKCA-W", start, label]
+    assert json.dumps(told)
+
+
+def test_a_training_needs_an_end(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--minutes or --steps must be given for LKCA-LR-local-24"):
+        cave_runs.command_line(Path("set"), "LKCA-LR-local-24", tmp_path, [])
 
 
 def test_the_curves_start_at_the_first_validation(found) -> None:

@@ -18,7 +18,8 @@ from lkcanet.data import bicubic_downsample, bicubic_upsample, demo_scene, read_
 from lkcanet.evaluation import side_by_side
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+from ..command_line import fails, lkca
+
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
@@ -26,23 +27,6 @@ pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
 ROOT = Path(__file__).parents[3]
 SMALL = ["--scale", "2", "--channels", "16", "--blocks", "1", "--patch", "12", "--batch-size", "2"]
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-
-
-def fails(*args: object, code: int = 1) -> str:
-    """The one line that the command leaves on stderr."""
-    result = lkca(*args)
-    assert result.exit_code == code, result.output
-    lines = result.stderr.strip().splitlines()
-    assert lines[-1].startswith("error: "), result.stderr
-    assert all(line.startswith(("error: ", "note: ", "warning: ")) for line in lines), result.stderr
-    assert result.stdout == ""
-    return lines[-1]
 
 
 @pytest.fixture(scope="module")

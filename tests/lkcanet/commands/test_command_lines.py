@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 typer = pytest.importorskip("typer", reason="typer is not installed")
 
 from lkcanet.commands._lines import ANOTHER, command_line, evaluation, options_of  # noqa: E402
 from lkcanet.commands._options import gathered  # noqa: E402
 from lkcanet.commands._training import Given  # noqa: E402
+
+from ..command_line import lkca  # noqa: E402
 
 # a value that is not the default, for options whose type does not tell
 VALUES: dict[str, Any] = {
@@ -137,12 +138,6 @@ def cubes(tmp_path: Path) -> Path:
 
 OPTIONS = ["--key", "cube", "--axes", "hwc", "--nodata", -9999, "--peak", 900, "--test", ":,40:", "--scale", 2]
 SMALL = ["--channels", 16, "--blocks", 1, "--patch", 8, "--batch-size", 2, "--threads", 1]
-
-
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 def test_what_train_and_distill_print_runs(cubes: Path) -> None:

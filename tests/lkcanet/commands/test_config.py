@@ -4,7 +4,6 @@ import json
 import shlex
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +12,8 @@ import torch
 from lkcanet.data import PROTOCOLS, demo_scene, read_scene, write_scene
 from lkcanet.models import LKCANet, load_model, save_model
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+from ..command_line import lkca
+
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
@@ -37,12 +37,6 @@ SMALL = [
     "--threads",
     1,
 ]
-
-
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 def fails(*args: object, code: int = 1) -> str:

@@ -8,17 +8,10 @@ import pytest
 
 from tests.lkcanet.enmap_helpers import EMPTY, NODATA, SCALE, save_enmap
 
+from ..command_line import succeeds
+
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("lightning", reason="lightning is not installed")
-
-
-def lkca(*args: object) -> str:
-    from lkcanet.cli import build_app
-
-    result = testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def reflectance(path: Path) -> np.ndarray:
@@ -32,22 +25,22 @@ def reflectance(path: Path) -> np.ndarray:
 def test_enmap_from_the_product_to_its_super_resolved_image(tmp_path: Path) -> None:
     image, lowres, sharp, run = (tmp_path / name for name in ("a.tif", "lr.tif", "sr.tif", "run"))
     truth = np.delete(save_enmap(image), list(EMPTY), 0)
-    facts = json.loads(lkca("info", image, "--json"))
+    facts = json.loads(succeeds("info", image, "--json"))
     assert (facts["bands"], facts["band_choice"]["of"]) == (218, 224)
     assert facts["largest"] == pytest.approx(np.nanmax(truth), rel=1e-6)
     told = {"dtype": "int16", "scale": SCALE, "offset": 0, "nodata": NODATA, "units": "", "raw": False}
     assert {name: facts["stored"][name] for name in told} == told
 
-    lkca("degrade", image, lowres)
+    succeeds("degrade", image, lowres)
     network = ["--blocks", 1, "--channels", 16, "--batch-size", 4, "--patch", 4]
-    lkca("train", image, "--test", "32:,:", "--out", run, "--steps", 3, *network)
+    succeeds("train", image, "--test", "32:,:", "--out", run, "--steps", 3, *network)
     best = run / "best.safetensors"
-    scores = json.loads(lkca("evaluate", image, "-c", best, "--json"))
+    scores = json.loads(succeeds("evaluate", image, "-c", best, "--json"))
     assert scores["region"] == "32:48,0:32"
     assert all(row["sam"] < 15 for row in scores["scores"])
-    assert "int16" in lkca("info", lowres)
+    assert "int16" in succeeds("info", lowres)
 
-    lkca("super-resolve", lowres, sharp, "-c", best)
+    succeeds("super-resolve", lowres, sharp, "-c", best)
     with rasterio.open(image) as before, rasterio.open(sharp) as after:
         assert (set(after.dtypes), after.nodata, after.count) == ({"int16"}, NODATA, 218)
         assert after.scales == (SCALE,) * 218
@@ -74,10 +67,10 @@ def test_enmap_from_the_product_to_its_super_resolved_image(tmp_path: Path) -> N
 @pytest.mark.filterwarnings("ignore")
 def test_counts_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
     truth = save_enmap(tmp_path / "a.tif")
-    facts = json.loads(lkca("info", tmp_path / "a.tif", "--raw", "--json"))
+    facts = json.loads(succeeds("info", tmp_path / "a.tif", "--raw", "--json"))
     assert facts["peak"] == round(np.nanmax(truth) / SCALE)
     assert facts["stored"]["raw"]
-    lkca("degrade", tmp_path / "a.tif", tmp_path / "raw.tif", "--raw")
-    lkca("degrade", tmp_path / "a.tif", tmp_path / "scaled.tif")
+    succeeds("degrade", tmp_path / "a.tif", tmp_path / "raw.tif", "--raw")
+    succeeds("degrade", tmp_path / "a.tif", tmp_path / "scaled.tif")
     apart = reflectance(tmp_path / "raw.tif") - reflectance(tmp_path / "scaled.tif")
     assert np.nanmax(np.abs(apart)) <= SCALE * 1.001  # one count, of rounding

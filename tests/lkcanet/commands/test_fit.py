@@ -11,20 +11,14 @@ from lkcanet.evaluation import score
 from lkcanet.inference import resampled, super_resolve
 from lkcanet.models import load_model, pretrained
 
+from ..command_line import lkca
 from ..models.pretrained_helpers import CARD, NANOMETRES, checkpoint, tiny
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
 
 DENSE = [385.0 + 11 * band for band in range(12)]  # to 506 nm
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 @pytest.fixture

@@ -3,25 +3,18 @@
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from lkcanet.data import read_scene
 
+from ..command_line import lkca
 from ..data import sensor_files
 
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 for package in ("h5py", "h5netcdf", "pyproj", "xarray", "rioxarray", "safetensors"):
     pytest.importorskip(package, reason=f"{package} is not installed")
-
-
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 def test_from_enmap_to_netcdf_and_back_to_cog(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import torch
 from lkcanet.data import Georeference, Scene, read_scene, scene_from_array, write_scene
 from lkcanet.models import LKCANet, save_model
 
+from ..command_line import succeeds
+
 rasterio = pytest.importorskip("rasterio", reason="rasterio is not installed")
 envi = pytest.importorskip("spectral.io.envi", reason="spectral is not installed")
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 ROWS, COLUMNS, NODATA = 24, 36, -9999
@@ -34,14 +35,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("geo") / "net.safetensors"
     save_model(model, path, extra={"peak": 3000.0})
     return path
-
-
-def lkca(*args: object) -> str:
-    from lkcanet.cli import build_app
-
-    result = testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def holes() -> np.ndarray:
@@ -97,8 +90,8 @@ def test_place_names_and_mask_are_carried(
 ) -> None:
     scene, small, out = save(tmp_path / source, transform), tmp_path / f"small_{result}", tmp_path / result
     a, b, c, d, e, f = transform
-    lkca("degrade", scene, small, "--scale", 4)
-    lkca("super-resolve", scene, out, "-c", network)
+    succeeds("degrade", scene, small, "--scale", 4)
+    succeeds("super-resolve", scene, out, "-c", network)
     for path, scale in ((small, 1 / 4), (out, 2)):
         found, code, size, names, waves = place(path)
         expected = (a / scale, b / scale, c, d / scale, e / scale, f)
@@ -122,7 +115,7 @@ def test_place_names_and_mask_are_carried(
 @pytest.mark.parametrize("transform", [NORTH_UP, TURNED])
 def test_a_region_moves_the_origin(tmp_path: Path, network: Path, transform: tuple) -> None:
     scene = save(tmp_path / "in.tif", transform)
-    lkca("super-resolve", scene, tmp_path / "out.tif", "-c", network, "--region", "4:20,6:30")
+    succeeds("super-resolve", scene, tmp_path / "out.tif", "-c", network, "--region", "4:20,6:30")
     found, _, size, _, _ = place(tmp_path / "out.tif")
     a, b, c, d, e, f = transform
     expected = (a / 2, b / 2, c + 6 * a + 4 * b, d / 2, e / 2, f + 6 * d + 4 * e)
@@ -138,7 +131,7 @@ def test_no_filler_bleeds_through_the_network(tmp_path: Path, network: Path, kin
     for filler in (NODATA, 0, 32767):
         scene = save(tmp_path / kind, NORTH_UP, filler)
         for command, options in (("super-resolve", ("-c", network, "--overwrite")), ("degrade", ("--scale", 2))):
-            lkca(command, scene, tmp_path / result, *options)
+            succeeds(command, scene, tmp_path / result, *options)
             found = read_scene(tmp_path / result)
             assert found.valid is not None
             pixels[command].append(found.pixels[:, found.valid])
@@ -155,7 +148,7 @@ def test_without_its_declaration_a_filler_would_bleed(tmp_path: Path, network: P
         values[:, holes()] = filler
         np.save(tmp_path / "in.npy", values)
         for options in ([], ["--nodata", filler]):
-            lkca("degrade", tmp_path / "in.npy", tmp_path / "out.npy", "--scale", 2, "--peak", 1, *options)
+            succeeds("degrade", tmp_path / "in.npy", tmp_path / "out.npy", "--scale", 2, "--peak", 1, *options)
             found = read_scene(tmp_path / "out.npy")
             assert (found.valid is None) == (not options)
             clear = ~holes().reshape(ROWS // 2, 2, COLUMNS // 2, 2).any((1, 3))
@@ -173,13 +166,13 @@ def test_every_command_that_computes_takes_nodata(tmp_path: Path, network: Path)
         values[:, holes()] = filler
         np.save(tmp_path / "in.npy", values)
         given = (tmp_path / "in.npy", "--peak", 1, "--nodata", filler)
-        lkca("super-resolve", *given, tmp_path / "out.npy", "-c", network, "--overwrite")
+        succeeds("super-resolve", *given, tmp_path / "out.npy", "-c", network, "--overwrite")
         result = read_scene(tmp_path / "out.npy")
         assert result.valid is not None
-        scores = lkca("evaluate", *given, "-c", network, "--json")
+        scores = succeeds("evaluate", *given, "-c", network, "--json")
         small = ("--scale", 2, "--patch", 3, "--channels", 16, "--blocks", 1, "--steps", 2, "--batch-size", 2)
         run = ("--test", ":,26:34", "--out", tmp_path / "run", "--overwrite", "--json", "--threads", 1)
-        trained = json.loads(lkca("train", *given, *small, *run))["validation"]
+        trained = json.loads(succeeds("train", *given, *small, *run))["validation"]
         found.append((result.pixels[:, result.valid].tobytes(), json.loads(scores)["scores"], trained))
     assert found[0] == found[1]
     assert found[0][1][1]["mpsnr"] > 10
@@ -192,12 +185,12 @@ def test_no_command_replaces_its_own_scene(tmp_path: Path, network: Path, source
     scene, out = tmp_path / source, tmp_path / "." / result
     for command in (("super-resolve", scene, out, "-c", network, "--overwrite"), ("degrade", scene, out, "--scale", 2)):
         with pytest.raises(AssertionError, match=r"would replace the scene"):
-            lkca(*command)
+            succeeds(*command)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_info(tmp_path: Path) -> None:
-    facts = json.loads(lkca("info", save(tmp_path / "in.hdr", TURNED), "--json"))
+    facts = json.loads(succeeds("info", save(tmp_path / "in.hdr", TURNED), "--json"))
     assert facts["transform"] == pytest.approx(TURNED)
     assert facts["pixel_size"] == pytest.approx([20, 20])
     assert facts["crs"] == "EPSG:32611"
@@ -205,19 +198,19 @@ def test_info(tmp_path: Path) -> None:
     assert facts["wavelengths"] == NANOMETRES
     assert facts["invalid"] == pytest.approx(holes().mean())
     assert 0 <= facts["smallest"] < facts["mean"] < facts["largest"] == facts["peak"] < 3000
-    text = lkca("info", save(tmp_path / "in.tif", NORTH_UP))
+    text = succeeds("info", save(tmp_path / "in.tif", NORTH_UP))
     assert "WGS 84 / UTM zone 11N\n" in text
     assert "PROJCS" not in text
     bare = tmp_path / "bare.npy"
     np.save(bare, np.random.default_rng(0).random((2, 3, 4)))
-    facts = json.loads(lkca("info", bare, "--json"))
+    facts = json.loads(succeeds("info", bare, "--json"))
     assert [facts[name] for name in ("crs", "transform", "pixel_size", "band_names", "invalid")] == [None] * 4 + [0]
 
 
 def test_bad_bands_are_dropped(tmp_path: Path) -> None:
     path = save(tmp_path / "in.hdr", NORTH_UP)
     path.write_text(path.read_text() + "\nbbl = { 1, 0, 1, 1 }\n")
-    lkca("degrade", path, tmp_path / "out.tif", "--scale", 2, "--drop-bad-bands")
+    succeeds("degrade", path, tmp_path / "out.tif", "--scale", 2, "--drop-bad-bands")
     small = read_scene(tmp_path / "out.tif")
     assert small.band_names == ("blue", "red", "nir")
     whole = read_scene(path, bad_bands="keep").pixels
@@ -229,13 +222,13 @@ def test_show_draws_no_hole(tmp_path: Path, network: Path) -> None:
     imageio = pytest.importorskip("imageio.v3", reason="imageio is not installed")
     for filler in (NODATA, 32767):
         scene = save(tmp_path / "in.tif", NORTH_UP, filler)
-        lkca("show", scene, "-c", network, "--pixel", "3,4", "--out", tmp_path / f"{filler}.png")
+        succeeds("show", scene, "-c", network, "--pixel", "3,4", "--out", tmp_path / f"{filler}.png")
     first, second = (imageio.imread(tmp_path / f"{filler}.png") for filler in (NODATA, 32767))
     assert first.std() > 10
     np.testing.assert_array_equal(first, second)
     masked = read_scene(scene)
     write_scene(tmp_path / "whole.npz", Scene(masked.pixels, masked.peak, masked.wavelengths, "in"))
-    lkca("show", tmp_path / "whole.npz", "-c", network, "--pixel", "3,4", "--out", tmp_path / "whole.png")
+    succeeds("show", tmp_path / "whole.npz", "-c", network, "--pixel", "3,4", "--out", tmp_path / "whole.png")
     assert (imageio.imread(tmp_path / "whole.png") != first).mean() > 0.005  # holes are seen
 
 

@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("lightning", reason="lightning is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scenes")
-from typer import testing
 
 from lkcanet.data import demo_scene, load_prepared, named_response, simulate_pair, write_scene
 from lkcanet.evaluation.metrics import evaluate
@@ -19,26 +18,16 @@ from lkcanet.inference import super_resolve
 from lkcanet.models import load_model, load_model_and_extra
 from lkcanet.training import state as _state
 
+from ..command_line import fails, lkca
+
 NETWORK = ["--channels", 16, "--blocks", 1, "--patch", 8, "--batch-size", 2, "--threads", 1, "--scale", 2]
 STEPS = ["--steps", 2, "--learning-rate", 1e-4, "--final-learning-rate", 1e-4]
-
-
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 def succeeds(*args: object) -> Any:
     result = lkca(*args)
     assert result.exit_code == 0, result.output
     return result
-
-
-def fails(*args: object) -> str:
-    result = lkca(*args)
-    assert result.exit_code == 1, result.output
-    return result.stderr.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")

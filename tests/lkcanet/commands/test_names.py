@@ -10,9 +10,9 @@ import torch
 from lkcanet.data import demo_scene, read_scene, scene_from_array, write_scene
 from lkcanet.models import load_model, pretrained
 
+from ..command_line import lkca
 from ..models.pretrained_helpers import CARD, NANOMETRES, checkpoint, tiny
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
@@ -34,12 +34,6 @@ TAKES = {
     "distill --teacher": "{scene} --teacher {net} " + TRAIN,
     "distill --init": "{scene} --teacher best.safetensors --init {net} " + TRAIN,
 }
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 @pytest.fixture

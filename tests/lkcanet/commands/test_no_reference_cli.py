@@ -11,17 +11,11 @@ from lkcanet.data import bicubic_downsample, demo_scene, read_scene, scene_from_
 from lkcanet.evaluation import consistency, spectral_distortion
 from lkcanet.models import load_model
 
+from ..command_line import lkca
 from ..models.pretrained_helpers import NANOMETRES, checkpoint
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 @pytest.fixture

@@ -23,31 +23,14 @@ from lkcanet.evaluation.scoring import mean_scores, score_tests
 from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet, save_model
 
+from ..command_line import fails, lkca
 from ..data.protocol_helpers import SMALL
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 scipy_io = pytest.importorskip("scipy.io", reason="scipy is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 NETWORK = ["--channels", "16", "--blocks", "1", "--groups", "1", "--batch-size", "2", "--steps", "2"]
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-
-
-def fails(*args: object) -> str:
-    """The one line that the command leaves on stderr."""
-    result = lkca(*args)
-    assert result.exit_code == 1, result.output
-    lines = result.stderr.strip().splitlines()
-    assert lines[-1].startswith("error: "), result.stderr
-    assert all(line.startswith(("error: ", "note: ", "warning: ")) for line in lines), result.stderr
-    assert result.stdout == ""
-    return lines[-1]
 
 
 @pytest.fixture(autouse=True)

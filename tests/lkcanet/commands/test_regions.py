@@ -19,7 +19,8 @@ from lkcanet.data import (
 )
 from lkcanet.models import LKCANet, save_model
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+from ..command_line import lkca
+
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
@@ -41,12 +42,6 @@ TRAINING = [
     "--threads",
     1,
 ]
-
-
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 @pytest.fixture(scope="module")

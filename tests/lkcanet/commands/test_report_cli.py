@@ -10,19 +10,13 @@ from lkcanet.data import demo_scene, read_scene
 from lkcanet.evaluation import score
 from lkcanet.models import load_model
 
+from ..command_line import lkca
 from ..common.html_page import Page
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 for package in ("rich", "safetensors", "scipy", "matplotlib", "lightning"):
     pytest.importorskip(package, reason=f"{package} is not installed")
 
 SMALL = ["--scale", 2, "--channels", 16, "--blocks", 1, "--patch", 8, "--batch-size", 2, "--steps", 2, "--threads", 1]
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 def page_of(path: Path) -> Page:

@@ -12,28 +12,13 @@ from lkcanet.evaluation.metrics import evaluate
 from lkcanet.evaluation.reported import reported
 from lkcanet.models import LKCANet, save_model
 
+from ..command_line import fails, lkca
 from ..data.set_helpers import SIDE, write_cave, write_set
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 
 SIX = ("mpsnr", "mssim", "sam", "cc", "rmse", "ergas")
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-
-
-def fails(*args: object) -> str:
-    result = lkca(*args)
-    assert result.exit_code == 1, result.output
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: "), result.stderr
-    assert result.stdout == ""
-    return last
 
 
 @pytest.fixture(autouse=True)

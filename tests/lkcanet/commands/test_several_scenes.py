@@ -13,7 +13,8 @@ from lkcanet.evaluation import mean_scores
 from lkcanet.inference import super_resolve
 from lkcanet.models import LKCANet, load_model, load_model_and_extra, save_model
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+from ..command_line import fails, lkca
+
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo scene")
@@ -21,22 +22,10 @@ pytest.importorskip("scipy", reason="scipy is not installed: it makes the demo s
 SIZES = {"a": (32, 24), "b": (20, 28), "c": (24, 24)}
 
 
-def lkca(*args: object) -> Any:
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
-
-
 def good(*args: object) -> Any:
     result = lkca(*args)
     assert result.exit_code == 0, result.output
     return result
-
-
-def fails(*args: object, code: int = 1) -> str:
-    result = lkca(*args)
-    assert result.exit_code == code, result.output
-    return result.stderr.strip().splitlines()[-1]
 
 
 def names(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,11 @@ from lkcanet.data import read_scene, scene_from_array, write_scene
 from lkcanet.inference import footprint, super_resolve
 from lkcanet.models import LKCANet, load_model, save_model
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+from .. import command_line
+
 pytest.importorskip("rich", reason="rich is not installed")
 pytest.importorskip("safetensors", reason="safetensors is not installed")
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), ["super-resolve", *(str(arg) for arg in args)])
+lkca = partial(command_line.lkca, "super-resolve")
 
 
 @pytest.fixture

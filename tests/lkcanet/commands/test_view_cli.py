@@ -5,17 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ..command_line import lkca
 from ..common.html_page import Page
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 pytest.importorskip("scipy", reason="scipy is not installed")
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), [str(arg) for arg in args])
 
 
 @pytest.fixture

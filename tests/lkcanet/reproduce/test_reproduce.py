@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from lkcanet.models import lkca_net, load_model, pretrained
 from lkcanet.models.capabilities import upsampler_of
 from lkcanet.reproduce import running
 
+from .. import command_line
 from ..common.html_page import Page
 from ..models.pretrained_helpers import CARD, checkpoint
 from .conftest import report_of
 
-testing = pytest.importorskip("typer.testing", reason="typer is not installed")
+lkca = partial(command_line.lkca, "reproduce")
 
 PROTOCOL = """
 [protocols.small]
@@ -33,12 +35,6 @@ stride = 8
 scales = [2]
 source = "this test"
 """
-
-
-def lkca(*args: object):
-    from lkcanet.cli import build_app
-
-    return testing.CliRunner().invoke(build_app(), ["reproduce", *map(str, args)])
 
 
 def fails(*args: object) -> str:
