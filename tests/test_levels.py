@@ -87,7 +87,7 @@ def kept(request: pytest.FixtureRequest) -> list[pytest.Item]:
 
 @pytest.mark.slow
 def test_make_test_runs_every_operator_on_every_backend(kept: list[pytest.Item]) -> None:
-    found = {tuple(map(levels.parameters(item).get, ("operator", "backend"))) for item in kept}
+    found = {(str(given.get("operator")), str(given.get("backend"))) for given in map(levels.parameters, kept)}
     here = {(operator, backend) for operator, backend, *_ in runs()}
     assert len({operator for operator, _ in here}) > 8
     assert here <= found, here - found

@@ -222,7 +222,7 @@ print(json.dumps({"measured": peak, **said.as_dict()}))
 """
 
 
-@pytest.mark.wide(most=2)
+@pytest.mark.wide(most=1)
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     ("case", "stage"),
@@ -275,7 +275,7 @@ def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> Non
     assert facts["measured"] > 150e6
 
 
-@pytest.mark.wide(most=1)
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[48, 4, 32, 1, 200, 320, None, False], [64, 4, 16, 1, 448, 300, None, True]])
 def test_memory_of_the_ensemble(case: list, tmp_path: Path) -> None:

@@ -47,10 +47,10 @@ def test_kernels_compile_beside_the_download_and_once(checkout: Checkout) -> Non
     ready = f"{checkout.env}/.installed-native"
     status, asked = checkout.make(ready)
     assert status == 0
-    place = {
-        what: next(i for i, line in enumerate(asked) if what in line) for what in ("torch==", "kernels", "objects")
-    }
-    assert place["kernels"] < place["objects"] > place["torch=="]
+    kernels, objects, torch = (
+        next(index for index, line in enumerate(asked) if what in line) for what in ("kernels", "objects", "torch==")
+    )
+    assert max(kernels, torch) < objects
     assert "native setup.py kernels" in asked
     assert "[demo]" in "".join(asked), "no more than the demo needs"
     assert not any("[test]" in line or "[train]" in line for line in asked)
