@@ -7,7 +7,8 @@ Few tests are marked by hand. What repeats one thing over many cases is thinned 
   exhaustive. `wide("cpu")` keeps all cases of that backend, whose kernels take milliseconds; `wide(most=1)` just one.
 - What runs in Triton's interpreter is wide, and beyond that keeps to the operators that the interpreter does not need
   seconds for. Every operator's values and gradients stay, on `SMALL` examples.
-- Rooms of `SLOW_ROOMS` train, read and write files, or start processes: they are slow.
+- Rooms and files of `SLOW` train, compile, start processes or sweep: they are slow. So is what `wide("cpu")` keeps for
+  its argument. Not so on a GPU, whose gate (`make gpu`) runs what is not slow.
 """
 
 from collections import defaultdict
@@ -22,18 +23,18 @@ from lkops.testing import Example
 # the interpreter takes under a second for their kernels on a small image, and several for those of the others
 QUICK_IN_THE_INTERPRETER = ("channel_attention", "conv2d", "norm_conv1x1_gelu", "spectral_losses")
 SMALL = {("plain", torch.float32), ("one_pixel", torch.bfloat16), ("one_pixel", torch.float16)}
-SLOW_ROOMS = (
-    *(
-        "tests/bench/",
-        "tests/docs/",
-        "tests/edge/",
-        "tests/lkops/build/",
-        "tests/lkops/lowrank/",
-        "tests/lkops/triton/",
-    ),
-    *("tests/lkcanet/benchmark/", "tests/lkcanet/cluster/", "tests/lkcanet/commands/", "tests/lkcanet/deploy/"),
-    *("tests/lkcanet/objectives/", "tests/lkcanet/reproduce/", "tests/lkcanet/training/"),
-)
+SLOW = """
+    bench/ docs/ edge/
+    lkcanet/benchmark/ lkcanet/cluster/ lkcanet/commands/ lkcanet/deploy/ lkcanet/objectives/ lkcanet/reproduce/
+    lkcanet/training/ lkcanet/inference/test_inference_memory.py lkcanet/models/test_capabilities.py
+    lkcanet/models/test_comparators.py lkcanet/models/test_models.py
+    lkops/build/ lkops/lowrank/ lkops/triton/ lkops/fusion/test_fusion_hooks.py
+    lkops/ops/test_bits.py lkops/ops/test_compile.py lkops/ops/test_conv2d_weights.py
+    lkops/ops/test_cuda_on_the_host.py lkops/ops/test_edges.py lkops/ops/test_empty_batches.py
+    lkops/ops/test_every_value.py lkops/ops/test_losses_kernel.py lkops/ops/test_memory.py
+    lkops/ops/test_module_options.py lkops/ops/test_nan.py lkops/ops/test_options.py
+"""
+SLOW_ROOMS = tuple(f"tests/{place}" for place in SLOW.split())
 
 
 def parameters(item: pytest.Item) -> dict[str, Any]:
@@ -47,6 +48,11 @@ def interpreted(item: pytest.Item) -> bool:
     """Whether Triton's interpreter runs it."""
     given = parameters(item)
     return not torch.cuda.is_available() and given.get("backend") == "triton" and given.get("device", "cpu") == "cpu"
+
+
+def _is_small(item: pytest.Item) -> bool:
+    given = parameters(item)
+    return (given.get("case"), given.get("dtype")) in SMALL
 
 
 def covering(cases: Iterable[dict[str, Any]]) -> list[int]:
@@ -70,8 +76,7 @@ def _groups(items: Iterable[pytest.Item], wide: Callable[[pytest.Item], bool]) -
 
 
 def _is_wide(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("wide")
-    return marker is not None and not interpreted(item) and parameters(item).get("backend") not in marker.args
+    return item.get_closest_marker("wide") is not None and not interpreted(item)
 
 
 def _leave_to_test_all(items: Iterable[pytest.Item]) -> None:
@@ -83,18 +88,18 @@ def mark(items: Iterable[pytest.Item]) -> None:
     """Mark as slow and exhaustive what the levels leave out."""
     items = list(items)
     for group in _groups(items, _is_wide):
-        kept = covering(map(parameters, group))[: group[0].get_closest_marker("wide").kwargs.get("most")]
-        _leave_to_test_all(item for index, item in enumerate(group) if index not in kept)
+        wide, backend = group[0].get_closest_marker("wide"), parameters(group[0]).get("backend")
+        assert wide is not None
+        kept = covering(map(parameters, group))[: wide.kwargs.get("most")]
+        for index, item in enumerate(group):
+            if index not in kept:
+                item.add_marker(pytest.mark.slow if backend in wide.args else pytest.mark.exhaustive)
     for group in _groups(items, interpreted):
         quick = [item for item in group if parameters(item).get("operator") in (None, *QUICK_IN_THE_INTERPRETER)]
         kept = {id(quick[index]) for index in covering(map(parameters, quick))} if quick else set()
         kept |= {id(item) for item in group if _is_small(item)}
         _leave_to_test_all(item for item in group if id(item) not in kept)
     for item in items:
-        if interpreted(item) or item.nodeid.startswith(SLOW_ROOMS):
+        on_gpu = any(isinstance(value, str) and value == "cuda" for value in parameters(item).values())
+        if interpreted(item) or (item.nodeid.startswith(SLOW_ROOMS) and not on_gpu):
             item.add_marker(pytest.mark.slow)
-
-
-def _is_small(item: pytest.Item) -> bool:
-    given = parameters(item)
-    return (given.get("case"), given.get("dtype")) in SMALL

@@ -53,6 +53,7 @@ def test_what_is_wide_is_thinned_for_each_backend() -> None:
         {"backend": "reference", "size": 1, "bias": 0},
         {"backend": "reference", "size": 2, "bias": 1},
     ]
+    assert len([one for one in left(items, "slow") if one.get("backend") == "cpu"]) == 2
     assert kept[6:] == [{"size": 0}, {"size": 1}, {"size": 2}, {"size": 0}]
 
 
