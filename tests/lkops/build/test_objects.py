@@ -95,7 +95,7 @@ RUN = """
 import torch, lkops
 from lkops._core.extension import cpu_facts
 x = torch.randn(1, 2, 5, 7)
-results = [lkops.bicubic_upsample(x, 2, backend=backend) for backend in ("cpu", "reference")]
+results = [lkops.bicubic_upsample(x, scale=2, backend=backend) for backend in ("cpu", "reference")]
 torch.testing.assert_close(*results)
 print(*cpu_facts()["compiled_in"])
 """

@@ -14,7 +14,7 @@ if extension_error("_C_cpu"):
     pytest.skip(extension_error("_C_cpu"), allow_module_level=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("isa", isas.NAMES)
 def test_every_instruction_set(isa: str) -> None:
     """The contract and the kernels' own tests again in a process of its own, since the choice is made once."""

@@ -68,6 +68,7 @@ def test_large_images(operator, backend, device, dtype, alike) -> None:
 
 
 @pytest.mark.skipif(bool(extension_error("_C_cpu")), reason=extension_error("_C_cpu") or "C++ kernels")
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("isa", isas.NAMES)
 def test_large_images_with_every_instruction_set(isa: str) -> None:
     facts = cpu_facts()
