@@ -76,7 +76,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     assert two.history[:2] == one.history[:2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_stop_and_resume(tmp_path: Path) -> None:
     """Errors of the others arrive as their own; Ctrl-C at the main process ends all."""
     scene = small_scene()

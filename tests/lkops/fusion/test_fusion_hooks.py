@@ -218,7 +218,6 @@ def test_hooks_added_after_fusing(name, kind, monkeypatch) -> None:
     assert effects >= 1 + (name != "functional")
 
 
-@pytest.mark.wide(most=10)
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.exhaustive)])
 @pytest.mark.parametrize("name", MAKERS)
 def test_hooks_added_before_fusing(name, every) -> None:
