@@ -59,7 +59,7 @@ docs: $(READY) $(TESTED)
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo build/docs/index.html
 
-# source distribution and wheel into build/dist, checked, and tried in a fresh environment (WHEEL="--torch 2.10.0 2.13.0")
+# source distribution and wheel into build/dist, checked, and tried in a fresh environment (WHEEL="--torch-alone 2.10.0")
 wheel: $(READY)
 	$(PY) -m pip install -q --disable-pip-version-check "lkops[wheel]"
 	$(PY) -m tests.wheel $(WHEEL)

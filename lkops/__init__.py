@@ -4,10 +4,13 @@ Every operator is one function with a plain PyTorch reference that defines it an
 `print(lkops.backends.status())` shows what runs here. Tensors are (N, C, H, W). `lkops.nn` holds the modules.
 """
 
-import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from . import nn  # isort: skip - operators are listed in the order in which they are imported
 from . import backends, lowrank
+from ._core.moved import install as _install
 from .backends import backend
 from .fusion import FusionError, FusionReport, fuse
 from .lowrank import compress, distill_upsampler
@@ -22,7 +25,7 @@ from .ops.spectral_losses import SpectralLosses, cosine_loss, gradient_loss, sam
 from .ops.upsample_add import upsample_add
 
 # the rooms' names before they had those of the functions: users' scripts import references from there
-for _old, _new in {
+_ROOMS = {
     "attention": "large_kernel_channel_attention",
     "bicubic": "bicubic_upsample",
     "block": "lk_block",
@@ -31,12 +34,18 @@ for _old, _new in {
     "losses": "spectral_losses",
     "projection": "norm_conv1x1_gelu",
     "upsample": "upsample_add",
-}.items():
-    for _part in ("", ".reference"):
-        sys.modules[f"{__name__}.{_old}{_part}"] = sys.modules[f"{__name__}.ops.{_new}{_part}"]
-    globals()[_old] = sys.modules[f"{__name__}.{_old}"]
+}
+_install(__name__, {f"{old}{part}": f"ops.{new}{part}" for old, new in _ROOMS.items() for part in ("", ".reference")})
 
-__version__ = "0.1.0"
+if not TYPE_CHECKING:  # a checker would take any name
+
+    def __getattr__(name: str) -> ModuleType:
+        if name not in _ROOMS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return import_module(f"{__name__}.{name}")
+
+
+__version__ = "0.2.0"
 
 __all__ = [
     "FusionError",

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.packages import imported_as, optional
+
 # Without a GPU, Triton's kernels are tested in its interpreter, on CPU tensors; lkops reads this when it is imported.
 # Compiling kernels ahead of time can't share the process: test_triton_ahead_of_time.py starts one of its own.
 if not torch.cuda.is_available():
@@ -18,13 +20,8 @@ if not torch.cuda.is_available():
 torch.backends.cudnn.allow_tf32 = False
 torch.backends.cuda.matmul.allow_tf32 = False
 
-# what the extras of pyproject.toml bring; torch and numpy are always there
-OPTIONAL = (
-    *("dask", "distributed", "fvcore", "h5py", "hypothesis", "imageio", "lightning", "matplotlib", "onnx"),
-    *("onnxruntime", "pytest_benchmark", "rasterio", "rich", "rioxarray", "safetensors", "scipy", "skimage"),
-    *("spectral", "tensorboard", "triton", "typer", "xarray"),
-)
-MISSING = {package for package in OPTIONAL if importlib.util.find_spec(package) is None}
+# what the extras of pyproject.toml bring
+MISSING = {name for name in map(imported_as, optional()) if importlib.util.find_spec(name) is None}
 
 if "hypothesis" not in MISSING:
     from hypothesis import settings

@@ -1,12 +1,12 @@
 """`make wheel`: source distribution and wheel in build/dist, checked, and installed into a fresh environment.
 
-    python -m tests.wheel [--torch 2.13.0 ...]
+    python -m tests.wheel [--torch 2.13.0 ...] [--torch-alone 2.10.0 ...]
 
 1. the source distribution, and a wheel of what is built;
 2. auditwheel gives the wheel the manylinux tag of the glibc that it needs; torch's libraries stay torch's;
 3. twine, check-wheel-contents and abi3audit read both;
-4. for each torch that is named: a fresh environment without a compiler installs the wheel, and every operator runs on
-   its C++ kernels, with a gradient.
+4. for each torch that is named: a fresh environment without a compiler installs the wheel, and tests/wheel_smoke.py
+   runs there. --torch-alone is for versions that the registry has only with CUDA (tests/torch_alone.py).
 
 Everything is written beside, and moved into build/dist when all of it has passed.
 """
@@ -20,19 +20,12 @@ import tempfile
 import venv
 from pathlib import Path
 
+from tests import torch_alone
+
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "build" / "dist"
 TORCHS = ("libtorch.so", "libtorch_cpu.so", "libc10.so", "libtorch_cuda.so", "libc10_cuda.so")
-SMOKE = """
-import torch, lkops
-from lkops import testing
-
-for name in lkops.backends.operators():
-    testing.check(name, "cpu", "cpu", torch.float32, testing.examples(name).of("small")[0])
-print(f"torch {torch.__version__}: all {len(lkops.backends.operators())} operators on C++ kernels, as good as eager")
-"""
-
-
+SMOKE = ROOT / "tests" / "wheel_smoke.py"
 # a checkout on the path would count as installed, and would be what is tried
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LKOPS_BACKEND")}
 
@@ -49,7 +42,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     """The source distribution and the wheel, with its tag."""
     run(sys.executable, "setup.py", "-q", "sdist", "-d", folder)
     raw = folder / "raw"
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", "-w", raw)
+    command = (sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", ".", "-w", raw)
+    run(*command, LKOPS_ISAS="all")
     (wheel,) = raw.glob("*.whl")
     excluded = [word for name in TORCHS for word in ("--exclude", name)]
     run(sys.executable, "-m", "auditwheel", "repair", wheel, "-w", folder, *excluded)
@@ -66,30 +60,34 @@ def check(source: Path, wheel: Path) -> None:
     run(sys.executable, "-m", "abi3audit", "--strict", wheel)
 
 
-def smoke(wheel: Path, torch: str) -> None:
+def smoke(wheel: Path, torch: str, alone: bool) -> None:
     """A fresh environment, which must not compile."""
     with tempfile.TemporaryDirectory() as name:
         venv.create(name, with_pip=True)
         python = Path(name) / "bin" / "python"
-        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"torch=={torch}", "numpy")
-        run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", wheel, CXX="no-compiler")
-        done = subprocess.run([python, "-c", SMOKE], cwd=name, env=CLEAN, capture_output=True, text=True)
+        install = (python, "-m", "pip", "install", "-q", "--disable-pip-version-check")
+        if alone:
+            torch_alone.install(torch, python)
+        run(*install, *([] if alone else [f"torch=={torch}"]), "numpy")
+        run(*install, *(["--no-deps"] if alone else []), wheel, CXX="no-compiler")
+        done = subprocess.run([python, "-I", SMOKE], cwd=name, env=CLEAN, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"the wheel does not run with torch {torch}:\n{done.stdout}{done.stderr}")
-        print(done.stdout.strip())
+        print(done.stdout.strip(), flush=True)
 
 
 def main() -> None:
     """Parse the command line, and do it all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", nargs="*", default=["2.13.0"], help="versions for the fresh environments")
+    parser.add_argument("--torch-alone", nargs="*", default=[], help="versions without the libraries of CUDA")
     given = parser.parse_args()
     DIST.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DIST.parent) as name:
         source, wheel = build(Path(name))
         check(source, wheel)
-        for torch in given.torch:
-            smoke(wheel, torch)
+        for torch in [*given.torch, *given.torch_alone]:
+            smoke(wheel, torch, alone=torch in given.torch_alone)
         DIST.mkdir(exist_ok=True)
         for file in (source, wheel):
             file.replace(DIST / file.name)

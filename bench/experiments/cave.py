@@ -131,10 +131,11 @@ def score(prepared: PreparedSet, labels: list[str], found: dict[str, Any], runs:
 
 
 def _facts(network: Network, label: str, runs: Path, scored: dict[str, Any]) -> dict[str, Any]:
-    """Of the network and its training. A run that it started from and that is only in the package was scored before."""
+    """Of the network and its training. What a run was that it started from, and whose weights alone are here, was noted
+    when that was scored."""
     before: list[dict[str, Any]] = []
     for run in history(label)[1:]:
-        if not (runs / folder_of(run)).exists():
+        if not (runs / folder_of(run) / NOTE).exists():
             *earlier, last = cave_report.stages(scored[run]["training"])
             last = {key: value for key, value in last.items() if key != "before"}
             before += [{**last, "curve": scored[run]["curve"]}, *reversed(earlier)]

@@ -9,4 +9,4 @@ sr = net(lr)                       # (bands, rows, columns) float32 to (bands, s
 from .network import Memory, Network, instruction_set, load
 
 __all__ = ["Memory", "Network", "instruction_set", "load"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.packages import project
+
 from .conftest import ROOT, setup_py
 
 BLOCKED = "import sys; sys.modules['torch'] = sys.modules['lkops'] = None  # importing them fails\n"
@@ -34,8 +36,9 @@ def test_wheel_runs_a_scene_without_torch(can_build: None, net: Any, tmp_path: P
     assert wheel.stat().st_size < 5e6
     with zipfile.ZipFile(wheel) as zipped:
         zipped.extractall(tmp_path / "installed")
-        assert "Requires-Dist: numpy" in zipped.read("lkedge-0.1.0.dist-info/METADATA").decode()
-        assert "lkedge = lkedge.cli:main" in zipped.read("lkedge-0.1.0.dist-info/entry_points.txt").decode()
+        facts = f"lkedge-{project('edge')['project']['version']}.dist-info"
+        assert "Requires-Dist: numpy" in zipped.read(f"{facts}/METADATA").decode()
+        assert "lkedge = lkedge.cli:main" in zipped.read(f"{facts}/entry_points.txt").decode()
     lowres = np.random.default_rng(1).random((6, 12, 10), np.float32)
     np.save(tmp_path / "lr.npy", lowres)
     code = "from lkedge.cli import main; sys.exit(main(sys.argv[1:]))"

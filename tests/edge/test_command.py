@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.docs.pages import blocks, command_lines
+from tests.packages import project
 
 from .conftest import ROOT
 from .test_build import python
@@ -281,4 +282,4 @@ def test_the_page_is_true(lkedge: Any, net: Any, tmp_path: Path, monkeypatch: py
 
 def test_as_a_module(built: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "lkedge.cli", "--version"], cwd=built, capture_output=True, text=True)
-    assert done.stdout.strip() == "lkedge 0.1.0"
+    assert done.stdout.strip() == f"lkedge {project('edge')['project']['version']}"

@@ -79,8 +79,7 @@ def test_every_run_is_a_line_that_its_command_takes(label: str, tmp_path: Path, 
         assert (params["max_minutes"], params["out"]) == (3.5, out)
     start = params["checkpoint" if compresses else "init"]
     before = cave_runs.RUNS[label].start
-    of_run = None if before is None else tmp_path / cave.folder_of(before) / "last.safetensors"
-    assert start == (Path(before) if before in cave_runs.PUBLISHED else of_run)
+    assert (None if before is None else tmp_path / cave.folder_of(before) / "last.safetensors") == start
     assert params.get("whiten") == (0.1 if before is None else None)
     note = json.loads((tmp_path / cave.folder_of(label) / cave.NOTE).read_text())
     assert note["command"] == " ".join(["lkca", *first])
@@ -102,7 +101,7 @@ def test_the_tables_tell_all(found) -> None:
     assert rows[0] == "| LKCA-X | 18 | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
 
 
-def test_a_run_that_is_only_in_the_package_was_scored_before(found, tmp_path: Path) -> None:
+def test_a_run_whose_weights_alone_are_left_was_scored_before(found, tmp_path: Path) -> None:
     """What is told of it, and of what it started from, is what was noted then."""
     label, start = "LKCA-Res-local", "LKCA-Res-24"
     assert cave_runs.history(label) == [label, start]

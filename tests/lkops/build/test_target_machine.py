@@ -1,0 +1,59 @@
+"""What setup.py compiles for which processor, asked with a compiler that only tells its machine."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lkops.build.building import ROOMS, ROOT, python
+
+COMPILER = f"""#!{sys.executable}
+import sys
+print({{"-dumpmachine": "MACHINE", "--version": "c++ 14.0.0"}}[sys.argv[1]])
+"""
+ASK = """
+import importlib.util, json
+spec = importlib.util.spec_from_file_location("lkops_setup", "setup.py")
+setup = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(setup)
+commands = [(target.name, command) for command, target in setup.cpu_kernels()]
+print(json.dumps({"flags": setup.isa_flags(), "objects": str(setup.objects()), "commands": commands}))
+"""
+pytestmark = pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="no csrc beside these tests")
+
+
+def asked(machine: str, folder: Path) -> Any:
+    compiler = folder / "c++"
+    compiler.write_text(COMPILER.replace("MACHINE", machine))
+    compiler.chmod(0o755)
+    done = python("-c", ASK, CXX=str(compiler), LKOPS_ISAS="all")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("machine", ["aarch64-linux-gnu", "aarch64-redhat-linux", "arm64-apple-darwin"])
+def test_arm_has_the_portable_kernels_alone(machine: str, tmp_path: Path) -> None:
+    """They are NEON's: what an aarch64 compiler has without an option."""
+    told = asked(machine, tmp_path)
+    assert told["flags"] == {"Portable": []}
+    assert machine.partition("-")[0] in told["objects"]
+    assert sorted(name for name, _ in told["commands"]) == [f"{room}_portable.o" for room in ROOMS]
+    for _, command in told["commands"]:
+        assert "-DLKOPS_ISA=Portable" in command
+        assert not [word for word in command if word.startswith("-m")]
+
+
+@pytest.mark.parametrize("machine", ["x86_64-linux-gnu", "amd64-portbld-freebsd14.0"])
+def test_x86_has_all(machine: str, tmp_path: Path) -> None:
+    told = asked(machine, tmp_path)
+    assert list(told["flags"]) == ["Portable", "Avx2", "Avx512", "Avx512Bf16"]
+    assert told["flags"]["Portable"] == []
+    assert told["flags"]["Avx2"] == ["-mavx2", "-mfma", "-mf16c"]
+    assert told["flags"]["Avx512Bf16"][-1] == "-mavx512bf16"
+    by_name = dict(told["commands"])
+    for room in ROOMS:
+        assert {f"{room}_portable.o", f"{room}_avx2.o", f"{room}_avx512.o"} <= by_name.keys()
+        assert "-mavx2" in by_name[f"{room}_avx2.o"]
+        assert "-mavx512f" not in by_name[f"{room}_avx2.o"]
