@@ -24,30 +24,16 @@ from lkops.testing import Example
 QUICK_IN_THE_INTERPRETER = ("channel_attention", "conv2d", "norm_conv1x1_gelu", "spectral_losses")
 SMALL = {("plain", torch.float32), ("one_pixel", torch.bfloat16), ("one_pixel", torch.float16)}
 SLOW = """
-    bench/ docs/ edge/
-    lkcanet/benchmark/ lkcanet/cluster/ lkcanet/commands/ lkcanet/deploy/ lkcanet/objectives/ lkcanet/reproduce/
-    lkcanet/training/ lkcanet/inference/test_inference_memory.py lkcanet/models/test_capabilities.py
-    lkcanet/models/test_comparators.py lkcanet/models/test_models.py
-    lkops/build/ lkops/lowrank/ lkops/triton/ lkops/fusion/test_fusion_hooks.py
-    lkops/ops/test_bits.py lkops/ops/test_compile.py lkops/ops/test_conv2d_weights.py
-    lkops/ops/test_cuda_on_the_host.py lkops/ops/test_edges.py lkops/ops/test_empty_batches.py
-    lkops/ops/test_every_value.py lkops/ops/test_losses_kernel.py lkops/ops/test_memory.py
-    lkops/ops/test_module_options.py lkops/ops/test_nan.py lkops/ops/test_options.py
+    tests/bench/ tests/docs/ tests/edge/ tests/lkcanet/benchmark/ tests/lkcanet/cluster/ tests/lkcanet/commands/
+    tests/lkcanet/deploy/ tests/lkcanet/objectives/ tests/lkcanet/reproduce/ tests/lkcanet/training/
+    tests/lkcanet/inference/test_inference_memory.py tests/lkcanet/models/test_capabilities.py
+    tests/lkcanet/models/test_comparators.py tests/lkcanet/models/test_models.py tests/lkops/build/
+    tests/lkops/lowrank/ tests/lkops/triton/ tests/lkops/fusion/test_fusion_hooks.py tests/lkops/ops/test_bits.py
+    tests/lkops/ops/test_compile.py tests/lkops/ops/test_conv2d_weights.py tests/lkops/ops/test_cuda_on_the_host.py
+    tests/lkops/ops/test_edges.py tests/lkops/ops/test_empty_batches.py tests/lkops/ops/test_every_value.py
+    tests/lkops/ops/test_losses_kernel.py tests/lkops/ops/test_memory.py tests/lkops/ops/test_module_options.py
+    tests/lkops/ops/test_nan.py tests/lkops/ops/test_options.py
 """
-SLOW_ROOMS = tuple(f"tests/{place}" for place in SLOW.split())
-
-
-def parameters(item: pytest.Item) -> dict[str, Any]:
-    """What the case was parametrised with; an example of an operator by its name."""
-    spec = getattr(item, "callspec", None)
-    values = {} if spec is None else spec.params
-    return {name: value.name if isinstance(value, Example) else value for name, value in values.items()}
-
-
-def interpreted(item: pytest.Item) -> bool:
-    """Whether Triton's interpreter runs it."""
-    given = parameters(item)
-    return not torch.cuda.is_available() and given.get("backend") == "triton" and given.get("device", "cpu") == "cpu"
 
 
 def _is_small(item: pytest.Item) -> bool:
@@ -101,5 +87,5 @@ def mark(items: Iterable[pytest.Item]) -> None:
         _leave_to_test_all(item for item in group if id(item) not in kept)
     for item in items:
         on_gpu = any(isinstance(value, str) and value == "cuda" for value in parameters(item).values())
-        if interpreted(item) or (item.nodeid.startswith(SLOW_ROOMS) and not on_gpu):
+        if interpreted(item) or (item.nodeid.startswith(tuple(SLOW.split())) and not on_gpu):
             item.add_marker(pytest.mark.slow)
