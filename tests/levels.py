@@ -36,6 +36,19 @@ SLOW = """
 """
 
 
+def parameters(item: pytest.Item) -> dict[str, Any]:
+    """What the case was parametrised with; an example of an operator by its name."""
+    spec = getattr(item, "callspec", None)
+    values = {} if spec is None else spec.params
+    return {name: value.name if isinstance(value, Example) else value for name, value in values.items()}
+
+
+def interpreted(item: pytest.Item) -> bool:
+    """Whether Triton's interpreter runs it."""
+    given = parameters(item)
+    return not torch.cuda.is_available() and given.get("backend") == "triton" and given.get("device", "cpu") == "cpu"
+
+
 def _is_small(item: pytest.Item) -> bool:
     given = parameters(item)
     return (given.get("case"), given.get("dtype")) in SMALL
