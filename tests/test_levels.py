@@ -15,7 +15,7 @@ class Item:
     """What `levels` looks at of a collected test."""
 
     def __init__(self, test: str, marker: pytest.MarkDecorator | None = None, **given: Any) -> None:
-        self.nodeid = f"tests/room/test_it.py::{test}[{'-'.join(map(str, given.values()))}]"
+        self.nodeid = f"room/test_it.py::{test}[{'-'.join(map(str, given.values()))}]"
         self.callspec, self.marks = SimpleNamespace(params=given), [] if marker is None else [marker.mark]
 
     def get_closest_marker(self, name: str) -> pytest.Mark | None:
