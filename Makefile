@@ -104,7 +104,7 @@ $(VENV)/.dependencies: pyproject.toml | $(PY)
 
 .PHONY: torch packages kernels objects
 torch:
-	$(PIP) $(TORCH) $(TRITON) numpy
+	$(PIP) $(TORCH) numpy
 
 packages: torch
 	LKOPS_BUILD=0 $(PIP) --no-build-isolation -e ".[demo]"
@@ -116,7 +116,7 @@ objects: torch kernels
 
 # what the tests need besides; lkops itself is installed, and stays as it is
 $(TESTED): $(VENV)/.dependencies
-	$(PIP) "lkops[test]"
+	$(PIP) $(TRITON) "lkops[test]"
 	@touch $@
 
 $(READY): $(SOURCES) $(VENV)/.dependencies
