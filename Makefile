@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up everything on a fresh machine and do not repeat what is done.
 #
-#   make test-all                      all tests, also those that take long
+#   make check, make test, make test-all  under 2 minutes, at most 10, at most 60: CONTRIBUTING.md says what each holds
+#   make demo LKOPS_ISAS=all           compile every instruction set; else this machine's widest alone, until test-all
 #   make test PYTHON=python3 VENV=     use an existing Python that has torch; installs with --no-deps
 #   make bench BENCH="-k attention"    a part of the benchmarks: printed, not written (BENCH=--list names the rows)
 #   make gpu PYTHON=python3 VENV=      the same; GPU="--only bench" for a piece, GPU=--dry-run without a GPU
@@ -14,16 +15,23 @@ JOBS ?= 2
 
 ifeq ($(VENV),)
 PY := $(PYTHON)
-READY := build/installed$(subst /,_,$(PYTHON))
+INSTALLED := build/installed$(subst /,_,$(PYTHON))
 else
 PY := $(VENV)/bin/python
-READY := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
 TESTED := $(VENV)/.test-dependencies
 endif
 
+# what setup.py compiles; the tests of every instruction set need all of them, and who has them keeps them
+LKOPS_ISAS ?= $(if $(filter test-all,$(MAKECMDGOALS))$(wildcard $(INSTALLED)-all),all,native)
+READY := $(INSTALLED)-$(LKOPS_ISAS)
+
 SOURCES := $(shell find csrc -type f) setup.py pyproject.toml
-# one thread in each of JOBS processes: threads of several processes that spin for each other on two cores take ages
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -q $$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS)")
+# one thread in each of JOBS processes, and none that spins while it waits where a test takes two: threads of several
+# processes that wait for each other on two cores take ages. `worksteal` leaves a module's tests to one process, which
+# makes its fixtures once, until the other has nothing left
+PYTEST = OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive $(PY) -m pytest -q --durations=15 \
+	$$($(PY) -c "import xdist" 2>/dev/null && echo "-n $(JOBS) --dist worksteal")
 
 .PHONY: demo test test-all check lint docs wheel sanitize bench ahead-of-time gpu clean
 
@@ -33,7 +41,7 @@ demo: $(READY)
 test: $(READY) $(TESTED) lint
 	$(PYTEST) -m "not exhaustive"
 
-# also random sweeps, other compilers, every instruction set
+# also random sweeps, other compilers, every instruction set, sanitizers
 test-all: $(READY) $(TESTED) lint
 	$(PY) -m tests.oldest_torch
 	$(PYTEST)
@@ -56,7 +64,7 @@ wheel: $(READY)
 	$(PY) -m pip install -q --disable-pip-version-check "lkops[wheel]"
 	$(PY) -m tests.wheel $(WHEEL)
 
-# the kernels without torch, under sanitizers; `make test` does this too
+# the kernels without torch, under sanitizers; `make test-all` does this too
 sanitize:
 	$(MAKE) -C tests/csrc -j$(JOBS) address
 	$(MAKE) -C tests/csrc -j$(JOBS) thread
@@ -80,23 +88,38 @@ clean:
 
 ifeq ($(VENV),)
 $(READY): $(SOURCES)
-	$(PY) -m pip install -q --no-build-isolation --no-deps -e .
-	@mkdir -p $(@D) && touch $@
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PY) -m pip install -q --no-build-isolation --no-deps -e .
+	@rm -f $(INSTALLED)-* && mkdir -p $(@D) && touch $@
 else
+PIP = $(PY) -m pip install -q --disable-pip-version-check
+
 $(PY):
 	$(PYTHON) -m venv $(VENV)
 
+# compiles beside the downloads, since both take long
 $(VENV)/.dependencies: pyproject.toml | $(PY)
-	$(PY) -m pip install -q --disable-pip-version-check $(TORCH) $(TRITON) "setuptools>=77" wheel numpy
-	LKOPS_BUILD=0 $(PY) -m pip install -q --disable-pip-version-check --no-build-isolation -e ".[train]"
+	$(PIP) "setuptools>=77" wheel
+	@$(MAKE) --no-print-directory -j2 packages objects LKOPS_ISAS=$(LKOPS_ISAS)
 	@touch $@
+
+.PHONY: torch packages kernels objects
+torch:
+	$(PIP) $(TORCH) numpy
+
+packages: torch
+	LKOPS_BUILD=0 $(PIP) --no-build-isolation -e ".[demo]"
+
+kernels objects:
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PY) setup.py $@
+
+objects: torch kernels
 
 # what the tests need besides; lkops itself is installed, and stays as it is
 $(TESTED): $(VENV)/.dependencies
-	$(PY) -m pip install -q --disable-pip-version-check "lkops[test]"
+	$(PIP) $(TRITON) "lkops[test]"
 	@touch $@
 
 $(READY): $(SOURCES) $(VENV)/.dependencies
-	$(PY) -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
-	@touch $@
+	LKOPS_ISAS=$(LKOPS_ISAS) $(PIP) --no-build-isolation --no-deps -e .
+	@rm -f $(INSTALLED)-* && touch $@
 endif

@@ -2,6 +2,8 @@
 
 Environment:
     LKOPS_BUILD  1 (default), or 0 for a pure Python package on purpose.
+    LKOPS_ISAS   all (default), native: this machine's widest instruction set alone, or names of csrc/common/isas.h such
+                 as "portable,avx2".
     LKOPS_CUDA   auto (default: CUDA kernels where torch has CUDA and nvcc is found), 0, or 1: with nvcc alone, whatever
                  this torch is, since the extension needs only torch's stable ABI; raises where nvcc is missing.
     TORCH_CUDA_ARCH_LIST  GPUs that CUDA kernels are compiled for, such as "8.9;9.0+PTX"; default CUDA_ARCHS below.
@@ -9,6 +11,8 @@ Environment:
     CXX          the C++ compiler, a command of one or more words; MAX_JOBS: how many run at once.
 
 Objects stay in build/objects between builds of every kind; what is current is not compiled again.
+`python setup.py kernels` compiles what needs no torch, `python setup.py objects` the rest of _C_cpu too: the Makefile
+does so beside downloads.
 """
 
 import concurrent.futures
@@ -229,29 +233,62 @@ def target_machine():
 
 
 @functools.cache
-def isa_flags():
-    """The instruction sets of csrc/common/isas.h for the machine that is compiled for, and the flags for each."""
+def known_isas():
+    """The instruction sets of csrc/common/isas.h for the machine that is compiled for: C++'s names to users' words."""
     text = Path("csrc", "common", "isas.h").read_text()
-    isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", text, re.MULTILINE)
+    isas = re.findall(r"^  X\((\w+), (\w+), __VA_ARGS__\)", text, re.MULTILINE)
+    return dict(isas if target_machine() in ("x86_64", "amd64") else isas[:1])
+
+
+@functools.cache
+def isa_flags():
+    """The flags for each of `known_isas`."""
+    text = Path("csrc", "common", "isas.h").read_text()
     features = re.findall(r"^  X\((\w+), (\w+), (?:builtin|own)\)", text, re.MULTILINE)
-    if target_machine() not in ("x86_64", "amd64"):
-        isas = isas[:1]
+    isas = list(known_isas())
     return {
         isa: [f"-m{feature}" for feature, first in features if first in isas[: i + 1]] for i, isa in enumerate(isas)
     }
 
 
+def native_isa():
+    """The widest of `known_isas` that this machine has, by what the compiler finds here."""
+    machine = platform.machine().lower()
+    if {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) != target_machine():
+        raise SystemExit(f"LKOPS_ISAS=native: {compiler()[0]} compiles for {target_machine()}, this is {machine}")
+    command = [*compiler()[0], "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
+    macros = subprocess.run(command, capture_output=True, text=True).stdout
+    has = set(re.findall(r"^#define __(\w+)__ 1$", macros, re.MULTILINE))
+    return [isa for isa, flags in isa_flags().items() if all(flag[2:].upper() in has for flag in flags)][-1]
+
+
+@functools.cache
+def built_isas():
+    """The instruction sets that this build is to hold, from the narrowest, as LKOPS_ISAS says."""
+    known, asked = known_isas(), os.environ.get("LKOPS_ISAS") or "all"
+    if asked == "all":
+        return list(known)
+    if asked == "native":
+        return [native_isa()]
+    words = [word.strip() for word in asked.split(",")]
+    for word in words:
+        if word not in known.values():
+            raise SystemExit(f"LKOPS_ISAS must be all, native or some of {','.join(known.values())}; it has {word!r}")
+    return [isa for isa, word in known.items() if word in words]
+
+
 def isas_of(room):
-    """The instruction sets that a room is compiled for: up to the widest that its cpu.h names."""
+    """The instruction sets that a room is compiled for: the widest that its cpu.h names stands in for wider ones."""
     widest = re.search(r"^LKOPS_DECLARE_TABLES\(\w+, \w+, (\w+)\);$", (room / "cpu.h").read_text(), re.MULTILINE)[1]
     isas = list(isa_flags())
-    return isas[: isas.index(widest) + 1] if widest in isas else isas
+    reach = isas[: isas.index(widest) + 1] if widest in isas else isas
+    return list(dict.fromkeys(isa if isa in reach else reach[-1] for isa in built_isas()))
 
 
-def cpu_kernels(rooms=("*",), isas=None):
-    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set, or for some."""
+def cpu_kernels(rooms=("*",)):
+    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set."""
     for source in sorted(path for room in rooms for path in Path("csrc").glob(f"{room}/cpu.cpp")):
-        for isa in (each for each in isas_of(source.parent) if isas is None or each in isas):
+        for isa in isas_of(source.parent):
             command = [*compiler()[0], *KERNEL_FLAGS, *isa_flags()[isa], f"-DLKOPS_ISA={isa}"]
             yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
 
@@ -260,12 +297,17 @@ def bindings(torch, pattern):
     """What knows torch and Python. .d files leave out headers of the system, so torch's version names the folder."""
     from torch.utils.cpp_extension import include_paths
 
-    macros = BINDING_MACROS | {"LKOPS_BUILT": ",".join(isa_flags())}
+    macros = BINDING_MACROS | {"LKOPS_BUILT": ",".join(built_isas())}
     paths = [*include_paths(), *dict.fromkeys(sysconfig.get_path(name) for name in ("include", "platinclude"))]
     command = [*compiler()[0], *BINDING_FLAGS, *(f"-D{name}={value}" for name, value in macros.items())]
     command += [f"-isystem{path}" for path in paths]
     for source in sorted(Path("csrc").glob(pattern)):
         yield compilation(command, source, f"torch-{torch.__version__}", "_".join(source.with_suffix("").parts[1:]))
+
+
+def cpu_objects(torch):
+    """All that _C_cpu links."""
+    return [*cpu_kernels(), *bindings(torch, "bindings/*.cpp"), *bindings(torch, "common/*.cpp")]
 
 
 def extensions(torch, cuda):
@@ -294,7 +336,7 @@ def commands(facts, torch=None):
     class Build(build_ext):
         def build_extensions(self):
             facts["compiler"] = compiler()[1]
-            work = [[*cpu_kernels(), *bindings(torch, "bindings/*.cpp"), *bindings(torch, "common/*.cpp")]]
+            work = [cpu_objects(torch)]
             work += [[*cuda_kernels(), *bindings(torch, "bindings/cuda/*.cpp")]] if len(self.extensions) > 1 else []
             compile_all([pair for pairs in work for pair in pairs])
             for ext, pairs in zip(self.extensions, work, strict=True):
@@ -322,6 +364,9 @@ def main():
         raise SystemExit(
             f"lkops needs setuptools>=77 to build, found {setuptools_version}: pip install -U setuptools wheel"
         )
+    if sys.argv[1:] in (["kernels"], ["objects"]):
+        compile_all(cpu_kernels() if sys.argv[1] == "kernels" else cpu_objects(import_torch()))
+        return
     cuda = choice("LKOPS_CUDA", "auto", "auto", "0", "1")
     if choice("LKOPS_BUILD", "1", "0", "1") == "0":
         setup(cmdclass=commands({"built": False, "reason": "not built (LKOPS_BUILD=0)"}))
@@ -337,6 +382,7 @@ def main():
             "python": platform.python_version(),
             "kernel_flags": KERNEL_FLAGS,
             "isa_flags": isa_flags(),
+            "isas": [known_isas()[isa] for isa in built_isas()],
             "cuda": not reason,
             "why_no_cuda": reason,
         }

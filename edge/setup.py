@@ -1,7 +1,7 @@
 """Builds the runtime of csrc/runtime with the kernels that it needs: for Python as a part of this package, for C by
 
     python edge/setup.py library      build/edge/<machine>/liblkops.so and lkops.h
-    python edge/setup.py library --widest portable      build/edge/<machine>-portable/..., for old or few CPUs
+    LKOPS_ISAS=portable python edge/setup.py library      build/edge/<machine>-portable/..., for old or few CPUs
 
 Compiler and objects are those of the root's setup.py, which says what the environment may hold: what lkops has compiled
 already is not compiled again, and a cross-compiler is one in CXX. It builds in the repository, whose csrc it reads.
@@ -37,13 +37,17 @@ def shared_with_lkops():
     return module
 
 
-def compiled(*extra, isas=None):
+def name_of_isas():
+    """What LKOPS_ISAS makes of this build, as part of a path."""
+    return "-".join(lkops.built_isas()).lower()
+
+
+def compiled(*extra):
     """Paths of all objects, compiled where they are not current; `extra` are (command, object) besides the runtime."""
-    isas = isas or list(lkops.isa_flags())
-    work = [*lkops.cpu_kernels(ROOMS, isas)]
-    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(isas)}"]
+    work = [*lkops.cpu_kernels(ROOMS)]
+    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(lkops.built_isas())}"]
     sources = [*sorted(Path("csrc", "runtime").glob("*.cpp")), Path("csrc", "common", "isa.cpp")]
-    work += [lkops.compilation(command, source, f"runtime-{isas[-1].lower()}", source.stem) for source in sources]
+    work += [lkops.compilation(command, source, f"runtime-{name_of_isas()}", source.stem) for source in sources]
     work += extra
     lkops.compile_all(work)
     return [str(target) for _, target in work]
@@ -78,23 +82,20 @@ class Library(Command):
     """liblkops.so and its header."""
 
     description = "build the C library"
-    user_options: ClassVar = [("widest=", None, "the widest instruction set in it, such as portable; all by default")]
+    user_options: ClassVar = []
 
     def initialize_options(self):
-        self.widest = None
+        pass
 
     def finalize_options(self):
         pass
 
     def run(self):
         os.chdir(ROOT)
-        isas, folder = list(lkops.isa_flags()), Path("build", "edge", lkops.target_machine())
-        if self.widest is not None:
-            words = [isa.lower() for isa in isas]
-            if (widest := self.widest.replace("_", "").lower()) not in words:
-                raise SystemExit(f"--widest must be one of {', '.join(words)}; it is {self.widest!r}")
-            isas, folder = isas[: words.index(widest) + 1], folder.with_name(f"{folder.name}-{widest}")
-        link(compiled(isas=isas), folder / "liblkops.so")
+        folder = Path("build", "edge", lkops.target_machine())
+        if lkops.built_isas() != list(lkops.known_isas()):
+            folder = folder.with_name(f"{folder.name}-{name_of_isas()}")
+        link(compiled(), folder / "liblkops.so")
         shutil.copy(Path("csrc", "runtime", "lkops.h"), folder)
         print(f"{folder / 'liblkops.so'}: {(folder / 'liblkops.so').stat().st_size / 1e6:.2f} MB")
 

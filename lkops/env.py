@@ -11,7 +11,7 @@ import lkops
 from . import backends
 from ._core import extension
 
-_VARIABLES = ("LKOPS_BACKEND", "LKOPS_CPU_ISA", "LKOPS_BUILD", "LKOPS_CUDA", "TRITON_INTERPRET")
+_VARIABLES = ("LKOPS_BACKEND", "LKOPS_CPU_ISA", "LKOPS_BUILD", "LKOPS_ISAS", "LKOPS_CUDA", "TRITON_INTERPRET")
 
 
 def _version(package: str) -> str:

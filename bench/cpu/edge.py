@@ -98,7 +98,7 @@ def sizes(bench: Bench) -> dict[str, Any]:
     """Bytes of the libraries and of the wheel, and of other packages as they are installed."""
     found = {
         "library, all instruction sets": bench.library.stat().st_size,
-        "library, portable alone": library("--widest", "portable").stat().st_size,
+        "library, portable alone": library("portable").stat().st_size,
         "wheel": bench.wheel.stat().st_size,
     }
     packages = {"lkedge": installed_bytes(next(bench.folder.glob("python/lib/python*/site-packages/lkedge")))}

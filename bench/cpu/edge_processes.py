@@ -23,23 +23,24 @@ PATIENCE = 300.0  # seconds for a provider's answer
 PAUSE = 0.01  # seconds until the threads of the provider before have gone to sleep
 
 
-def setup_py(*arguments: str) -> str:
-    """The last line of what `python edge/setup.py ...` says.
+def setup_py(*arguments: str, isas: str = "all") -> str:
+    """The last line of what `python edge/setup.py ...` says; `isas` as LKOPS_ISAS.
 
     Raises:
         RuntimeError: it failed.
     """
     with tempfile.TemporaryDirectory() as elsewhere:
         command = [sys.executable, str(ROOT / "edge" / "setup.py"), "-q", "egg_info", "--egg-base", elsewhere]
-        done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True)
+        env = {**os.environ, "LKOPS_ISAS": isas}
+        done = subprocess.run([*command, *arguments], cwd=ROOT, env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"edge/setup.py failed: {' '.join(done.stderr.split())[-400:]}")
     return (done.stdout.splitlines() or [""])[-1]
 
 
-def library(*options: str) -> Path:
+def library(isas: str = "all") -> Path:
     """liblkops.so, built where it is not current."""
-    return ROOT / setup_py("library", *options).rpartition(":")[0]
+    return ROOT / setup_py("library", isas=isas).rpartition(":")[0]
 
 
 def wheel(folder: Path) -> Path:

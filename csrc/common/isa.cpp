@@ -18,8 +18,6 @@
 namespace lkops {
 namespace {
 
-static_assert(is_compiled_in(Isa::kPortable), "LKOPS_BUILT must name Portable");
-
 #define LKOPS_ISA_CONSTANT(name, word, ...) Isa::k##name,
 constexpr Isa kAll[] = {LKOPS_ISAS(LKOPS_ISA_CONSTANT, )};
 #undef LKOPS_ISA_CONSTANT
@@ -69,6 +67,10 @@ IsaChoice choose() {
   IsaChoice choice;
   const char* asked = std::getenv("LKOPS_CPU_ISA");
   if (asked == nullptr || *asked == '\0') {
+    if (list(usable, "").empty())
+      choice.error = "this build holds no kernels for this CPU: compiled in (LKOPS_ISAS when it was built): " +
+                     list(is_compiled_in, "") + "; CPU: " + list(cpu_supports, "") +
+                     "; build it on this machine, or with LKOPS_ISAS=all";
     for (Isa isa : kAll)
       if (usable(isa)) choice.isa = isa;
     return choice;

@@ -15,15 +15,17 @@ import torch
 from lkcanet.deploy.edge import export_edge
 from lkcanet.models import LKCANet, Network
 from lkcanet.models.lkca_res import LKCARes
+from lkops._core.extension import build_facts
 
 ROOT = Path(__file__).parents[2]
 BUILT = ROOT / "build" / "edge" / "python"
 
 
-def setup_py(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python edge/setup.py ...`, by one process at a time."""
+def setup_py(*arguments: str, isas: str | None = None) -> subprocess.CompletedProcess[str]:
+    """`python edge/setup.py ...`, by one process at a time; for lkops' own instruction sets, or these."""
     BUILT.parent.mkdir(parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if name not in ("LKOPS_CPU_ISA", "PYTHONPATH")}
+    env["LKOPS_ISAS"] = isas or ",".join(build_facts().get("isas", ["native"]))  # lkops' objects are there already
     with (BUILT.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         elsewhere = ["egg_info", "--egg-base", str(BUILT.parent)]  # not into the sources

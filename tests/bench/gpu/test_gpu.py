@@ -27,6 +27,7 @@ from lkops.testing import arguments, cast, examples, run
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.exhaustive
 def test_a_dry_run_does_everything_but_the_device(tmp_path) -> None:
     command = [sys.executable, "-m", "bench.gpu", "--dry-run", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -57,6 +58,7 @@ def test_a_dry_run_does_everything_but_the_device(tmp_path) -> None:
     ]
 
 
+@pytest.mark.wide(most=1)
 @pytest.mark.parametrize(
     "spoil",
     [lambda t: 1.01 * t, torch.zeros_like, lambda t: t / 0, lambda t: t.detach() + 0 * t],

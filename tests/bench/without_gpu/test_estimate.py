@@ -64,6 +64,7 @@ def test_products_are_those_of_the_network(side) -> None:
     assert ours.matrix + ours.vector - bicubic - norms + zeros == model.macs(side, side)
 
 
+@pytest.mark.exhaustive
 def test_the_committed_estimate_is_what_the_code_gives() -> None:
     committed = json.loads((RESULTS / "gpu_estimate.json").read_text())
     if committed["torch"] != torch.__version__.partition("+")[0]:

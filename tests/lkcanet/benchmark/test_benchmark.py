@@ -147,6 +147,7 @@ def test_openvino_is_named_where_it_is_missing(monkeypatch) -> None:
     )
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow  # torch.compile
 def test_every_provider_runs_a_network() -> None:
     own = PROVIDERS if importlib.util.find_spec("openvino") else [p for p in PROVIDERS if p not in FORWARD_ONLY]

@@ -1,8 +1,12 @@
 """`lkca demo --quick`: all its parts, and that it fails where the network does not beat bicubic."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -10,8 +14,10 @@ import torch
 
 import lkops
 from lkcanet.benchmark import eager, speed
+from lkcanet.common.toml import toml_content
 from lkops import testing as operators
 
+from ...rooms import ROOT
 from ..models.pretrained_helpers import CARD, checkpoint, tiny
 
 pytest.importorskip("lightning", reason="lightning is not installed")
@@ -112,3 +118,49 @@ def test_eager_versions_compute_what_the_operators_do() -> None:
                 assert getattr(eager, name, plain) is plain, "lkcanet.benchmark.eager shows these"
                 got = operators.as_tuple(plain(**tensors, **case.options))
                 torch.testing.assert_close(got, expected, msg=f"{name} {case.name}")
+
+
+WITHOUT = """
+import sys
+
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+    def find_spec(self, name, path=None, target=None):
+        missing = name.partition(".")[0] in sys.argv[1].split(",")
+        return None if missing else self.finder.find_spec(name, path, target)
+
+sys.meta_path[:] = map(Without, sys.meta_path)
+from lkcanet.cli import build_app
+build_app()(["demo", "--quick", "--out", sys.argv[2]])
+"""
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="no pyproject.toml beside these tests")
+def test_the_extra_demo_is_enough(tmp_path: Path) -> None:
+    """What `make demo` installs: all else that is here, as for the tests, can't be imported."""
+    requirements = pytest.importorskip("packaging.requirements", reason="packaging is not installed")
+    extras = toml_content((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    wanted, enough = [*extras["demo"], "torch", "setuptools"], set[str]()
+    while wanted:
+        requirement = requirements.Requirement(wanted.pop())
+        name = requirement.name.lower().replace("_", "-")
+        if name in enough or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        enough.add(name)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            wanted += metadata.requires(name) or []
+    others = {
+        module
+        for module, distributions in metadata.packages_distributions().items()
+        if not any(one.lower().replace("_", "-") in {*enough, "lkops", "pip"} for one in distributions)
+    }
+    assert {"h5py", "skimage", "tensorboard", "onnx", "triton"} & others, "the tests have more than that"
+    command = [sys.executable, "-c", WITHOUT, ",".join(others), str(tmp_path / "demo")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "lk_block" in done.stdout, done.stdout

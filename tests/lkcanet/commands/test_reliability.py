@@ -35,6 +35,7 @@ def good(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.wide(most=24)
 @pytest.mark.parametrize("kind", KINDS)
 def test_malformed(kind: str, good: Path, tmp_path: Path) -> None:
     outcomes = [run(case, good, tmp_path) for case in CASES if case.kind == kind]

@@ -3,6 +3,7 @@
 import gc
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,16 @@ def test_damaged(tmp_path: Path, cube: np.ndarray, suffix: str, damage: str) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.fixture
+def quick_collections() -> Iterator[None]:
+    """What was there before the test, torch with all it has, is looked at by no gc.collect() within it."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
 def test_what_is_damaged_leaves_nothing_that_speaks_later(
     tmp_path: Path, cube: np.ndarray, kind: str, monkeypatch: pytest.MonkeyPatch

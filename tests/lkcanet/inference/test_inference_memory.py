@@ -222,6 +222,7 @@ print(json.dumps({"measured": peak, **said.as_dict()}))
 """
 
 
+@pytest.mark.wide(most=1)
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     ("case", "stage"),
@@ -244,6 +245,7 @@ def test_memory_is_as_it_was_said(case: list, stage: str, tmp_path: Path) -> Non
     assert facts["measured"] > 150e6  # large beside what an allocator keeps
 
 
+@pytest.mark.wide(most=1)
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[64, 4, 64, 3, 200, 300, None, False], [64, 4, 64, 3, 400, 300, None, True]])
 def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> None:
@@ -258,6 +260,7 @@ def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> No
     assert facts["measured"] > 150e6
 
 
+@pytest.mark.wide(most=1)
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[16, 2, 64, 2, 320, 512, None, True], [48, 4, 32, 2, 256, 384, [128, 128], False]])
 def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> None:
@@ -272,6 +275,7 @@ def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> Non
     assert facts["measured"] > 150e6
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[48, 4, 32, 1, 200, 320, None, False], [64, 4, 16, 1, 448, 300, None, True]])
 def test_memory_of_the_ensemble(case: list, tmp_path: Path) -> None:

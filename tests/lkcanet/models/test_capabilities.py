@@ -276,6 +276,7 @@ NETWORKS = [
 ]
 
 
+@pytest.mark.wide(most=3)
 @pytest.mark.parametrize("make", NETWORKS)
 def test_onnx_of_every_kind(make: Any, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")

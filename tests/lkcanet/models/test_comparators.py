@@ -187,6 +187,7 @@ def test_checkpoints_round_trip(name: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.wide(most=1)
 @pytest.mark.parametrize("name", ROWS)
 def test_it_compiles_in_one_graph(name: str) -> None:
     model, x = woken(name), torch.rand(1, 6, 4, 5)

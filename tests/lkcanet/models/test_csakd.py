@@ -51,6 +51,7 @@ def counted(model: CSAKD, height: int, width: int) -> int:
     return total
 
 
+@pytest.mark.wide(most=2)
 @pytest.mark.parametrize("name", TABLE)
 def test_parameters_and_macs_of_the_table(name: str) -> None:
     with torch.device("meta"):
@@ -198,6 +199,7 @@ def test_low_precision_runs_and_is_near() -> None:
         torch.testing.assert_close(image.float(), expected, rtol=0.1, atol=0.05 * float(expected.detach().std()) + 0.02)
 
 
+@pytest.mark.exhaustive
 def test_compiled_as_a_whole_graph() -> None:
     model = small(counts=(0, 0, 1, 0)).eval()
     lowres, msi = inputs(model)

@@ -297,6 +297,7 @@ def test_checkpoints_round_trip_with_and_without_the_edge_branch(tmp_path) -> No
         assert torch.equal(loaded(x), model(x))
 
 
+@pytest.mark.exhaustive
 def test_it_compiles_in_one_graph_and_runs_under_autocast() -> None:
     model, x = woken(stages=1, layers=1, scale=2).fold(), torch.rand(1, 6, 8, 8)
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="aot_eager")(x), model(x))

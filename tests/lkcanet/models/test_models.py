@@ -41,6 +41,7 @@ def fvcore_macs(model: LKCANet) -> int:
         return int(counter.total())
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("bands", "scale"), TABLES)
 @pytest.mark.parametrize("low_rank", [False, True])
 def test_parameters_and_macs_of_the_tables(bands: int, scale: int, low_rank: bool) -> None:
@@ -52,6 +53,7 @@ def test_parameters_and_macs_of_the_tables(bands: int, scale: int, low_rank: boo
     assert model.macs(16, 16) == counted
 
 
+@pytest.mark.wide(most=2)
 @pytest.mark.parametrize("blocks", BLOCKS)
 def test_parameters_and_macs_by_blocks(blocks: int) -> None:
     model = lkca_net(128, 4, blocks=blocks)

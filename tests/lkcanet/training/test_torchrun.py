@@ -62,6 +62,7 @@ def rows(out: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_what_is_lost_is_gone_on_with(tmp_path: Path) -> None:
     write_scene(tmp_path / "scene.npy", small_scene())

@@ -33,7 +33,7 @@ def rows(out: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     """One process, then two go on where it was interrupted, against one alone. With a teacher, so that all there is
     goes through the processes. Adam's first moment after two steps holds a tenth of the second gradient."""
@@ -76,7 +76,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
     assert two.history[:2] == one.history[:2]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_two_processes_stop_and_resume(tmp_path: Path) -> None:
     """Errors of the others arrive as their own; Ctrl-C at the main process ends all."""
     scene = small_scene()

@@ -31,7 +31,7 @@ def written(out: Path) -> int:
         return 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_fifty_kills(tmp_path: Path) -> None:
     # in a process of its own: it forks, which the threads and pipes of a busy test process don't always survive
     code = "import sys; from tests.lkcanet.training.test_training_kills import fifty_kills; fifty_kills(sys.argv[1])"

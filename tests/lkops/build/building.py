@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = ("LKOPS_BUILD", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH", "TORCH_CUDA_ARCH_LIST")
+SETTINGS = ("LKOPS_BUILD", "LKOPS_ISAS", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH")
+SETTINGS += ("TORCH_CUDA_ARCH_LIST",)
 NVCC = shutil.which("nvcc", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/cuda/bin")))
 ROOMS = sorted(path.parent.name for path in (ROOT / "csrc").glob("*/cpu.cpp"))
 

@@ -33,7 +33,7 @@ def objects(sources: list[str], folder: Path) -> list[str]:
         return list(pool.map(compiled, sources))
 
 
-def tested(sources: list[str], folder: Path) -> str:
+def outcome_of(sources: list[str], folder: Path) -> str:
     """The last line of the tests of these sources."""
     program = folder / "tests"
     common = ["tests/csrc/main.cpp", "csrc/common/isa.cpp"]
@@ -47,7 +47,9 @@ def tested(sources: list[str], folder: Path) -> str:
 @pytest.mark.slow
 def test_a_room(tmp_path: Path) -> None:
     """The smallest: fma, shuffles, partial loads and bfloat16."""
-    assert " 0 failures" in tested(["csrc/bicubic_upsample/cpu.cpp", "tests/csrc/test_bicubic_upsample.cpp"], tmp_path)
+    assert " 0 failures" in outcome_of(
+        ["csrc/bicubic_upsample/cpu.cpp", "tests/csrc/test_bicubic_upsample.cpp"], tmp_path
+    )
 
 
 @pytest.mark.slow
@@ -68,7 +70,7 @@ def test_every_room_and_the_runtime(tmp_path: Path) -> None:
     runtime = [str(path.relative_to(ROOT)) for path in (ROOT / "csrc/runtime").glob("*.cpp")]
     own = [path for path in (ROOT / "tests/csrc").glob("*.cpp") if not path.name.startswith(("main", "cuda_"))]
     tests = [str(path.relative_to(ROOT)) for path in own]
-    assert " 0 failures" in tested([*kernels, *runtime, *tests], tmp_path)
+    assert " 0 failures" in outcome_of([*kernels, *runtime, *tests], tmp_path)
 
 
 @pytest.mark.exhaustive

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from lkops._core import extension, library
+from tests.lkops import isas
 from tests.lkops.build.building import NVCC, ROOMS, ROOT, copy_sources, isas_of, python, run, tables_of
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None or shutil.which("nm") is None, reason="no g++ or nm")
@@ -36,6 +37,7 @@ def check_symbols(path: Path, room: str, isa: str) -> None:
     assert sorted(defined) == sorted(f"lkops::{table}{isa}" for table in tables_of(room)), "its tables of functions"
 
 
+@pytest.mark.exhaustive
 @needs_compiler
 @needs_extension
 @needs_sources
@@ -77,7 +79,7 @@ def test_facts() -> None:
     assert {"torch", "python", "compiler", "why_no_cuda", "isa_flags", "kernel_flags"} <= build.keys()
     assert cpu["isa"] in cpu["compiled_in"]
     assert cpu["isa"] in cpu["cpu_supports"]
-    assert [isa.replace("_", "") for isa in cpu["compiled_in"]] == [isa.lower() for isa in build["isa_flags"]]
+    assert cpu["compiled_in"] == build["isas"] == [isa for isa in isas.NAMES if isa in build["isas"]]
     wanted = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"}
     assert wanted == cpu["features"].keys()
 
@@ -94,17 +96,19 @@ print(repr(e.extension_error('_C_cpu')), e.cpu_facts().get('isa'))
 
 
 @needs_extension
-@pytest.mark.parametrize("isa", ["nonsense", "avx512", "avx512_bf16"])
+@pytest.mark.parametrize("isa", ["nonsense", "portable", "avx512", "avx512_bf16"])
 def test_instruction_set_that_cannot_be_had(isa: str) -> None:
-    if isa in extension.cpu_facts()["cpu_supports"]:
-        pytest.skip(f"this CPU supports {isa}")
+    if isa in isas.NAMES and not isas.why_not(isa):
+        pytest.skip(f"{isa} is here")
     done = python("-c", "import lkops", LKOPS_CPU_ISA=isa)
-    assert f"ImportError: LKOPS_CPU_ISA={isa} can't be had: this build and this CPU support portable" in done.stderr
+    usable = ", ".join(name for name in isas.NAMES if not isas.why_not(name))
+    assert f"ImportError: LKOPS_CPU_ISA={isa} can't be had: this build and this CPU support {usable} (" in done.stderr
 
 
 @needs_extension
 def test_instruction_set_that_is_asked_for() -> None:
-    assert python("-c", REPORT, LKOPS_CPU_ISA="portable").stdout.split() == ["''", "portable"]
+    narrowest = extension.build_facts()["isas"][0]
+    assert python("-c", REPORT, LKOPS_CPU_ISA=narrowest).stdout.split() == ["''", narrowest]
 
 
 @needs_extension
@@ -151,6 +155,10 @@ def test_a_broken_extension_is_reported(tree: Path) -> None:
     [
         ({"LKOPS_BUILD": "yes"}, "LKOPS_BUILD must be one of 0, 1; it is 'yes'"),
         ({"LKOPS_BUILD": "0", "LKOPS_CUDA": "on"}, "LKOPS_CUDA must be one of auto, 0, 1; it is 'on'"),
+        (
+            {"LKOPS_ISAS": "portable,sse"},
+            "LKOPS_ISAS must be all, native or some of portable",
+        ),
         (
             {"LKOPS_CUDA": "1", "CUDA_HOME": "/nowhere"},
             "LKOPS_CUDA=1, but CUDA kernels can't be built: no CUDA toolkit found",
@@ -247,7 +255,7 @@ def test_source_distribution_and_pure_wheel(tree: Path) -> None:
         assert "lkops/py.typed" in zipped.namelist()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @needs_compiler
 @needs_sources
 def test_wheel_in_place_and_incremental(tree: Path) -> None:

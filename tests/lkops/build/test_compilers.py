@@ -78,32 +78,44 @@ int main() {
 }
 """
 NAMES = {"Portable": "portable", "Avx2": "avx2", "Avx512": "avx512", "Avx512Bf16": "avx512_bf16"}
+BUILDS = ["Portable", "Portable,Avx2", "Portable,Avx512", "Portable,Avx2,Avx512", "Portable,Avx2,Avx512Bf16"]
+BUILDS += ["Portable,Avx2,Avx512,Avx512Bf16", "Avx2", "Avx512Bf16", "Avx2,Avx512Bf16"]
 
 
-@pytest.mark.parametrize(
-    "built", [[], ["Avx2"], ["Avx512"], ["Avx2", "Avx512"], ["Avx2", "Avx512Bf16"], ["Avx2", "Avx512", "Avx512Bf16"]]
-)
-def test_the_chosen_instruction_set_is_the_one_that_runs(built: list[str], tmp_path: Path) -> None:
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_chosen_instruction_set_is_the_one_that_runs(build: str, tmp_path: Path) -> None:
     """Also in a build that holds some only: no set stands in for one that is chosen, and the widest of those that the
-    CPU has is chosen by itself. Only where a room has no code of its own for a set, the widest below does."""
-    if shutil.which("g++") is None:
-        pytest.skip("no g++")
+    CPU has is chosen by itself. Only where a room has no code of its own for a set, the room's widest does."""
     (tmp_path / "choice.cpp").write_text(CHOICE)
-    built = ["Portable", *built]
-    have = f"-DLKOPS_BUILT={','.join(built)}"
+    built = build.split(",")
+    have = f"-DLKOPS_BUILT={build}"
     sources = [str(tmp_path / "choice.cpp"), "csrc/common/isa.cpp"]
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Icsrc", have]
     done = run("g++", *flags, *sources, "-o", str(tmp_path / "x"))
     assert done.returncode == 0, done.stderr
     supported = extension.cpu_facts().get("cpu_supports", ["portable"])
     usable = [isa for isa in built if NAMES[isa] in supported]
-    of_room = [isa for isa in built if isa != "Avx512Bf16"]
+    own = {isa: "Avx512" if isa == "Avx512Bf16" else isa for isa in built}
     for isa in usable:
-        own = isa if isa in of_room else of_room[-1]
-        assert run(str(tmp_path / "x"), LKOPS_CPU_ISA=NAMES[isa]).stdout.split() == [NAMES[isa], isa, own]
-    widest = usable[-1]
-    own = widest if widest in of_room else of_room[-1]
-    assert run(str(tmp_path / "x")).stdout.split() == [NAMES[widest], widest, own]
+        assert run(str(tmp_path / "x"), LKOPS_CPU_ISA=NAMES[isa]).stdout.split() == [NAMES[isa], isa, own[isa]]
+    if usable:
+        widest = usable[-1]
+        assert run(str(tmp_path / "x")).stdout.split() == [NAMES[widest], widest, own[widest]]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++")
+def test_a_build_for_a_wider_cpu_says_so(tmp_path: Path) -> None:
+    """The same on a CPU that has none of the features: as where an environment is copied to another machine."""
+    (tmp_path / "x.cpp").write_text(
+        '#include <cstdio>\n#include "common/isa.h"\nint main() { std::puts(lkops::isa_choice().error.c_str()); }\n'
+    )
+    flags = ["-std=c++17", "-Icsrc", "-DLKOPS_BUILT=Avx2", "-D__builtin_cpu_supports(feature)=0"]
+    done = run("g++", *flags, str(tmp_path / "x.cpp"), "csrc/common/isa.cpp", "-o", str(tmp_path / "x"))
+    assert done.returncode == 0, done.stderr
+    error = run(str(tmp_path / "x")).stdout
+    assert error.startswith("this build holds no kernels for this CPU: compiled in (LKOPS_ISAS when it was built)")
+    assert ": avx2; CPU: portable; build it on this machine, or with LKOPS_ISAS=all" in error
 
 
 def own_text(room: str, flags: list[str]) -> list[str]:

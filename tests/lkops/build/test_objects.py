@@ -66,7 +66,7 @@ def kernels(room: str) -> list[str]:
     return [f"csrc/{room}/cpu.cpp"] * len(isas_of(room, list(_extension.build_facts()["isa_flags"])))
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif("isa_flags" not in _extension.build_facts(), reason="no extension was built")
 def test_every_kind_of_build_compiles_only_what_changed(tree: Tree) -> None:
     in_place = ("setup.py", "build_ext", "--inplace")
@@ -89,6 +89,29 @@ def test_every_kind_of_build_compiles_only_what_changed(tree: Tree) -> None:
     assert tree.build(*wheel) == ["csrc/bindings/channel_attention.cpp"]
     assert tree.build(*in_place, CXX=f"{tree.wrapper} g++ -g") == everything, "another command, other objects"
     assert not debug_sections(extension)
+
+
+RUN = """
+import torch, lkops
+from lkops._core.extension import cpu_facts
+x = torch.randn(1, 2, 5, 7)
+results = [lkops.bicubic_upsample(x, scale=2, backend=backend) for backend in ("cpu", "reference")]
+torch.testing.assert_close(*results)
+print(*cpu_facts()["compiled_in"])
+"""
+
+
+@pytest.mark.skipif("isa_flags" not in _extension.build_facts(), reason="no extension was built")
+def test_native_compiles_every_room_once_and_before_torch_is_there(tree: Tree) -> None:
+    (tree.path / "torch.py").write_text("raise ImportError('no torch yet')\n")
+    assert tree.build("setup.py", "kernels", LKOPS_ISAS="native") == [f"csrc/{room}/cpu.cpp" for room in KEPT]
+    (tree.path / "torch.py").unlink()
+    bindings = [f"csrc/bindings/{name}.cpp" for name in (*KEPT, "module")]
+    assert tree.build("setup.py", "objects", LKOPS_ISAS="native") == [*bindings, "csrc/common/isa.cpp"]
+    assert tree.build("setup.py", "build_ext", "--inplace", LKOPS_ISAS="native") == []
+    done = python("-c", RUN, cwd=tree.path, PYTHONPATH=str(tree.path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [_extension.cpu_facts()["cpu_supports"][-1]]
 
 
 def test_warnings_of_a_successful_compile_are_shown(tree: Tree) -> None:

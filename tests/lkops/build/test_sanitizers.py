@@ -26,7 +26,7 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["make", "-s", "-C", str(FOLDER), *arguments], env=env, capture_output=True, text=True)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("sanitizer", ["address", "thread"])
 def test_kernels_under_sanitizer(sanitizer: str) -> None:
     works = make(f"works-{sanitizer}")

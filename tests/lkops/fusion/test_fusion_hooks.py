@@ -189,6 +189,7 @@ def count_calls(monkeypatch) -> list[str]:
     return made
 
 
+@pytest.mark.wide(most=10)
 @pytest.mark.parametrize("kind", LOCAL)
 @pytest.mark.parametrize("name", MAKERS)
 def test_hooks_added_after_fusing(name, kind, monkeypatch) -> None:

@@ -21,6 +21,7 @@ def name_of(value: object) -> str:
 OPCHECK_CASES = ("plain", "one_pixel", "zero_batch")
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("case_name", OPCHECK_CASES)
 @pytest.mark.parametrize(
     ("operator", "backend", "device", "dtype"), runs(compiled_only=True, every_dtype=False), ids=name_of
@@ -49,6 +50,7 @@ def sized(operator: str, shape: tuple[int, ...], dtype: torch.dtype, device: str
     return cast(tensors, dtype, device), options
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), RUNS, ids=name_of)
 def test_compiles_whole_and_recompiles_at_most_once(operator, backend, device, dtype) -> None:
     torch.compiler.reset()

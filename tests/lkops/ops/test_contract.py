@@ -46,6 +46,7 @@ def test_every_operator_has_problems_and_every_kernel_that_is_here_runs() -> Non
             assert reason or (name, backend) in here
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype", "case"), RUN_CASES, ids=name_of)
 def test_values_and_gradients(operator, backend, device, dtype, case) -> None:
@@ -90,6 +91,7 @@ def strided(tensor: torch.Tensor, layout: str) -> torch.Tensor:
     return every_other[..., ::2]
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("layout", ["channels_last", "transposed", "sliced"])
 @every_run
@@ -115,6 +117,7 @@ def test_any_strides_give_the_same_and_inputs_stay(operator, backend, device, dt
             assert torch.equal(tensor, dense[name]), f"{name} was written to"
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @every_compiled
 def test_an_expanded_gradient(operator, backend, device, dtype) -> None:
@@ -129,6 +132,7 @@ def test_an_expanded_gradient(operator, backend, device, dtype) -> None:
         assert_as_good_as_eager(ours, eager, exact, policy_of(backend, device))
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @every_run
 def test_each_gradient_alone(operator, backend, device, dtype) -> None:
@@ -171,6 +175,7 @@ def test_double_backward_raises_also_in_a_gradient_penalty(operator, backend, de
 DETERMINISTIC = [run for run in runs(every_dtype=False) if run[1] != "reference" or run[2] == "cpu"]
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), DETERMINISTIC, ids=name_of)
 def test_same_bits_again(operator, backend, device, dtype) -> None:
@@ -265,6 +270,7 @@ def test_the_meta_device_gives_shapes(operator) -> None:
         assert (got.shape, got.dtype) == (right.shape, right.dtype)
 
 
+@pytest.mark.wide("cpu")
 @pytest.mark.usefixtures("two_threads")
 @every_run
 def test_inference_mode_gives_the_bits_of_training(operator, backend, device, dtype) -> None:

@@ -132,6 +132,7 @@ CASES = [(op, case) for op in ("depthwise_conv2d", "large_kernel_channel_attenti
 CASES += [("lk_block", examples("lk_block")["plain"])]  # for training it is made of the cascade
 
 
+@pytest.mark.wide(most=8)
 @pytest.mark.parametrize(
     ("operator", "case"), CASES, ids=lambda value: value.name if isinstance(value, Example) else value
 )
@@ -142,6 +143,7 @@ def test_values_and_gradients(on_the_host, operator, case) -> None:
     assert on_the_host == ([] if empty else [f"{name}_forward", f"{name}_backward"])
 
 
+@pytest.mark.wide(most=4)
 @pytest.mark.parametrize("kept", ["u", "dw1_weight", "dw1_bias", "dw2_weight", "dw2_bias", "mix_weight"])
 def test_a_gradient_alone_has_the_bits_of_all(on_the_host, kept) -> None:
     """What is not needed is not computed, and changes nothing else."""
@@ -162,6 +164,7 @@ def inference(operator: str, tensors: dict, options: dict, backend: str) -> Tens
     return y
 
 
+@pytest.mark.wide(most=4)
 @pytest.mark.parametrize("case", cases("lk_block"), ids=lambda case: case.name)
 def test_inference_of_a_small_block(on_the_host, case) -> None:
     """By the one launch, where the kernels are LKCA-Net's."""

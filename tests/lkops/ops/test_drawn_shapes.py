@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lkops._core.extension import cpu_facts, extension_error
+from lkops._core.extension import extension_error
+from tests.lkops import isas
 from tests.lkops.ops.drawing import check_drawn, drawn
 from tests.lkops.ops.harness import runs
 
@@ -39,12 +40,11 @@ def test_drawn_problems(operator, backend, device, dtype) -> None:
 
 @pytest.mark.skipif(bool(extension_error("_C_cpu")), reason="no C++ kernels here")
 @pytest.mark.skipif("LKOPS_CPU_ISA" in os.environ, reason="one instruction set was asked for")
-@pytest.mark.parametrize("isa", cpu_facts().get("compiled_in", []))
+@pytest.mark.parametrize("isa", isas.NAMES)
 def test_drawn_problems_with_every_instruction_set(isa: str) -> None:
     """In a process of its own, since the choice is made once."""
-    facts = cpu_facts()
-    if isa not in facts["cpu_supports"]:
-        pytest.skip(f"{isa}: CPU supports {facts['cpu_supports']}")
+    if reason := isas.why_not(isa):
+        pytest.skip(reason)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "problems and cpu-cpu", __file__],
         # threads that spin while they wait take ages where other tests have the cores

@@ -19,6 +19,7 @@ def of(*operators: str) -> list[tuple[str, str, str, torch.dtype]]:
 
 
 # between sums in one part and in several: of samples, for gradients of what all of them share
+@pytest.mark.wide
 @pytest.mark.parametrize("samples", [7, 17, 33])
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), RUNS)
 def test_gradients_count_every_sample(operator, backend, device, dtype, samples) -> None:
@@ -38,6 +39,7 @@ def test_gradients_count_every_sample(operator, backend, device, dtype, samples)
         assert (value.cpu().double() - exact[what]).norm() <= 1e-2 * exact[what].norm() + 1e-12, what
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("scale", [6, 7, 9, 12])
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("bicubic_upsample", "upsample_add"))
 def test_scales(operator, backend, device, dtype, scale) -> None:
@@ -47,6 +49,7 @@ def test_scales(operator, backend, device, dtype, scale) -> None:
         check(operator, backend, device, dtype, case)
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("eps", [1e-8, 1e-3, 2.0])
 @pytest.mark.parametrize(("operator", "backend", "device", "dtype"), of("norm_conv1x1_gelu", "lk_block"))
 def test_eps(operator, backend, device, dtype, eps) -> None:

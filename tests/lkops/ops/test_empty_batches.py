@@ -45,7 +45,8 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.wide(most=1)
+@pytest.mark.parametrize("threads", [2, 1, 3])
 def test_every_operator_backend_dtype_and_width(threads: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(PROGRAM), str(threads), json.dumps(list(OPERATORS))],

@@ -43,6 +43,7 @@ def check(operator: str, backend: str, drawn: Drawn) -> None:
         raise AssertionError(f"{drawn}: {error}") from None
 
 
+@pytest.mark.wide(most=3)
 @pytest.mark.parametrize("operator", CPU)
 def test_samples(operator) -> None:
     for batch in (*range(2, 21), 31, 32, 33, 64, 65):
@@ -50,6 +51,7 @@ def test_samples(operator) -> None:
             check(operator, "cpu", problem(operator, (batch, 3, 2, 3), where))
 
 
+@pytest.mark.wide(most=3)
 @pytest.mark.parametrize("operator", CPU)
 def test_channels(operator) -> None:
     for channels in (*range(2, 18), 24, 31, 32, 33, 48, 63, 64, 65, 96, 97, 128, 129, 192, 255, 256, 257):
@@ -57,6 +59,7 @@ def test_channels(operator) -> None:
         check(operator, "cpu", problem(operator, (2, channels, 1, 2)))
 
 
+@pytest.mark.wide(most=3)
 @pytest.mark.parametrize("operator", CPU)
 def test_pixels(operator) -> None:
     sides = [(1, width) for width in range(1, 35)] + [(height, 2) for height in range(2, 20)]
@@ -66,6 +69,7 @@ def test_pixels(operator) -> None:
 
 
 # what a program of Triton sums over is a block: shapes beyond one or two
+@pytest.mark.wide(most=6)
 @pytest.mark.parametrize("operator", [operator for operator, backend in KERNELS if backend == "triton"])
 @pytest.mark.parametrize(
     ("shape", "where"),

@@ -15,6 +15,7 @@ import torch
 
 from lkops._core.extension import cpu_facts, extension_error
 from lkops.testing import Draw, arguments, cast, examples, run
+from tests.lkops import isas
 from tests.lkops.ops.harness import case_of, runs
 
 SIZES = (1e10, 1e16, 1e22, 1e28, 1e33, 1e36)
@@ -67,13 +68,14 @@ def test_large_images(operator, backend, device, dtype, alike) -> None:
 
 
 @pytest.mark.skipif(bool(extension_error("_C_cpu")), reason=extension_error("_C_cpu") or "C++ kernels")
-@pytest.mark.parametrize("isa", cpu_facts().get("compiled_in", []))
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("isa", isas.NAMES)
 def test_large_images_with_every_instruction_set(isa: str) -> None:
     facts = cpu_facts()
     if facts["isa"] == isa or "LKOPS_CPU_ISA" in os.environ:
         pytest.skip("the test above runs with it, or this is such a process already")
-    if isa not in facts["cpu_supports"]:
-        pytest.skip(f"{isa}: CPU supports {facts['cpu_supports']}")
+    if reason := isas.why_not(isa):
+        pytest.skip(reason)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not triton", __file__],
         env={**os.environ, "LKOPS_CPU_ISA": isa, "OMP_NUM_THREADS": "1"},

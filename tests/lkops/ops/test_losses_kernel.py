@@ -153,6 +153,7 @@ CONFIGURATIONS = [
 ]
 
 
+@pytest.mark.wide(most=2)
 @pytest.mark.skipif(not any(backend == "triton" for backend, _, _ in KERNELS), reason="no Triton kernel here")
 @pytest.mark.parametrize(("kernel", "kind", "index"), CONFIGURATIONS)
 def test_every_configuration(kernel, kind, index, monkeypatch) -> None:

@@ -75,6 +75,7 @@ def test_bad_values(operator, option) -> None:
         assert "got " in message
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("operator", "option"), OPTIONS)
 def test_good_values(operator, option) -> None:
     for value, meaning in KINDS[OF[option]][0]:

@@ -11,6 +11,7 @@ RUNS = [r[2:] for r in runs(compiled_only=True) if r[:2] == ("norm_conv1x1_gelu"
 every_run = pytest.mark.parametrize(("device", "dtype"), RUNS, ids=str)
 
 
+@pytest.mark.wide(most=1)
 @every_run
 @pytest.mark.parametrize("shape", [(2, 5, 33, 37), (1, 6, 91, 93)], ids=str)
 def test_configurations_for_more_pixels(device, dtype, shape) -> None:

@@ -55,7 +55,7 @@ def test_a_change_of_any_included_file_makes_the_report_stale(tmp_path: Path, mo
     assert "large_kernel_channel_attention/cuda.cu has changed since" in aot.stale(report)[0]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.skipif(aot.compiler() is None, reason="no nvcc on the path or in CUDA_HOME")
 @pytest.mark.skipif(
     aot.nvcc_version() != json.loads(aot.REPORT.read_text())["nvcc"] if aot.REPORT.exists() else True,

@@ -98,6 +98,7 @@ def bad(tmp_path_factory) -> dict[str, dict]:
     return {line["name"]: line for line in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.exhaustive
 def test_good_kernels_pass_with_tensor_cores_of_each_target(bad) -> None:
     for name, kind in (("good", "f16"), ("tf32", "tf32")):
         assert bad[name]["problems"] == []
@@ -117,6 +118,7 @@ def test_good_kernels_pass_with_tensor_cores_of_each_target(bad) -> None:
     assert bad["ieee"]["row"]["sm_90"]["without"] == ["f32"]
 
 
+@pytest.mark.exhaustive
 def test_bad_kernels_are_caught_on_each_target(bad) -> None:
     for name, reason in (("spilling", "spilling instructions"), ("widened", "runs in full float32")):
         found = bad[name]["problems"]
@@ -244,6 +246,7 @@ def test_a_report_of_other_code_or_an_edited_one_is_stale(tmp_path) -> None:
     assert "is not what the rows say" in ahead_of_time.stale({"k": row(registers=41)}, reached, path)[0]
 
 
+@pytest.mark.exhaustive
 def test_an_edited_row_is_caught_when_it_is_compiled_again(tmp_path) -> None:
     rows = json.loads(REPORT.read_text())["rows"]
     for one in rows:
