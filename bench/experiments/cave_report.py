@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from bench.environment import said
+from bench.experiments.cave_runs import PAIRS
 from lkcanet.common.files import atomic_path
 from lkcanet.common.plots import COLOURS, plain
 from lkcanet.data import PreparedSet, simulate_lowres
@@ -78,6 +80,21 @@ def _images(found: dict[str, Any]) -> list[str]:
         images = each["scores"]["images"]
         worse = [name for name, row in found["bicubic"]["images"].items() if images[name]["mpsnr"] <= row["mpsnr"]]
         lines += ["", f"{label} is better than bicubic in MPSNR on {len(images) - len(worse)} of {len(images)}."]
+    return lines + _compared(networks)
+
+
+def _compared(networks: dict[str, Any]) -> list[str]:
+    """Of each of PAIRS that was scored: the mean difference over the test scenes, and its standard error."""
+    lines = []
+    for pair in PAIRS:
+        if not set(pair) <= set(networks):
+            continue
+        first, second = (networks[label]["scores"]["images"] for label in pair)
+        said = []
+        for name, unit in (("mpsnr", "dB"), ("sam", "degrees")):
+            found = [first[image][name] - second[image][name] for image in first]
+            said.append(f"{mean(found):+.3f} +- {stdev(found) / len(found) ** 0.5:.3f} {unit}")
+        lines += ["", f"{pair[0]} less {pair[1]}, mean over the scenes +- its standard error: {', '.join(said)}."]
     return lines
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["CHECKPOINT", "RUNS", "Run", "command_line", "folder_of", "history"]
+__all__ = ["CHECKPOINT", "PAIRS", "RUNS", "Run", "command_line", "folder_of", "history"]
 
 CHECKPOINT = "last.safetensors"
 
@@ -70,6 +70,8 @@ RUNS = {
     "LKCA-Net-rank32": Run("compress", ["--rank", "32"], "LKCA-Net"),
     "LKCA-Net-local-rank32": Run("compress", ["--rank", "32"], "LKCA-Net-local-3"),
 }
+
+PAIRS = [("LKCA-KD-local", "LKCA-LR-local")]  # as many steps of both, one with a teacher
 
 
 def folder_of(label: str) -> str:

@@ -101,6 +101,17 @@ def test_the_tables_tell_all(found) -> None:
     assert rows[0] == "| LKCA-X | 18 | 1.50 | 5000 | 0123456789ab | `lkca train LKCA-X` |"
 
 
+def test_pairs_are_compared_scene_by_scene(found) -> None:
+    first, second = cave_runs.PAIRS[0]
+    better = {**SCORES, "mpsnr": SCORES["mpsnr"] + 0.5, "sam": SCORES["sam"] - 0.1}
+    scores = {"mean": SCORES, "images": {"a_ms": SCORES, "b_ms": SCORES}}
+    found["networks"] = {first: network(scores={"mean": SCORES, "images": {"a_ms": better, "b_ms": SCORES}})}
+    assert " less " not in cave_report.markdown(found)
+    found["networks"][second] = network(scores=scores)
+    said = "mean over the scenes +- its standard error: +0.250 +- 0.250 dB, -0.050 +- 0.050 degrees."
+    assert f"{first} less {second}, {said}" in cave_report.markdown(found)
+
+
 def test_a_run_whose_weights_alone_are_left_was_scored_before(found, tmp_path: Path) -> None:
     """What is told of it, and of what it started from, is what was noted then."""
     label, start = "LKCA-Res-local", "LKCA-Res-24"
