@@ -39,7 +39,9 @@ ROOT = Path(__file__).parent
 TORCH_TARGET_VERSION = "0x020a000000000000"  # the oldest torch whose stable ABI serves: 2.10
 
 # -ffp-contract=off: whether a * b + c rounds once or twice is written in the source (csrc/common/simd.h).
+# -f*-sections: edge/setup.py leaves out the gradients.
 KERNEL_FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra"]
+KERNEL_FLAGS += ["-ffunction-sections", "-fdata-sections"]
 
 # C++20 is what newer torch asks for; no -g, which Python's own flags have: it would be half of the extension
 BINDING_FLAGS = ["-std=c++20", "-O2", "-fPIC", "-fvisibility=hidden", "-Wall", "-DNDEBUG"]
@@ -275,18 +277,18 @@ def built_isas():
     return [isa for isa, word in known.items() if word in words]
 
 
-def isas_of(room):
-    """The instruction sets that a room is compiled for: the widest that its cpu.h names stands in for wider ones."""
+def isas_of(room, wanted):
+    """What a room is compiled for where these are wanted: the widest that its cpu.h names stands in for wider ones."""
     widest = re.search(r"^LKOPS_DECLARE_TABLES\(\w+, \w+, (\w+)\);$", (room / "cpu.h").read_text(), re.MULTILINE)[1]
     isas = list(isa_flags())
     reach = isas[: isas.index(widest) + 1] if widest in isas else isas
-    return list(dict.fromkeys(isa if isa in reach else reach[-1] for isa in built_isas()))
+    return list(dict.fromkeys(isa if isa in reach else reach[-1] for isa in wanted))
 
 
-def cpu_kernels(rooms=("*",)):
-    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set."""
+def cpu_kernels(rooms=("*",), isas=None):
+    """Every csrc/*/cpu.cpp, or those of some rooms, once per instruction set, or for some."""
     for source in sorted(path for room in rooms for path in Path("csrc").glob(f"{room}/cpu.cpp")):
-        for isa in isas_of(source.parent):
+        for isa in isas_of(source.parent, isas or built_isas()):
             command = [*compiler()[0], *KERNEL_FLAGS, *isa_flags()[isa], f"-DLKOPS_ISA={isa}"]
             yield compilation(command, source, "kernels", f"{source.parent.name}_{isa.lower()}")
 

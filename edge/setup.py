@@ -1,6 +1,7 @@
 """Builds the runtime of csrc/runtime with the kernels that it needs: for Python as a part of this package, for C by
 
     python edge/setup.py library      build/edge/<machine>/liblkops.so and lkops.h
+    python edge/setup.py library --widest portable      build/edge/<machine>-portable/..., for old or few CPUs
 
 Compiler and objects are those of the root's setup.py, which says what the environment may hold: what lkops has compiled
 already is not compiled again, and a cross-compiler is one in CXX. It builds in the repository, whose csrc it reads.
@@ -22,7 +23,8 @@ from setuptools.errors import CompileError
 EDGE = Path(__file__).resolve().parent
 ROOT = EDGE.parent
 ROOMS = ("bicubic_upsample", "conv2d", "depthwise_conv2d", "lk_block", "upsample_add")
-FLAGS = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"]
+FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-Wall", "-Wextra", "-pthread"]
+FLAGS += ["-ffunction-sections", "-fdata-sections"]
 
 
 def shared_with_lkops():
@@ -35,12 +37,13 @@ def shared_with_lkops():
     return module
 
 
-def compiled(*extra):
+def compiled(*extra, isas=None):
     """Paths of all objects, compiled where they are not current; `extra` are (command, object) besides the runtime."""
-    work = [*lkops.cpu_kernels(ROOMS)]
-    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(lkops.built_isas())}"]
+    isas = isas or lkops.built_isas()
+    work = [*lkops.cpu_kernels(ROOMS, isas)]
+    command = [*lkops.compiler()[0], *FLAGS, f"-DLKOPS_BUILT={','.join(isas)}"]
     sources = [*sorted(Path("csrc", "runtime").glob("*.cpp")), Path("csrc", "common", "isa.cpp")]
-    work += [lkops.compilation(command, source, "runtime", source.stem) for source in sources]
+    work += [lkops.compilation(command, source, f"runtime-{isas[-1].lower()}", source.stem) for source in sources]
     work += extra
     lkops.compile_all(work)
     return [str(target) for _, target in work]
@@ -48,7 +51,7 @@ def compiled(*extra):
 
 def link(objects, target):
     Path(target).parent.mkdir(parents=True, exist_ok=True)
-    command = [*lkops.compiler()[0], "-shared", "-pthread", "-Wl,-s", *objects, "-o", str(target)]
+    command = [*lkops.compiler()[0], "-shared", "-pthread", "-Wl,-s", "-Wl,--gc-sections", *objects, "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise CompileError(f"{' '.join(command)}\nfailed with status {done.returncode}:\n{done.stderr}")
@@ -75,18 +78,24 @@ class Library(Command):
     """liblkops.so and its header."""
 
     description = "build the C library"
-    user_options: ClassVar = []
+    user_options: ClassVar = [("widest=", None, "the widest instruction set in it, such as portable; all by default")]
 
     def initialize_options(self):
-        pass
+        self.widest = None
 
     def finalize_options(self):
         pass
 
     def run(self):
         os.chdir(ROOT)
-        folder = Path("build", "edge", lkops.target_machine())
-        link(compiled(), folder / "liblkops.so")
+        isas, folder = lkops.built_isas(), Path("build", "edge", lkops.target_machine())
+        if self.widest is not None:
+            isas = list(lkops.isa_flags())
+            words = [isa.lower() for isa in isas]
+            if (widest := self.widest.replace("_", "").lower()) not in words:
+                raise SystemExit(f"--widest must be one of {', '.join(words)}; it is {self.widest!r}")
+            isas, folder = isas[: words.index(widest) + 1], folder.with_name(f"{folder.name}-{widest}")
+        link(compiled(isas=isas), folder / "liblkops.so")
         shutil.copy(Path("csrc", "runtime", "lkops.h"), folder)
         print(f"{folder / 'liblkops.so'}: {(folder / 'liblkops.so').stat().st_size / 1e6:.2f} MB")
 

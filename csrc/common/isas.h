@@ -10,7 +10,9 @@
 //
 // and cpu.cpp is compiled with -DLKOPS_ISA=<name> for each instruction set up to that one. Rooms whose code has
 // products of bfloat16 say Avx512Bf16; others would be the same code as for Avx512, and their Avx512 table serves both.
-// Bindings take LKOPS_CHOOSE(kRoom) of common/isa.h, kernels of another room LKOPS_SAME_ISA(kRoom). No torch, no std.
+// Bindings take LKOPS_CHOOSE(kRoom) of common/isa.h, kernels of another room LKOPS_SAME_ISA(kRoom). What csrc/runtime
+// calls, which has no gradients, is a table of its own, kRoomInference, with which kRoom begins: every function and table
+// has a section of its own, and edge/setup.py links those that its tables lead to. No torch, no std.
 #pragma once
 
 // X(name in C++, name for users), from the narrowest to the widest: each has all that those before it have. The first

@@ -74,13 +74,15 @@ void weight_gradient(const Conv2dProblem& problem, const Parallel& parallel, con
 }
 
 template <class T>
-constexpr Conv2dKernelsOf<T> kOf = {packed_bytes<T>,          pack<T>,
-                                    forward_scratch<T>,       forward<T>,
-                                    activation_gradient<T>,   weight_gradient_scratch<T>,
+constexpr Conv2dInferenceOf<T> kInference = {packed_bytes<T>, pack<T>, forward_scratch<T>, forward<T>};
+
+template <class T>
+constexpr Conv2dKernelsOf<T> kOf = {kInference<T>, activation_gradient<T>, weight_gradient_scratch<T>,
                                     weight_gradient<T>};
 
 }  // namespace
 
+LKOPS_TABLE(Conv2dInference, kConv2dInference) = {kInference<float>, kInference<BFloat16>};
 LKOPS_TABLE(Conv2dKernels, kConv2d) = {kLanes, kOf<float>, kOf<BFloat16>};
 
 }  // namespace lkops

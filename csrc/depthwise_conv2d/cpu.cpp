@@ -176,14 +176,13 @@ void backward(const DepthwiseProblem& problem, const T* grad, const T* x, const 
   });
 }
 
-constexpr PlaneKernels kPlanes = {correlate, weight_gradient};
-
 }  // namespace
 
+LKOPS_TABLE(PlaneKernels, kPlanes) = {correlate};
+LKOPS_TABLE(PlaneGradientKernels, kPlaneGradients) = {weight_gradient};
 LKOPS_TABLE(DepthwiseKernels, kDepthwise) = {
     scratch_bytes<false>, forward<float>,  forward<BFloat16>,
     scratch_bytes<true>,  backward<float>, backward<BFloat16>,
-    &kPlanes,
 };
 
 }  // namespace lkops

@@ -9,8 +9,6 @@
 
 namespace lkops {
 
-struct PlaneKernels;
-
 struct DepthwiseProblem {
   int64_t batch, channels, height, width;  // all but batch 1 or more
   int64_t rows, columns, dilation;         // of the kernel; rows and columns odd
@@ -33,8 +31,6 @@ struct DepthwiseKernels {
   void (*backward_bf16)(const DepthwiseProblem& problem, const BFloat16* grad, const BFloat16* x,
                         const BFloat16* weight, BFloat16* dx, BFloat16* dweight, BFloat16* dbias,
                         const Parallel& parallel, void* scratch);
-
-  const PlaneKernels* planes;  // what other rooms take: plane_kernels.h
 };
 
 LKOPS_DECLARE_TABLES(DepthwiseKernels, kDepthwise, Avx512);

@@ -52,7 +52,7 @@ __attribute__((noinline)) void gradient_strip(const Strip strip, const PaddedPla
   }
 }
 
-// As PlaneKernels says. Sums have three levels, lest errors grow with the plane: the rows of a strip in
+// As PlaneGradientKernels says. Sums have three levels, lest errors grow with the plane: the rows of a strip in
 // registers, about 64 of those a lane in memory, and double.
 inline void weight_gradient(const PlaneSize& size, const Window& window, const Rows& outputs, const PaddedPlane& x,
                             const PlaneView& dy, float* scratch, float* dw) {

@@ -1,8 +1,10 @@
 // Convs of one plane, compiled once for each instruction set: what the rooms with depthwise convs among their stages
-// take from this room's table. planes.h says how to use them. No torch, no std.
+// take from this room's tables. planes.h says how to use them. No torch, no std.
 #pragma once
 
 #include <cstdint>
+
+#include "common/isas.h"
 
 namespace lkops {
 
@@ -47,10 +49,16 @@ struct PlaneKernels {
   // do not depend on which others are computed with it.
   void (*correlate)(const PlaneSize& size, const Window& window, const Rows& rows, const Taps& weights,
                     const PaddedPlane& x, float bias, const PlaneView* base, const PlaneView& out);
+};
+
+struct PlaneGradientKernels {
   // dw[p * columns + q] = sum over pixels (i, j) of dy[i, j] x[i + d (p - rows / 2), j + d (q - columns / 2)], with i
   // in these rows, chosen as those of correlate. `scratch`: gradient_floats (planes.h).
   void (*weight_gradient)(const PlaneSize& size, const Window& window, const Rows& rows, const PaddedPlane& x,
                           const PlaneView& dy, float* scratch, float* dw);
 };
+
+LKOPS_DECLARE_TABLES(PlaneKernels, kPlanes, Avx512);
+LKOPS_DECLARE_TABLES(PlaneGradientKernels, kPlaneGradients, Avx512);
 
 }  // namespace lkops

@@ -113,7 +113,7 @@ inline float plane_sum(const PlaneSize& size, const PlaneView& plane) {
 // For all rows of a plane.
 inline void correlate(const PlaneSize& size, const Window& window, const Taps& weights, const PaddedPlane& x,
                       float bias, const PlaneView* base, const PlaneView& out) {
-  LKOPS_SAME_ISA(kDepthwise).planes->correlate(size, window, {0, size.height}, weights, x, bias, base, out);
+  LKOPS_SAME_ISA(kPlanes).correlate(size, window, {0, size.height}, weights, x, bias, base, out);
 }
 
 // Floats of scratch that weight_gradient takes, best on a cache line.
@@ -123,7 +123,7 @@ inline int64_t gradient_floats(const Window& window) {
 
 inline void weight_gradient(const PlaneSize& size, const Window& window, const PaddedPlane& x, const PlaneView& dy,
                             float* scratch, float* dw) {
-  LKOPS_SAME_ISA(kDepthwise).planes->weight_gradient(size, window, {0, size.height}, x, dy, scratch, dw);
+  LKOPS_SAME_ISA(kPlaneGradients).weight_gradient(size, window, {0, size.height}, x, dy, scratch, dw);
 }
 
 }  // namespace

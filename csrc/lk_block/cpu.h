@@ -53,14 +53,16 @@ struct BlockBackward {
 
 // `scratch`: as many bytes as the function beside says, on a cache line; `slots` is the Parallel's, `saving` whether
 // t and the others are not null.
-struct BlockKernels {
+struct BlockInference {
   int64_t (*forward_bytes_f32)(const BlockProblem& problem, bool saving, int64_t slots);
   int64_t (*forward_bytes_bf16)(const BlockProblem& problem, bool saving, int64_t slots);
   void (*forward_f32)(const BlockProblem& problem, const BlockForward<float>& tensors, const Parallel& parallel,
                       void* scratch);
   void (*forward_bf16)(const BlockProblem& problem, const BlockForward<BFloat16>& tensors, const Parallel& parallel,
                        void* scratch);
+};
 
+struct BlockKernels : BlockInference {
   int64_t (*backward_bytes_f32)(const BlockProblem& problem, int64_t slots);
   int64_t (*backward_bytes_bf16)(const BlockProblem& problem, int64_t slots);
   void (*backward_f32)(const BlockProblem& problem, const BlockBackward<float>& tensors, const Parallel& parallel,
@@ -69,6 +71,7 @@ struct BlockKernels {
                         void* scratch);
 };
 
+LKOPS_DECLARE_TABLES(BlockInference, kBlockInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);
 
 }  // namespace lkops

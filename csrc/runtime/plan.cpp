@@ -1,6 +1,7 @@
 #include "runtime/plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -210,7 +211,7 @@ class PlanOf final : public Plan {
     const std::lock_guard<std::mutex> lock(mutex_);
     const Pool::Use use(pool_);
     const Parallel parallel = use.parallel();
-    check_finite(lowres);
+    check_finite(parallel, lowres);
     Workspace memory(workspace);
     const Room room(*this, memory);
     const T* image = nullptr;
@@ -259,24 +260,25 @@ class PlanOf final : public Plan {
     return narrow(widen(a) + widen(b));
   }
 
-  void check_finite(const float* lowres) const {
-    const int64_t plane = images_.pixels();
-    for (int64_t c = 0; c < images_.n * graph_.bands; ++c) {
-      const float* from = lowres + c * plane;
+  void check_finite(const Parallel& parallel, const float* lowres) const {
+    const int64_t count = count_of(images_, graph_.bands), plane = images_.pixels();
+    std::atomic<bool> finite{true};
+    for_ranges(parallel, count, kWorthOfNumbers, [&](int64_t, int64_t first, int64_t last) {
       uint32_t bad = 0;
-      for (int64_t i = 0; i < plane; ++i) {
+      for (int64_t i = first; i < last; ++i) {
         uint32_t bits;
-        std::memcpy(&bits, from + i, sizeof bits);
+        std::memcpy(&bits, lowres + i, sizeof bits);
         bad |= (bits & 0x7f800000u) == 0x7f800000u;
       }
-      if (bad == 0) continue;
-      int64_t at = 0;
-      while (std::isfinite(from[at])) ++at;
-      throw Refused{LKOPS_NOT_FINITE, "lowres holds NaN or infinite pixels; the first is in band " +
-                                          std::to_string(c % graph_.bands) + ", row " +
-                                          std::to_string(at / images_.columns) + ", column " +
-                                          std::to_string(at % images_.columns)};
-    }
+      if (bad != 0) finite.store(false, std::memory_order_relaxed);
+    });
+    if (finite.load(std::memory_order_relaxed)) return;
+    int64_t at = 0;
+    while (std::isfinite(lowres[at])) ++at;
+    throw Refused{LKOPS_NOT_FINITE, "lowres holds NaN or infinite pixels; the first is in band " +
+                                        std::to_string(at / plane % graph_.bands) + ", row " +
+                                        std::to_string(at % plane / images_.columns) + ", column " +
+                                        std::to_string(at % images_.columns)};
   }
 
   const Graph& graph_;

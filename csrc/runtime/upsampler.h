@@ -13,18 +13,18 @@ struct OfType;
 template <>
 struct OfType<float> {
   static constexpr bool kIsF32 = true;
-  static const auto& conv() { return LKOPS_CHOOSE(kConv2d).f32; }
-  static const auto& upsample() { return LKOPS_CHOOSE(kUpsample).f32; }
-  static auto block_bytes() { return LKOPS_CHOOSE(kBlock).forward_bytes_f32; }
-  static auto block() { return LKOPS_CHOOSE(kBlock).forward_f32; }
+  static const auto& conv() { return LKOPS_CHOOSE(kConv2dInference).f32; }
+  static const auto& upsample() { return LKOPS_CHOOSE(kUpsampleInference).f32; }
+  static auto block_bytes() { return LKOPS_CHOOSE(kBlockInference).forward_bytes_f32; }
+  static auto block() { return LKOPS_CHOOSE(kBlockInference).forward_f32; }
 };
 template <>
 struct OfType<BFloat16> {
   static constexpr bool kIsF32 = false;
-  static const auto& conv() { return LKOPS_CHOOSE(kConv2d).bf16; }
-  static const auto& upsample() { return LKOPS_CHOOSE(kUpsample).mixed; }  // images are float32
-  static auto block_bytes() { return LKOPS_CHOOSE(kBlock).forward_bytes_bf16; }
-  static auto block() { return LKOPS_CHOOSE(kBlock).forward_bf16; }
+  static const auto& conv() { return LKOPS_CHOOSE(kConv2dInference).bf16; }
+  static const auto& upsample() { return LKOPS_CHOOSE(kUpsampleInference).mixed; }  // images are float32
+  static auto block_bytes() { return LKOPS_CHOOSE(kBlockInference).forward_bytes_bf16; }
+  static auto block() { return LKOPS_CHOOSE(kBlockInference).forward_bf16; }
 };
 
 template <class T>
@@ -83,7 +83,7 @@ class Upsampler {
   }
 
  private:
-  static const BicubicKernels& bicubic() { return LKOPS_CHOOSE(kBicubic); }
+  static const BicubicInference& bicubic() { return LKOPS_CHOOSE(kBicubicInference); }
   const Tensor& weight() const { return *graph_.tensor(op_, conv::kWeight); }
 
   UpsampleProblem of(int64_t rows) const {

@@ -41,17 +41,23 @@ def _needs(package: str, extra: str) -> None:
         raise Unavailable(f"{package} is not installed: pip install lkops[{extra}]")
 
 
+def openvino_model(module: nn.Module, activations: Sequence[Tensor]) -> Any:
+    """The module as OpenVINO converts it for inputs of these shapes; raises Unavailable where it is not installed."""
+    _needs("openvino", "openvino")
+    import openvino
+
+    with torch.no_grad():
+        inputs = tuple(t.detach() for t in activations)
+        return openvino.convert_model(module, example_input=inputs, input=[list(t.shape) for t in activations])
+
+
 class OpenVINORunner(Runner):
     """The eager module, converted. Inputs and outputs share memory with the caller, which is the fastest way."""
 
     def __init__(self, module: nn.Module, activations: Sequence[Tensor], precision: str, threads: int) -> None:
-        _needs("openvino", "openvino")
+        model = openvino_model(module, activations)
         import openvino
 
-        shapes = [list(t.shape) for t in activations]
-        inputs = tuple(t.detach() for t in activations)
-        with torch.no_grad():
-            model = openvino.convert_model(module, example_input=inputs, input=shapes)
         options = {
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -59,7 +65,7 @@ class OpenVINORunner(Runner):
         }
         with kept_signal_stack():
             self.request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-        self.inputs = [t.numpy() for t in inputs]
+        self.inputs = [t.detach().numpy() for t in activations]
 
     def run(self, state: Any) -> Any:
         return self.request.infer(self.inputs, share_inputs=True, share_outputs=True)
@@ -68,31 +74,35 @@ class OpenVINORunner(Runner):
         return [torch.from_numpy(output.copy()) for output in self.run(None).values()]
 
 
+def onnx_bytes(module: nn.Module, activations: Sequence[Tensor], opset: int = 17) -> bytes:
+    """The module as a file of ONNX; raises Unavailable where the package onnx is not installed."""
+    _needs("onnx", "onnx")
+    file = io.BytesIO()
+    inputs = tuple(t.detach().contiguous() for t in activations)
+    with warnings.catch_warnings(), torch.no_grad():
+        # the tracing exporter needs no further package; it warns that it is not the newest, and of traced sizes
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module.eval(), inputs, file, dynamo=False, opset_version=opset)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
 class OnnxRuntimeRunner(Runner):
     """The eager module as ONNX, in onnxruntime's CPU provider; inputs are bound once."""
 
-    OPSET = 17
-
     def __init__(self, module: nn.Module, activations: Sequence[Tensor], threads: int) -> None:
-        _needs("onnx", "onnx")
         _needs("onnxruntime", "onnx")
         import onnxruntime
 
-        inputs = tuple(t.detach().contiguous() for t in activations)
-        file = io.BytesIO()
-        with warnings.catch_warnings(), torch.no_grad():
-            # the tracing exporter needs no further package; it warns that it is not the newest, and of traced sizes
-            warnings.simplefilter("ignore")
-            torch.onnx.export(module.eval(), inputs, file, dynamo=False, opset_version=self.OPSET)  # type: ignore[arg-type]
+        model = onnx_bytes(module, activations)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         # its threads would spin on while the next provider is timed
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self.session = onnxruntime.InferenceSession(file.getvalue(), options, providers=["CPUExecutionProvider"])
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self.binding = self.session.io_binding()
         names = [each.name for each in self.session.get_inputs()]
-        self.inputs = [t.numpy() for t in inputs]  # bound without a copy: they must live
+        self.inputs = [t.detach().contiguous().numpy() for t in activations]  # bound without a copy: they must live
         for name, array in zip(names, self.inputs, strict=True):
             self.binding.bind_cpu_input(name, array)
         for each in self.session.get_outputs():
@@ -175,15 +185,16 @@ def ncnn_conv(image: Tensor, weight: Tensor, bias: Tensor, *, relu: bool, thread
         return NcnnRunner(param, model, [image], threads)
 
 
-def ncnn_network(module: nn.Module, activations: Sequence[Tensor], threads: int, *, patience: float = 240.0) -> Runner:
-    """A module in evaluation mode as pnnx converts it, from its trace.
+def ncnn_files(
+    module: nn.Module, activations: Sequence[Tensor], folder: Path, *, patience: float = 240.0
+) -> tuple[Path, Path]:
+    """A module in evaluation mode as pnnx converts it, from its trace: the net's text and weights, in a folder.
 
     Args:
         patience: seconds for pnnx.
 
     Raises:
         Unavailable: ncnn or pnnx is not installed, or pnnx fails or takes longer.
-        ValueError: there are several images in a batch.
     """
     _needs("ncnn", "ncnn")
     _needs("pnnx", "ncnn")
@@ -191,17 +202,22 @@ def ncnn_network(module: nn.Module, activations: Sequence[Tensor], threads: int,
 
     inputs = tuple(t.detach() for t in activations)
     shapes = ",".join(f"[{','.join(map(str, t.shape))}]f32" for t in inputs)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(module.eval(), inputs, check_trace=False), str(folder / "net.pt"))
+    program = Path(pnnx.__file__).parent / "pnnx"
+    command = [str(program), "net.pt", f"inputshape={shapes}", "fp16=0"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"pnnx was not done after {patience:g} s") from None
+    param, model = folder / "net.ncnn.param", folder / "net.ncnn.bin"
+    if done.returncode or not param.exists() or not model.exists():
+        raise Unavailable(f"pnnx failed: {' '.join((done.stderr or done.stdout).split())[-200:]}")
+    return param, model
+
+
+def ncnn_network(module: nn.Module, activations: Sequence[Tensor], threads: int, *, patience: float = 240.0) -> Runner:
+    """A module as `ncnn_files` converts it; raises what that raises, and ValueError for several images in a batch."""
     with tempfile.TemporaryDirectory() as folder:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            torch.jit.save(torch.jit.trace(module.eval(), inputs, check_trace=False), str(Path(folder) / "net.pt"))
-        program = Path(pnnx.__file__).parent / "pnnx"
-        command = [str(program), "net.pt", f"inputshape={shapes}", "fp16=0"]
-        try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=patience)
-        except subprocess.TimeoutExpired:
-            raise Unavailable(f"pnnx was not done after {patience:g} s") from None
-        param, model = Path(folder) / "net.ncnn.param", Path(folder) / "net.ncnn.bin"
-        if done.returncode or not param.exists() or not model.exists():
-            raise Unavailable(f"pnnx failed: {' '.join((done.stderr or done.stdout).split())[-200:]}")
-        return NcnnRunner(param, model, inputs, threads)
+        return NcnnRunner(*ncnn_files(module, activations, Path(folder), patience=patience), activations, threads)

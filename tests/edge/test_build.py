@@ -1,5 +1,6 @@
 """The wheel without torch, and the C library."""
 
+import ctypes
 import os
 import re
 import shlex
@@ -58,12 +59,32 @@ def test_no_source_distribution(can_build: None) -> None:
     assert "no source distribution of its own" in done.stderr
 
 
+def made_library(*options: str) -> Path:
+    done = setup_py("library", *options)
+    assert done.returncode == 0, done.stderr
+    return ROOT / done.stdout.splitlines()[-1].rpartition(":")[0]
+
+
 @pytest.fixture(scope="module")
 def library(can_build: None) -> Path:
-    done = setup_py("library")
-    assert done.returncode == 0, done.stderr
-    libraries = (ROOT / "build" / "edge").glob("*/liblkops.so")  # a cross-compiler's may lie beside it
-    return max(libraries, key=lambda library: library.stat().st_mtime)
+    return made_library()
+
+
+def test_library_is_small(library: Path) -> None:
+    assert 1e5 < library.stat().st_size < 4e6
+
+
+@pytest.mark.slow  # compiles
+def test_library_of_one_instruction_set(can_build: None, net: Any) -> None:
+    made = made_library("--widest", "portable")
+    assert made.parent.name.endswith("-portable")
+    assert 1e5 < made.stat().st_size < 1e6
+    library = ctypes.CDLL(str(made))
+    library.lkops_instruction_set.restype = ctypes.c_char_p
+    assert library.lkops_instruction_set() == b"portable"
+    done = setup_py("library", "--widest", "mmx")
+    assert done.returncode
+    assert "--widest must be one of portable" in done.stderr
 
 
 def test_library_exports_its_interface_alone(library: Path) -> None:

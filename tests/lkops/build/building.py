@@ -60,10 +60,18 @@ def compilers() -> dict[str, str]:
 
 def isas_of(room: str, isas: list[str]) -> list[str]:
     """The instruction sets among `isas`, from the narrowest, that a room of csrc declares tables for."""
-    text = (ROOT / "csrc" / room / "cpu.h").read_text()
-    declared = re.findall(r"^LKOPS_DECLARE_TABLES\(\w+, k\w+, (\w+)\);$", text, re.MULTILINE)
-    assert len(declared) == 1, f"csrc/{room}/cpu.h declares no tables"
-    return isas[: isas.index(declared[0]) + 1] if declared[0] in isas else isas
+    (widest,) = set(tables_of(room).values())
+    return isas[: isas.index(widest) + 1] if widest in isas else isas
+
+
+def tables_of(room: str) -> dict[str, str]:
+    """The tables that a room of csrc declares, and the widest instruction set of each."""
+    found: dict[str, str] = {}
+    for path in (ROOT / "csrc" / room).glob("*.h"):
+        declared = re.findall(r"^LKOPS_DECLARE_TABLES\(\w+, (k\w+), (\w+)\);$", path.read_text(), re.MULTILINE)
+        assert path.name != "cpu.h" or declared, f"csrc/{room}/cpu.h declares no tables"
+        found |= declared
+    return found
 
 
 def binding_command(headers: list[Path]) -> list[str]:
