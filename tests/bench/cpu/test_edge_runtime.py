@@ -184,7 +184,7 @@ def test_from_end_to_end(tmp_path: Path) -> None:
     assert len(found["memory"]) == 3 + len(edge.OTHERS)
     for row in found["speed"]:
         assert row["milliseconds"].keys() >= {"lkedge", "lkedge bf16"}
-    assert all(why.endswith("knows no int8") for why in found["reasons"].values()), found["reasons"]
+    assert not found["reasons"]
     assert "## Times" in (out / "edge.md").read_text()
 
 
