@@ -18,7 +18,7 @@ from lkcanet.models import PRESETS, LKCANet, save_model
 
 SCALE = 4
 # torch's own bicubic, which other runtimes have an operator for
-_TORCHS = {"cubic_a": -0.75, "border": "replicate"}
+_TORCHS: dict[str, Any] = {"cubic_a": -0.75, "border": "replicate"}
 _TINY: dict[str, Any] = {"channels": 16, "blocks": 1, "reduction": 8}
 # a provider's dtype of weights and features in the runtime's file
 _DTYPES = {"lkedge": "float32", "lkedge bf16": "bfloat16", "lkedge int8": "int8"}

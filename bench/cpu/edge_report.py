@@ -71,7 +71,7 @@ def targets(found: Mapping[str, Any]) -> list[Target]:
             what = f"resident, LKCA-LR, 128 bands, 64x64, {NAMES[name]} (MB)"
             at_most(what, row["bytes"] / MB if row else None, 60, "MB")
     for (side, ours, theirs), least in RATIOS.items() if "speed" in found else ():
-        times = next((row["milliseconds"] for row in found["speed"] if row["side"] == side), {})
+        times: dict[str, float] = next((row["milliseconds"] for row in found["speed"] if row["side"] == side), {})
         ratio = times[theirs] / times[ours] if ours in times and theirs in times else None
         what = f"{NAMES[ours]} against {NAMES[theirs]}, {side}x{side}"
         rows.append(Target(what, ratio, f"at least {least:g}x", ratio is not None and ratio >= least))

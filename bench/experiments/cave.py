@@ -62,9 +62,9 @@ def main() -> None:
         command.add_argument("--runs", type=Path, default=Path("runs"), help="folder of the runs")
         command.add_argument("--results", type=Path, default=RESULTS)
         if name == "train":
-            end = command.add_mutually_exclusive_group()
-            end.add_argument("--minutes", type=float, help="of training")
-            end.add_argument("--steps", type=int, help="of training: as many as another run had, to compare with it")
+            ends = command.add_mutually_exclusive_group()
+            ends.add_argument("--minutes", type=float, help="of training")
+            ends.add_argument("--steps", type=int, help="of training: as many as another run had, to compare with it")
         if name == "score":
             command.add_argument("--again", action="store_true", help="also what was scored before: another look")
         if name == "publish":
@@ -77,8 +77,8 @@ def main() -> None:
     file = given.results / f"cave_x{prepared.scale}.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {"networks": {}}
     if given.command == "train":
-        ends = {"--max-minutes": given.minutes, "--steps": given.steps}
-        end = [text for option, value in ends.items() if value is not None for text in (option, str(value))]
+        told = {"--max-minutes": given.minutes, "--steps": given.steps}
+        end = [text for option, value in told.items() if value is not None for text in (option, str(value))]
         train(prepared, given.set, given.labels[0], given.runs, end)
     elif given.command == "score":
         score(prepared, given.labels, found, given.runs, again=given.again)
