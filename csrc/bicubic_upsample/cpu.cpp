@@ -253,11 +253,11 @@ void backward(const void* plan, const BicubicPlane& plane, const T* grad, T* dx,
   }
 }
 
-constexpr BicubicInference kInference = {plan_bytes, make_plan, forward_scratch, forward<float>};
+constexpr BicubicInferenceKernels kInference = {plan_bytes, make_plan, forward_scratch, forward<float>};
 
 }  // namespace
 
-LKOPS_TABLE(BicubicInference, kBicubicInference) = kInference;
+LKOPS_TABLE(BicubicInferenceKernels, kBicubicInference) = kInference;
 LKOPS_TABLE(BicubicKernels, kBicubic) = {
     kInference, forward<BFloat16>, backward_scratch, backward<float>, backward<BFloat16>,
 };

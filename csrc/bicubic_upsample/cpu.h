@@ -24,7 +24,7 @@ struct BicubicPlane {  // the small image: one plane of it
 // `plan` holds the weights: plan_bytes(scale) bytes, filled by make_plan and then shared by all threads.
 // `scratch` belongs to one call: forward_scratch or backward_scratch bytes. Both as aligned as malloc's memory at least;
 // 64 bytes is faster.
-struct BicubicInference {
+struct BicubicInferenceKernels {
   int64_t (*plan_bytes)(int64_t scale);
   void (*make_plan)(int64_t scale, double cubic_a, void* plan);
 
@@ -33,7 +33,7 @@ struct BicubicInference {
                       int64_t last_row, void* scratch);
 };
 
-struct BicubicKernels : BicubicInference {
+struct BicubicKernels : BicubicInferenceKernels {
   void (*forward_bf16)(const void* plan, const BicubicPlane& plane, const BFloat16* x, BFloat16* y, int64_t first_row,
                        int64_t last_row, void* scratch);
 
@@ -44,7 +44,7 @@ struct BicubicKernels : BicubicInference {
                         int64_t first_row, int64_t last_row, void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(BicubicInference, kBicubicInference, Avx512);
+LKOPS_DECLARE_TABLES(BicubicInferenceKernels, kBicubicInference, Avx512);
 LKOPS_DECLARE_TABLES(BicubicKernels, kBicubic, Avx512);
 
 }  // namespace lkops

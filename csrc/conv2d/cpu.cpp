@@ -74,7 +74,7 @@ void weight_gradient(const Conv2dProblem& problem, const Parallel& parallel, con
 }
 
 template <class T>
-constexpr Conv2dInferenceOf<T> kInference = {packed_bytes<T>, pack<T>, forward_scratch<T>, forward<T>};
+constexpr Conv2dInferenceKernelsOf<T> kInference = {packed_bytes<T>, pack<T>, forward_scratch<T>, forward<T>};
 
 template <class T>
 constexpr Conv2dKernelsOf<T> kOf = {kInference<T>, activation_gradient<T>, weight_gradient_scratch<T>,
@@ -82,7 +82,7 @@ constexpr Conv2dKernelsOf<T> kOf = {kInference<T>, activation_gradient<T>, weigh
 
 }  // namespace
 
-LKOPS_TABLE(Conv2dInference, kConv2dInference) = {kInference<float>, kInference<BFloat16>};
+LKOPS_TABLE(Conv2dInferenceKernels, kConv2dInference) = {kInference<float>, kInference<BFloat16>};
 LKOPS_TABLE(Conv2dKernels, kConv2d) = {kLanes, kOf<float>, kOf<BFloat16>};
 
 }  // namespace lkops

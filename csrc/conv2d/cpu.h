@@ -48,7 +48,7 @@ struct Conv2dProblem {
 // `scratch` belongs to one call, aligned to cache lines, as `packed` is. Null is left out: bias, slopes, residual,
 // before; of the gradients what nobody needs.
 template <class T>
-struct Conv2dInferenceOf {
+struct Conv2dInferenceKernelsOf {
   int64_t (*packed_bytes)(const Conv2dProblem& problem);
   // The weight (outputs, inputs / groups, kernel_height, kernel_width). `flipped`: the problem is the gradient of another
   // conv's input, and the weight is that conv's, (inputs, outputs / groups, ...).
@@ -61,7 +61,7 @@ struct Conv2dInferenceOf {
 };
 
 template <class T>
-struct Conv2dKernelsOf : Conv2dInferenceOf<T> {
+struct Conv2dKernelsOf : Conv2dInferenceKernelsOf<T> {
   // grad is that of out, in its layout, which is planar where there are slopes. `saved` is `before`, or out where `from_out`, which needs no residual and a derivative
   // that follows from the result: relu, leaky_relu with a slope > 0 and sigmoid, with residual_scale not 0. Gradients of
   // `before`, and of the slopes.
@@ -74,9 +74,9 @@ struct Conv2dKernelsOf : Conv2dInferenceOf<T> {
                           T* dweight, T* dbias, void* scratch);
 };
 
-struct Conv2dInference {
-  Conv2dInferenceOf<float> f32;
-  Conv2dInferenceOf<BFloat16> bf16;
+struct Conv2dInferenceKernels {
+  Conv2dInferenceKernelsOf<float> f32;
+  Conv2dInferenceKernelsOf<BFloat16> bf16;
 };
 
 struct Conv2dKernels {
@@ -85,7 +85,7 @@ struct Conv2dKernels {
   Conv2dKernelsOf<BFloat16> bf16;
 };
 
-LKOPS_DECLARE_TABLES(Conv2dInference, kConv2dInference, Avx512Bf16);
+LKOPS_DECLARE_TABLES(Conv2dInferenceKernels, kConv2dInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(Conv2dKernels, kConv2d, Avx512Bf16);
 
 }  // namespace lkops

@@ -7,7 +7,7 @@
 namespace lkops {
 namespace {
 
-constexpr BlockInference kInference = {
+constexpr BlockInferenceKernels kInference = {
     block_forward_bytes<float>,
     block_forward_bytes<BFloat16>,
     block_forward<float>,
@@ -18,7 +18,7 @@ constexpr BlockInference kInference = {
 
 }  // namespace
 
-LKOPS_TABLE(BlockInference, kBlockInference) = kInference;
+LKOPS_TABLE(BlockInferenceKernels, kBlockInference) = kInference;
 LKOPS_TABLE(BlockKernels, kBlock) = {
     kInference,
     block_backward_bytes<float>, block_backward_bytes<BFloat16>, block_backward<float>, block_backward<BFloat16>,

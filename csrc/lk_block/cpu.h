@@ -63,7 +63,7 @@ struct BlockInt8 {
 
 // `scratch`: as many bytes as the function beside says, on a cache line; `slots` is the Parallel's, `saving` whether
 // t and the others are not null.
-struct BlockInference {
+struct BlockInferenceKernels {
   int64_t (*forward_bytes_f32)(const BlockProblem& problem, bool saving, int64_t slots);
   int64_t (*forward_bytes_bf16)(const BlockProblem& problem, bool saving, int64_t slots);
   void (*forward_f32)(const BlockProblem& problem, const BlockForward<float>& tensors, const Parallel& parallel,
@@ -75,7 +75,7 @@ struct BlockInference {
   void (*int8)(const BlockProblem& problem, const BlockInt8& tensors, const Parallel& parallel, void* scratch);
 };
 
-struct BlockKernels : BlockInference {
+struct BlockKernels : BlockInferenceKernels {
   int64_t (*backward_bytes_f32)(const BlockProblem& problem, int64_t slots);
   int64_t (*backward_bytes_bf16)(const BlockProblem& problem, int64_t slots);
   void (*backward_f32)(const BlockProblem& problem, const BlockBackward<float>& tensors, const Parallel& parallel,
@@ -84,7 +84,7 @@ struct BlockKernels : BlockInference {
                         void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(BlockInference, kBlockInference, Avx512Bf16);
+LKOPS_DECLARE_TABLES(BlockInferenceKernels, kBlockInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);
 
 }  // namespace lkops

@@ -89,7 +89,7 @@ class Upsampler {
   }
 
  private:
-  static const BicubicInference& bicubic() { return LKOPS_CHOOSE(kBicubicInference); }
+  static const BicubicInferenceKernels& bicubic() { return LKOPS_CHOOSE(kBicubicInference); }
   const Tensor& weight() const { return *graph_.tensor(op_, conv::kWeight); }
 
   UpsampleProblem of(int64_t rows) const {

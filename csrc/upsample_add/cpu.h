@@ -29,14 +29,14 @@ struct UpsampleProblem {
 //
 // `scratch` belongs to one call, aligned to cache lines.
 template <class T, class G>
-struct UpsampleInferenceOf {
+struct UpsampleInferenceKernelsOf {
   int64_t (*forward_scratch)(const UpsampleProblem& problem, int64_t slots);
   void (*forward)(const UpsampleProblem& problem, const Parallel& parallel, const T* features, const T* weight,
                   const T* bias, const void* lowres, G* out, void* scratch);
 };
 
 template <class T, class G>
-struct UpsampleKernelsOf : UpsampleInferenceOf<T, G> {
+struct UpsampleKernelsOf : UpsampleInferenceKernelsOf<T, G> {
   int64_t (*backward_scratch)(const UpsampleProblem& problem, int64_t slots);
   void (*backward)(const UpsampleProblem& problem, const Parallel& parallel, const G* grad, const T* features,
                    const T* weight, T* dfeatures, T* dweight, T* dbias, void* scratch);
@@ -51,9 +51,9 @@ struct UpsampleInt8 {
                   void* scratch);
 };
 
-struct UpsampleInference {  // of images that are float32, as below
-  UpsampleInferenceOf<float, float> f32;
-  UpsampleInferenceOf<BFloat16, float> mixed;
+struct UpsampleInferenceKernels {  // of images that are float32, as below
+  UpsampleInferenceKernelsOf<float, float> f32;
+  UpsampleInferenceKernelsOf<BFloat16, float> mixed;
   UpsampleInt8 int8;
 };
 
@@ -63,7 +63,7 @@ struct UpsampleKernels {
   UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
 };
 
-LKOPS_DECLARE_TABLES(UpsampleInference, kUpsampleInference, Avx512Bf16);
+LKOPS_DECLARE_TABLES(UpsampleInferenceKernels, kUpsampleInference, Avx512Bf16);
 LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Avx512Bf16);
 
 }  // namespace lkops

@@ -4,7 +4,11 @@ Users' scripts name `lkcanet.metrics` and its like; such a module is found here 
 DeprecationWarning.
 """
 
-from lkops._core import moved
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import Any
 
 PLACES = {
     "compression": "deploy.compression",
@@ -34,6 +38,21 @@ PLACES = {
 }
 
 
+class _Moved(MetaPathFinder):
+    """`lkops._core.moved.Moved`, which is imported, and torch with it, when the first old path is."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        package, _, old = name.partition(".")
+        if package != self.package or old not in PLACES:
+            return None
+        from lkops._core.moved import Moved
+
+        return Moved(package, PLACES).find_spec(name, path, target)
+
+
 def install(package: str) -> None:
     """Let the old paths of the package's modules import."""
-    moved.install(package, PLACES)
+    sys.meta_path.insert(0, _Moved(package))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from lkcanet.deploy.edge import export_edge
+from tests.lkops import isas
 
 from .conftest import ROOT, networks
 
@@ -76,6 +77,8 @@ print(lkedge.instruction_set())
 @pytest.mark.parametrize("isa", ["portable"])
 def test_other_instruction_sets(isa: str, built: Path, lkedge: Any, int8_files: Any, tmp_path: Path) -> None:
     """Without instructions for it; features differ in their last bits, and here and there a whole number by one."""
+    if reason := isas.why_not(isa):
+        pytest.skip(reason)
     lowres = image(6, 9, 21)
     np.save(tmp_path / "lowres.npy", lowres)
     env = {**os.environ, "LKOPS_CPU_ISA": isa, "PYTHONPATH": str(built)}

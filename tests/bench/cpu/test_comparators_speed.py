@@ -99,7 +99,7 @@ def test_the_tables() -> None:
     assert "| SSPSR | 30.0 | 20.0 | 1.50x |" in text
 
 
-@pytest.mark.slow  # processes
+@pytest.mark.exhaustive  # processes
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is Linux's to tell")
 def test_from_end_to_end(tmp_path) -> None:
     command = [

@@ -48,7 +48,7 @@ def test_it_counts_the_products_that_are_not_in_the_padding() -> None:
     assert row["milliseconds"]["ncnn"] is None
 
 
-@pytest.mark.slow  # a process, and torch.compile
+@pytest.mark.exhaustive  # a process, and torch.compile
 @pytest.mark.skipif(not (shutil.which("make") and shutil.which("g++")), reason="no make or no C++ compiler")
 def test_from_end_to_end(tmp_path) -> None:
     command = [sys.executable, "-m", "bench.cpu.dense_convs", "--tiny", "--seconds", "0.01", "--threads", "1"]

@@ -170,7 +170,7 @@ def test_what_can_not_run_is_named(monkeypatch: pytest.MonkeyPatch, given: Given
     assert bench.reasons == {"ncnn, 5 bands, 4 x 4": "ncnn is not installed"}
 
 
-@pytest.mark.slow  # builds the library, and many processes
+@pytest.mark.exhaustive  # builds two libraries, and many processes
 def test_from_end_to_end(tmp_path: Path) -> None:
     pytest.importorskip("pybind11", reason="pybind11 is not installed")
     command = [sys.executable, "-m", "bench.cpu.edge", "--tiny", "--seconds", "0", "--rounds", "1", "--threads", "1"]

@@ -12,6 +12,7 @@ COMPILED = runs(compiled_only=True)
 EXAMPLES = 6 if torch.cuda.is_available() else 60  # on a GPU, many a new shape compiles kernels again
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(not COMPILED, reason="no compiled kernel here")
 @settings(max_examples=EXAMPLES)
 @given(data=st.data())

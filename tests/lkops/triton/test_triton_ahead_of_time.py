@@ -28,6 +28,7 @@ def compiling(*command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif(
     json.loads(REPORT.read_text())["triton"] != triton.__version__, reason="the report is of another Triton"
 )
+@pytest.mark.exhaustive
 def test_the_report_is_of_this_source_and_has_no_problems() -> None:
     before = REPORT.read_bytes()
     done = compiling("-m", "bench.without_gpu.ahead_of_time", "--check", "--sample", "8")
