@@ -108,7 +108,8 @@ void test_int8(const Shape& s) {
   }
   const UpsampleProblem problem{s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale,
                                 bands, -0.5, true, false, false};
-  for_tables<UpsampleInference>(LKOPS_TABLES(kUpsampleInference), [&](const std::string& isa, const UpsampleInference& table) {
+  using Kernels = UpsampleInferenceKernels;
+  for_tables<Kernels>(LKOPS_TABLES(kUpsampleInference), [&](const std::string& isa, const Kernels& table) {
     const std::string name = "upsample " + isa + " int8 n, height, width, groups, inputs, outputs, rows, columns, scale" +
                              sizes_of(s.n, s.height, s.width, s.groups, s.inputs, s.outputs, s.rows, s.columns, s.scale);
     check_case(name, {{"out", out, 0}}, 0, [&](Run& run) {

@@ -22,7 +22,7 @@ Tensor inference(const Tensor& x, const Tensor& norm_weight, const Tensor& norm_
       {dw1_weight, dw1_bias, dw2_weight, dw2_bias, reduce_weight, reduce_bias, expand_weight, expand_bias, mix_weight,
        mix_bias},
       out_weight, out_bias, keep};
-  const BlockProblem problem = tensors.problem(x, dilation1, dilation2, interleave, eps);
+  const BlockProblem problem = tensors.problem(x, x, dilation1, dilation2, interleave, eps);
   const int64_t n = x.size(0), k = problem.attention.channels, h = x.size(2), w = x.size(3);
   if (!is_small(problem))
     fail("x must be at most (", kSmallBatch, ", ", kSmallInner, ", ", kSmallSide, ", ", kSmallSide,
@@ -36,7 +36,8 @@ Tensor inference(const Tensor& x, const Tensor& norm_weight, const Tensor& norm_
     using T = decltype(zero);
     T* map = mutable_pointer<T>(maps);
     const int64_t each = n * k * h * w;
-    const BlockInference<T> arguments{pointer<T>(x), tensors.pointers<T>(), mutable_pointer<T>(y), map, map + each,
+    Taking<T> take(nullptr, nullptr);  // all have x's dtype: nothing is cast
+    const BlockInference<T> arguments{pointer<T>(x), tensors.pointers(take), mutable_pointer<T>(y), map, map + each,
                                       map + 2 * each, map + 3 * each, mutable_pointer<float>(sums)};
     check_launch("lk_block", block_inference_cuda(problem, arguments, cooperative, device.stream));
   });
