@@ -256,9 +256,13 @@ def native_isa():
     machine = platform.machine().lower()
     if {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) != target_machine():
         raise SystemExit(f"LKOPS_ISAS=native: {compiler()[0]} compiles for {target_machine()}, this is {machine}")
+    if len(isa_flags()) == 1:
+        return next(iter(isa_flags()))
     command = [*compiler()[0], "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
-    macros = subprocess.run(command, capture_output=True, text=True).stdout
-    has = set(re.findall(r"^#define __(\w+)__ 1$", macros, re.MULTILINE))
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"LKOPS_ISAS=native: {' '.join(command)} failed; name the instruction sets\n{done.stderr}")
+    has = set(re.findall(r"^#define __(\w+)__ 1$", done.stdout, re.MULTILINE))
     return [isa for isa, flags in isa_flags().items() if all(flag[2:].upper() in has for flag in flags)][-1]
 
 

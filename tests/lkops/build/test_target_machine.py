@@ -1,6 +1,7 @@
 """What setup.py compiles for which processor, asked with a compiler that only tells its machine."""
 
 import json
+import platform
 import sys
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,20 @@ def test_x86_has_all(machine: str, tmp_path: Path) -> None:
     assert list(told["flags"]) == ["Portable", "Avx2", "Avx512", "Avx512Bf16"]
     assert told["flags"]["Portable"] == []
     assert told["flags"]["Avx2"] == ["-mavx2", "-mfma", "-mf16c"]
-    assert told["flags"]["Avx512Bf16"][-1] == "-mavx512bf16"
+    assert told["flags"]["Avx512Bf16"][-2:] == ["-mavx512bf16", "-mavx512vnni"]
     by_name = dict(told["commands"])
     for room in ROOMS:
         assert {f"{room}_portable.o", f"{room}_avx2.o", f"{room}_avx512.o"} <= by_name.keys()
         assert "-mavx2" in by_name[f"{room}_avx2.o"]
         assert "-mavx512f" not in by_name[f"{room}_avx2.o"]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="this machine has one instruction set")
+def test_a_compiler_that_does_not_know_this_machine(tmp_path: Path) -> None:
+    """No build of the narrowest set without a word."""
+    compiler = tmp_path / "c++"
+    compiler.write_text(COMPILER.replace("MACHINE", "x86_64-linux-gnu"))
+    compiler.chmod(0o755)
+    done = python("-c", ASK, CXX=str(compiler), LKOPS_ISAS="native")
+    assert done.returncode
+    assert f"LKOPS_ISAS=native: {compiler} -march=native" in done.stderr
