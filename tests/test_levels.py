@@ -1,6 +1,8 @@
 """What `make test` keeps: a few cases of what is wide, and something of every operator, command and network."""
 
 import inspect
+from fnmatch import fnmatch
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -74,6 +76,15 @@ def test_the_interpreter_runs_every_operator_on_small_cases_and_quick_ones_on_ot
     assert {one.get("case") for one in kept if one["operator"] == "conv2d"} >= {"plain", "one_pixel", "large"}
     assert kept[-1] == {"operator": "conv2d", "dtype": single, **common}
     assert left(items, "slow") == [], "no second of the interpreter in make check"
+
+
+def test_pytest_enters_every_room(pytestconfig: pytest.Config) -> None:
+    """By default it leaves out folders by the name of build, dist and others, without a word."""
+    root = Path(__file__).parent
+    rooms = {path.parent.relative_to(root) for path in root.rglob("test_*.py")}
+    assert Path("lkops", "build") in rooms
+    skipped = pytestconfig.getini("norecursedirs")
+    assert [room for room in rooms for part in room.parts for name in skipped if fnmatch(part, name)] == []
 
 
 @pytest.fixture

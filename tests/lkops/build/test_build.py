@@ -80,7 +80,7 @@ def test_facts() -> None:
     assert cpu["isa"] in cpu["compiled_in"]
     assert cpu["isa"] in cpu["cpu_supports"]
     assert cpu["compiled_in"] == build["isas"] == [isa for isa in isas.NAMES if isa in build["isas"]]
-    wanted = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16"}
+    wanted = {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512bf16", "avx512vnni"}
     assert wanted == cpu["features"].keys()
 
 
