@@ -1,9 +1,9 @@
 """`python -m bench.cpu.edge`: the runtime without PyTorch: sizes, start, memory and times, beside other runtimes.
 
 Every provider works in a process of its own, so that threads and memory are no other's; what it makes is compared with
-float64 first. Times are medians of calls in turns, memory recycled. Starts are those of new processes whose files the
-system has in memory. Writes bench/results/edge.json and edge.md; wants an idle machine for about five minutes, and
-longer where the library is not built yet.
+float64 first, a large image with eager float32. Times are medians of calls in turns, memory recycled. Starts are those
+of new processes whose files the system has in memory. Writes bench/results/edge.json and edge.md; wants an idle machine
+for about five minutes, and longer where the library is not built yet.
 """
 
 import argparse

@@ -90,7 +90,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         "",
         f"{said(found['environment'])}; load before the run {found['load']:.1f}. Written by "
         "`python -m bench.cpu.edge`. MB are 10^6 bytes. Every provider works in a process of its own, and its image is "
-        "compared with float64 before it gets a figure; networks have random weights."
+        "compared with float64 (256x256: with eager float32) before it gets a figure; networks have random weights."
         + (" **Tiny networks and images: no figure says anything.**" if found.get("tiny") else ""),
         "",
         "## What must be reached",
