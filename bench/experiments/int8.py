@@ -35,7 +35,7 @@ def losses(networks: dict[str, Network], scenes: list[Scene]) -> list[dict[str, 
                 export_edge(network, file, dtype=dtype, check=False)
                 for scene in scenes:
                     loss = int8_loss(lkedge.load(file), folded, scene.tensor()[0])
-                    row = {"network": name, "scene": scene.name, "dtype": dtype}
+                    row: dict[str, Any] = {"network": name, "scene": scene.name, "dtype": dtype}
                     row |= {"mpsnr": loss.psnr_float32, "sam": loss.sam_float32}
                     change = {"mpsnr_change": loss.psnr - loss.psnr_float32, "sam_change": loss.sam - loss.sam_float32}
                     rows.append({**row, **change})
