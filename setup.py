@@ -2,8 +2,8 @@
 
 Environment:
     LKOPS_BUILD  1 (default), or 0 for a pure Python package on purpose.
-    LKOPS_ISAS   all (default), native: this machine's widest instruction set alone, or names of csrc/common/isas.h such
-                 as "portable,avx2".
+    LKOPS_ISAS   all (default), native: this machine's widest instruction set alone, or names of csrc/common/isas/*.h
+                 such as "portable,avx2".
     LKOPS_CUDA   auto (default: CUDA kernels where torch has CUDA and nvcc is found), 0, or 1: with nvcc alone, whatever
                  this torch is, since the extension needs only torch's stable ABI; raises where nvcc is missing.
     TORCH_CUDA_ARCH_LIST  GPUs that CUDA kernels are compiled for, such as "8.9;9.0+PTX"; default CUDA_ARCHS below.
@@ -233,22 +233,35 @@ def target_machine():
 
 
 @functools.cache
+def isa_list():
+    """csrc/common/isas/*.h of the machine that is compiled for."""
+    lists = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+    return Path("csrc", "common", "isas", f"{lists.get(target_machine(), 'other')}.h").read_text()
+
+
+@functools.cache
 def known_isas():
-    """The instruction sets of csrc/common/isas.h for the machine that is compiled for: C++'s names to users' words."""
-    text = Path("csrc", "common", "isas.h").read_text()
-    isas = re.findall(r"^  X\((\w+), (\w+), __VA_ARGS__\)", text, re.MULTILINE)
-    return dict(isas if target_machine() in ("x86_64", "amd64") else isas[:1])
+    """The instruction sets of that machine: C++'s names to users' words."""
+    return dict(re.findall(r"^  X\((\w+), (\w+), __VA_ARGS__\)", isa_list(), re.MULTILINE))
+
+
+def features():
+    """(feature, the instruction set that needs it first, what a compiler defines that may use it)."""
+    return re.findall(r"^  X\((\w+), (\w+), (\w+), (?:builtin|own)\)", isa_list(), re.MULTILINE)
+
+
+def features_of(isa):
+    known = list(known_isas())
+    return [feature for feature in features() if feature[1] in known[: known.index(isa) + 1]]
 
 
 @functools.cache
 def isa_flags():
     """The flags for each of `known_isas`."""
-    text = Path("csrc", "common", "isas.h").read_text()
-    features = re.findall(r"^  X\((\w+), (\w+), (?:builtin|own)\)", text, re.MULTILINE)
-    isas = list(known_isas())
-    return {
-        isa: [f"-m{feature}" for feature, first in features if first in isas[: i + 1]] for i, isa in enumerate(isas)
-    }
+    names = {isa: [name for name, _, _ in features_of(isa)] for isa in known_isas()}
+    if target_machine() in ("aarch64", "arm64"):
+        return {isa: ["+".join(["-march=armv8.2-a", *words])] if words else [] for isa, words in names.items()}
+    return {isa: [f"-m{word}" for word in words] for isa, words in names.items()}
 
 
 def native_isa():
@@ -256,14 +269,14 @@ def native_isa():
     machine = platform.machine().lower()
     if {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) != target_machine():
         raise SystemExit(f"LKOPS_ISAS=native: {compiler()[0]} compiles for {target_machine()}, this is {machine}")
-    if len(isa_flags()) == 1:
-        return next(iter(isa_flags()))
+    if len(known_isas()) == 1:
+        return next(iter(known_isas()))
     command = [*compiler()[0], "-march=native", "-dM", "-E", "-x", "c++", os.devnull]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"LKOPS_ISAS=native: {' '.join(command)} failed; name the instruction sets\n{done.stderr}")
-    has = set(re.findall(r"^#define __(\w+)__ 1$", done.stdout, re.MULTILINE))
-    return [isa for isa, flags in isa_flags().items() if all(flag[2:].upper() in has for flag in flags)][-1]
+    has = set(re.findall(r"^#define (\w+) 1$", done.stdout, re.MULTILINE))
+    return [isa for isa in known_isas() if all(macro in has for _, _, macro in features_of(isa))][-1]
 
 
 @functools.cache
@@ -282,11 +295,12 @@ def built_isas():
 
 
 def isas_of(room):
-    """The instruction sets that a room is compiled for: the widest that its cpu.h names stands in for wider ones."""
-    widest = re.search(r"^LKOPS_DECLARE_TABLES\(\w+, \w+, (\w+)\);$", (room / "cpu.h").read_text(), re.MULTILINE)[1]
-    isas = list(isa_flags())
-    reach = isas[: isas.index(widest) + 1] if widest in isas else isas
-    return list(dict.fromkeys(isa if isa in reach else reach[-1] for isa in built_isas()))
+    """What a room is compiled for: the widest instruction set with an effect on its code stands in for wider ones."""
+    code = re.search(r"^LKOPS_DECLARE_TABLES\(\w+, \w+, (\w+)\);$", (room / "cpu.h").read_text(), re.MULTILINE)[1]
+    widest = re.search(rf"^#define LKOPS_WIDEST_OF_{code} (\w+)$", isa_list(), re.MULTILINE)[1]
+    isas = list(known_isas())
+    reach = isas[: isas.index(widest) + 1]
+    return list(dict.fromkeys(isa if isa in reach else widest for isa in built_isas()))
 
 
 def cpu_kernels(rooms=("*",)):

@@ -44,7 +44,7 @@ struct BicubicKernels : BicubicInferenceKernels {
                         int64_t first_row, int64_t last_row, void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(BicubicInferenceKernels, kBicubicInference, Avx512);
-LKOPS_DECLARE_TABLES(BicubicKernels, kBicubic, Avx512);
+LKOPS_DECLARE_TABLES(BicubicInferenceKernels, kBicubicInference, Floats);
+LKOPS_DECLARE_TABLES(BicubicKernels, kBicubic, Floats);
 
 }  // namespace lkops

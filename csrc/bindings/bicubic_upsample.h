@@ -13,7 +13,8 @@ inline void check_scale(int64_t scale) {
   if (scale < 1 || scale > kMost) fail("scale must be between 1 and ", kMost, ", got ", scale);
 }
 
-// Runs a direction of the kernels, whose scratch for a thread is `bytes`, on `planes` planes, `plane` being the small one.
+// Runs a direction of the kernels, whose scratch for a thread is `bytes`, on `planes` planes, `plane` being the small
+// one.
 template <class T, class Kernel>
 void run_bicubic(const BicubicKernels& kernels, Kernel kernel, int64_t bytes, const BicubicPlane& plane, double cubic_a,
                  int64_t planes, const T* from, T* to) {

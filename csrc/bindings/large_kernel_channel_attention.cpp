@@ -23,7 +23,8 @@ Results attention_forward(const Tensor& u, const Tensor& dw1_weight, const Optio
   check_image(Device::kCpu, "u", u);
   const AttentionTensors tensors{dw1_weight,  dw1_bias,      dw2_weight,  dw2_bias,   reduce_weight,
                                  reduce_bias, expand_weight, expand_bias, mix_weight, mix_bias};
-  const AttentionProblem problem = tensors.problem(u, like_parameters(dw1_weight, u), u.size(1), dilation1, dilation2, interleave);
+  const AttentionProblem problem =
+      tensors.problem(u, like_parameters(dw1_weight, u), u.size(1), dilation1, dilation2, interleave);
   const auto map = [&] { return new_result(u, {u.size(0), u.size(1), u.size(2), u.size(3)}); };
   const auto gate = [&] { return new_result(u, {u.size(0), 3 * u.size(1)}, ScalarType::Float); };
   const Results results{map(), map(), map(), gate(), gate()};

@@ -41,6 +41,6 @@ struct GatingKernels {
                         void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(GatingKernels, kGating, Avx512);
+LKOPS_DECLARE_TABLES(GatingKernels, kGating, Floats);
 
 }  // namespace lkops

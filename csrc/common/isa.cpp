@@ -2,9 +2,12 @@
 
 #include <cstdlib>
 #include <stdexcept>
+#include <vector>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 #if defined(__clang__)
@@ -23,22 +26,32 @@ constexpr Isa kAll[] = {LKOPS_ISAS(LKOPS_ISA_CONSTANT, )};
 #undef LKOPS_ISA_CONSTANT
 
 // The builtin takes a literal; it asks the operating system too (XSAVE), not just cpuid.
-#if defined(__x86_64__)
 #define LKOPS_KNOWN_TO_builtin(feature) (__builtin_cpu_supports(#feature) != 0)
-#else
-#define LKOPS_KNOWN_TO_builtin(feature) false
-#endif
 #define LKOPS_KNOWN_TO_own(feature) has_##feature()
 
-// By cpuid, since clang's builtin has no name for it before clang 17; the operating system's part is that of AVX.
-bool has_f16c() {
 #if defined(__x86_64__)
+
+// The operating system's part is that of AVX.
+bool has_f16c() {
   unsigned int eax, ebx, ecx, edx;
   return __builtin_cpu_supports("avx") && __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+
+#elif defined(__aarch64__)
+
+// Bits of Linux' HWCAP and HWCAP2, by number: headers older than a feature have no name for it. Other systems: none.
+bool has_capability([[maybe_unused]] int word, [[maybe_unused]] int bit) {
+#if defined(__linux__)
+  return getauxval(word == 1 ? AT_HWCAP : AT_HWCAP2) >> bit & 1;
 #else
   return false;
 #endif
 }
+bool has_dotprod() { return has_capability(1, 20); }  // HWCAP_ASIMDDP
+bool has_i8mm() { return has_capability(2, 13); }     // HWCAP2_I8MM
+bool has_bf16() { return has_capability(2, 14); }     // HWCAP2_BF16
+
+#endif
 
 struct Feature {
   const char* name;
@@ -47,8 +60,8 @@ struct Feature {
 };
 
 const auto& features() {
-#define LKOPS_FEATURE(feature, isa, who) {#feature, Isa::k##isa, LKOPS_KNOWN_TO_##who(feature)},
-  static const Feature all[] = {LKOPS_FEATURES(LKOPS_FEATURE)};
+#define LKOPS_FEATURE(feature, isa, macro, who) {#feature, Isa::k##isa, LKOPS_KNOWN_TO_##who(feature)},
+  static const std::vector<Feature> all = {LKOPS_FEATURES(LKOPS_FEATURE)};
 #undef LKOPS_FEATURE
   return all;
 }

@@ -21,7 +21,7 @@ struct IsaChoice {
 };
 
 // The widest that was compiled in and that CPU and operating system support, or what the environment variable
-// LKOPS_CPU_ISA (portable, avx2, avx512, avx512_bf16) asks for.
+// LKOPS_CPU_ISA (portable, avx2, neon_bf16 and so on) asks for.
 const IsaChoice& isa_choice();
 
 // The chosen instruction set; throws std::runtime_error where there is none.

@@ -9,9 +9,9 @@
 // many calls loses bits by calls and not by products. Keep the tile x within half of the first-level cache: split longer
 // sums over k and accumulate.
 //
-// Elements are floats or, on a CPU with AVX512-BF16 (kBf16Products), `Pair`s of bfloat16: k and k + 1 of a pixel or of
-// a weight side by side, depth and strides counted in pairs. Products of pairs are exact and summed in float32. Or they
-// are `Quad`s of whole numbers (common/quads.h), four of k side by side, whose sums are whole numbers too.
+// Elements are floats or, on a CPU that multiplies them (kBf16Products), `Pair`s of bfloat16: k and k + 1 of a pixel or
+// of a weight side by side, depth and strides counted in pairs. Products of pairs are exact and summed in float32. Or
+// they are `Quad`s of whole numbers (common/quads.h), four of k side by side, whose sums are whole numbers too.
 #pragma once
 
 #include "common/quads.h"
@@ -28,7 +28,7 @@ struct Pair {
   uint32_t bits;  // of k in the low half, of k + 1 in the high half
 };
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) || defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
 constexpr bool kBf16Products = true;
 #else
 constexpr bool kBf16Products = false;
@@ -52,7 +52,7 @@ constexpr int64_t depth_of(int64_t k) {
   return __is_same(E, Quad) ? (k + 3) / 4 : __is_same(E, Pair) ? (k + 1) / 2 : k;
 }
 
-// The matrix w: element (m, k) is data[m * row + k * depth].
+// The matrix w: element (m, k) is data[m * row + k * depth]; quads of a row lie side by side, their `depth` is 1.
 template <class E>
 struct Weights {
   const E* data;
@@ -70,6 +70,8 @@ LKOPS_INLINE Words broadcast(Pair pair) { return Words{} + pair.bits; }
 LKOPS_INLINE Floats fma(Words a, Words b, Floats c) {
 #if defined(__AVX512BF16__)
   return _mm512_dpbf16_ps(c, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  return vbfdotq_f32(c, reinterpret_cast<bfloat16x8_t>(a), reinterpret_cast<bfloat16x8_t>(b));
 #else
   const Floats even = fma(reinterpret_cast<Floats>(a << 16), reinterpret_cast<Floats>(b << 16), c);
   return fma(reinterpret_cast<Floats>(a & 0xffff0000u), reinterpret_cast<Floats>(b & 0xffff0000u), even);
@@ -95,14 +97,22 @@ struct SumOf<Quad> {
 template <class E>
 using Sum = typename SumOf<E>::Type;
 
+// What a row's sums begin with.
+template <class E>
+LKOPS_INLINE Floats first_sum(const E*, int64_t) {
+  return Floats{};
+}
+
 template <int kRows, int kVectors, class E>
 LKOPS_INLINE void multiply_rows(const Weights<E>& w, int64_t depth, const E* x, int64_t x_stride, Sum<E>* y,
                                 int64_t y_stride, bool accumulate) {
   typename SumOf<E>::Vector sum[kRows][kVectors];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r)
+  for (int r = 0; r < kRows; ++r) {
+    const auto first = first_sum(w.data + r * w.row, depth);
 #pragma GCC unroll 3
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = typename SumOf<E>::Vector{};
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = first;
+  }
   const E* weights = w.data;
   for (int64_t k = 0; k < depth; ++k, weights += w.depth, x += x_stride) {
     decltype(load(x)) pixels[kVectors];
@@ -162,6 +172,10 @@ LKOPS_INLINE void put(Pair* x, int64_t, Floats even, Floats odd, bool) {
                                                     8,  24, 9,  25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i halves = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(odd, even));
   const __m512i pairs = _mm512_maskz_permutexvar_epi16(~__mmask32{}, _mm512_load_si512(kPairs), halves);
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC)
+  const auto low = reinterpret_cast<uint16x8_t>(vcvtq_low_bf16_f32(even));
+  const auto high = reinterpret_cast<uint16x8_t>(vcvtq_low_bf16_f32(odd));
+  const uint16x8_t pairs = vzip1q_u16(low, high);
 #else
   const Words low = __builtin_convertvector(narrow(even), Words), high = __builtin_convertvector(narrow(odd), Words);
   const Words pairs = low | (high << 16);

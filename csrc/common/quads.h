@@ -26,17 +26,31 @@ LKOPS_INLINE Words to_words(Ints v) { return reinterpret_cast<Words>(v); }
 
 // ---- products -------------------------------------------------------------------------------------------------------
 
-#if defined(__AVX512VNNI__)
+// ARM's dotprod without i8mm multiplies signed numbers by signed ones only: pixels are loaded less kMiddle, and sums
+// begin with what that leaves out.
+#if defined(__ARM_FEATURE_DOTPROD) && !defined(__ARM_FEATURE_MATMUL_INT8)
+constexpr bool kSignedPixels = true;
+#else
+constexpr bool kSignedPixels = false;
+#endif
+
+#if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
 
 LKOPS_INLINE Words load(const Quad* p) {
   Words v;
   __builtin_memcpy(&v, p, sizeof v);
-  return v;
+  return kSignedPixels ? v ^ 0x80808080u : v;
 }
 LKOPS_INLINE Words broadcast(Quad quad) { return Words{} + quad.bits; }
 LKOPS_INLINE Ints fma(Words weight, Words pixels, Ints sum) {
+#if defined(__AVX512VNNI__)
   return to_ints(reinterpret_cast<Words>(_mm512_dpbusd_epi32(
       reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(pixels), reinterpret_cast<__m512i>(weight))));
+#elif defined(__ARM_FEATURE_MATMUL_INT8)
+  return vusdotq_s32(sum, reinterpret_cast<uint8x16_t>(pixels), reinterpret_cast<int8x16_t>(weight));
+#else
+  return vdotq_s32(sum, reinterpret_cast<int8x16_t>(pixels), reinterpret_cast<int8x16_t>(weight));
+#endif
 }
 
 #else
@@ -80,6 +94,26 @@ LKOPS_INLINE Ints fma(Halved weight, Halved pixels, Ints sum) {
 }
 
 #endif
+
+// What the sums of a row of weights begin with: kMiddle times their sum where pixels are loaded without it.
+LKOPS_INLINE Ints first_sum([[maybe_unused]] const Quad* weights, [[maybe_unused]] int64_t depth) {
+#if defined(__ARM_FEATURE_DOTPROD) && !defined(__ARM_FEATURE_MATMUL_INT8)
+  int32x4_t sums = vdupq_n_s32(0);
+  int64_t k = 0;
+  for (; k + kLanes <= depth; k += kLanes) {
+    int8x16_t numbers;
+    __builtin_memcpy(&numbers, weights + k, sizeof numbers);
+    sums = vdotq_s32(sums, numbers, vdupq_n_s8(1));
+  }
+  for (; k < depth; ++k) {
+    const uint32x4_t one = {weights[k].bits, 0, 0, 0};
+    sums = vdotq_s32(sums, vreinterpretq_s8_u32(one), vdupq_n_s8(1));
+  }
+  return vdupq_n_s32(vaddvq_s32(sums) * kMiddle);
+#else
+  return Ints{};
+#endif
+}
 
 // ---- floats to whole numbers and back -------------------------------------------------------------------------------
 
@@ -142,6 +176,12 @@ LKOPS_INLINE void put_quads(Quad* x, Floats a, Floats b, Floats c, Floats d) {
   const __m256i order =
       _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
   const __m256i quads = _mm256_shuffle_epi8(bytes, order);
+  __builtin_memcpy(x, &quads, sizeof quads);
+#elif defined(__aarch64__)
+  // of a number and NaN `minnm` takes the number; the conversion rounds alike, and bounds from below
+  const auto words = [](Floats v) { return vcvtnq_u32_f32(vminnmq_f32(v, vdupq_n_f32(255.0f))); };
+  const uint32x4_t low = vsliq_n_u32(words(a), words(b), 8), high = vsliq_n_u32(words(c), words(d), 8);
+  const uint32x4_t quads = vsliq_n_u32(low, high, 16);
   __builtin_memcpy(x, &quads, sizeof quads);
 #else
   put_quads(x, whole(a), whole(b), whole(c), whole(d));

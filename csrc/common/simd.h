@@ -44,8 +44,8 @@ LKOPS_INLINE int64_t round_up_to_lanes(int64_t n) { return (n + kLanes - 1) / kL
 // `value - 0` is value, and the compiler knows; `value + 0` is not for -0, and would be an addition.
 LKOPS_INLINE Floats broadcast(float value) { return value - Floats{}; }
 
-// a * b + c: one rounding where the instruction set has it, two in the portable build of x86 (-ffp-contract=off: the compiler
-// never decides).
+// a * b + c: one rounding where the instruction set has it, two in the portable build of x86 (-ffp-contract=off: the
+// compiler never decides).
 LKOPS_INLINE Floats fma(Floats a, Floats b, Floats c) {
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__)
   return _mm512_fmadd_ps(a, b, c);

@@ -62,9 +62,9 @@ struct Conv2dInferenceKernelsOf {
 
 template <class T>
 struct Conv2dKernelsOf : Conv2dInferenceKernelsOf<T> {
-  // grad is that of out, in its layout, which is planar where there are slopes. `saved` is `before`, or out where `from_out`, which needs no residual and a derivative
-  // that follows from the result: relu, leaky_relu with a slope > 0 and sigmoid, with residual_scale not 0. Gradients of
-  // `before`, and of the slopes.
+  // grad is that of out, in its layout, which is planar where there are slopes. `saved` is `before`, or out where
+  // `from_out`, which needs no residual and a derivative that follows from the result: relu, leaky_relu with a
+  // slope > 0 and sigmoid, with residual_scale not 0. Gradients of `before`, and of the slopes.
   void (*activation_gradient)(const Conv2dProblem& problem, const Parallel& parallel, const T* grad, const T* saved,
                               bool from_out, const T* slopes, T* dbefore, T* dslopes);
   int64_t (*weight_gradient_scratch)(const Conv2dProblem& problem, int64_t slots);
@@ -85,7 +85,7 @@ struct Conv2dKernels {
   Conv2dKernelsOf<BFloat16> bf16;
 };
 
-LKOPS_DECLARE_TABLES(Conv2dInferenceKernels, kConv2dInference, Avx512Bf16);
-LKOPS_DECLARE_TABLES(Conv2dKernels, kConv2d, Avx512Bf16);
+LKOPS_DECLARE_TABLES(Conv2dInferenceKernels, kConv2dInference, Products);
+LKOPS_DECLARE_TABLES(Conv2dKernels, kConv2d, Products);
 
 }  // namespace lkops

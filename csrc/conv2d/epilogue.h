@@ -55,7 +55,8 @@ class Epilogue {
   Epilogue(const Conv2dProblem& problem, const T* bias, const T* slopes, const T* residual, T* before, T* out)
       : problem_(problem), bias_(bias), slopes_(slopes), residual_(residual), before_(before), out_(out) {}
 
-  // Channels channel ..., at most kLanes, of a rectangle. `sums`: kLanes for each pixel, `step` from one to the next, rows without gaps.
+  // Channels channel ..., at most kLanes, of a rectangle. `sums`: kLanes for each pixel, `step` from one to the next, rows
+  // without gaps.
   void finish(const Rectangle& at, int64_t channel, int64_t channels, const float* sums, int64_t step) const {
     if (problem_.out_layout == ConvLayout::kPlanar || problem_.out_layout == ConvLayout::kShuffled)
       return finish_planes(at, channel, channels, sums, step);
@@ -106,7 +107,8 @@ class Epilogue {
         for (int64_t c = 0; c < channels; ++c) {
           const Floats bias = bias_ == nullptr ? Floats{} : broadcast(widen(bias_[channel + c]));
           const Floats slope = broadcast(slopes_ == nullptr ? problem_.slope : widen(slopes_[channel + c]));
-          finish_vector(load(lanes[c]), bias, slope, scale, (at.sample * problem_.outputs + channel + c) * pixels + place, count);
+          const int64_t plane = at.sample * problem_.outputs + channel + c;
+          finish_vector(load(lanes[c]), bias, slope, scale, plane * pixels + place, count);
         }
       }
   }

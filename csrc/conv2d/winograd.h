@@ -220,7 +220,8 @@ class Winograd {
       for (int64_t shift = 0; shift < plan.shifts; ++shift) {
         const int64_t offset = (chunk * plan.shifts + shift) * tiles * kLanes;
         slot.offsets[chunk * plan.shifts + shift] = offset;
-        const float* from = slot.region + shift / plan.shifts_across * 3 * row_step + shift % plan.shifts_across * 3 * step;
+        const int64_t down = shift / plan.shifts_across, across = shift % plan.shifts_across;
+        const float* from = slot.region + down * 3 * row_step + across * 3 * step;
         for (int64_t tile = 0; tile < tiles; ++tile) {
           const float* pixels = from + slot.places[tile].row * region.row() + slot.places[tile].column * kLanes;
           E* to = slot.inputs + offset + tile * kLanes;
@@ -247,8 +248,8 @@ class Winograd {
       const int vectors = channels.vectors_from(vector);
       const E* weights = packed + (group * channels.out_vectors + vector) * Tile::kProducts * panel(problem, channels);
       for (int f = 0; f < Tile::kProducts; ++f)
-        multiply_chunks(tiles, vectors, slot.inputs + f * plan.stride, chunks, weights + f * panel(problem, channels) * vectors,
-                        slot.sums + f * sums_step, vectors * kLanes);
+        multiply_chunks(tiles, vectors, slot.inputs + f * plan.stride, chunks,
+                        weights + f * panel(problem, channels) * vectors, slot.sums + f * sums_step, vectors * kLanes);
       for (int v = 0; v < vectors; ++v) {
         for (int64_t tile = 0; tile < tiles; ++tile)
           finish_tile(plan, at, slot.places[tile].row, slot.places[tile].column,

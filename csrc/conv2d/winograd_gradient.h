@@ -138,7 +138,8 @@ class WinogradGradient {
         }
         const int64_t pair = v / kOutVectors * kOutVectors, width = least(kOutVectors, unit.out_vectors - pair);
         for (int64_t tile = 0; tile < plan.tiles; ++tile) {
-          const float* from = slot.region + tile / plan.across * kRows * at.row() + tile % plan.across * kColumns * kLanes;
+          const int64_t down = tile / plan.across, across = tile % plan.across;
+          const float* from = slot.region + down * kRows * at.row() + across * kColumns * kLanes;
           float* to = slot.gradients + (pair * plan.tiles + tile * width + v - pair) * kLanes;
           Tile::output_transposed([&](int i, int j) { return load(from + i * at.row() + j * kLanes); },
                                   [&](int f, Floats s) { store(to + f * plan.out_stride, s); });
@@ -149,7 +150,8 @@ class WinogradGradient {
         for (int64_t tile = 0; tile < plan.tiles; ++tile) {
           const int64_t from = tile / plan.across * kRows * around.row() + tile % plan.across * kColumns * kLanes;
           float* to = slot.inputs + (v * plan.tiles + tile) * kLanes;
-          Tile::input(slot.region + from, around.row(), kLanes, [&](int f, Floats s) { store(to + f * plan.in_stride, s); });
+          Tile::input(slot.region + from, around.row(), kLanes,
+                      [&](int f, Floats s) { store(to + f * plan.in_stride, s); });
         }
       }
       for (int f = 0; f < Tile::kProducts; ++f)

@@ -33,6 +33,6 @@ struct DepthwiseKernels {
                         const Parallel& parallel, void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(DepthwiseKernels, kDepthwise, Avx512);
+LKOPS_DECLARE_TABLES(DepthwiseKernels, kDepthwise, Floats);
 
 }  // namespace lkops

@@ -5,7 +5,8 @@
 namespace lkops {
 
 template <class T>
-const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments, CudaStream stream) {
+const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments,
+                                   CudaStream stream) {
   DeviceLaunch launch(stream);
   depthwise_forward(launch, problem, arguments);
   return launch.error();

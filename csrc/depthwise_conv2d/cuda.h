@@ -25,7 +25,8 @@ struct DepthwiseBackward {
 // They return what went wrong, or null. `workspace` of the backward holds
 // `depthwise_workspace_cuda(problem)` floats.
 template <class T>
-const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments, CudaStream stream);
+const char* depthwise_forward_cuda(const DepthwiseProblem& problem, const DepthwiseForward<T>& arguments,
+                                   CudaStream stream);
 template <class T>
 const char* depthwise_backward_cuda(const DepthwiseProblem& problem, const DepthwiseBackward<T>& arguments,
                                     float* workspace, CudaStream stream);

@@ -58,7 +58,7 @@ struct PlaneGradientKernels {
                           const PlaneView& dy, float* scratch, float* dw);
 };
 
-LKOPS_DECLARE_TABLES(PlaneKernels, kPlanes, Avx512);
-LKOPS_DECLARE_TABLES(PlaneGradientKernels, kPlaneGradients, Avx512);
+LKOPS_DECLARE_TABLES(PlaneKernels, kPlanes, Floats);
+LKOPS_DECLARE_TABLES(PlaneGradientKernels, kPlaneGradients, Floats);
 
 }  // namespace lkops

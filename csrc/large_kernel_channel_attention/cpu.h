@@ -70,6 +70,6 @@ struct AttentionKernels {
   void (*narrow)(const float* from, int64_t count, BFloat16* to);  // rounds parameters, as torch does
 };
 
-LKOPS_DECLARE_TABLES(AttentionKernels, kAttention, Avx512Bf16);
+LKOPS_DECLARE_TABLES(AttentionKernels, kAttention, Products);
 
 }  // namespace lkops

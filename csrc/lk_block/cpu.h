@@ -84,7 +84,7 @@ struct BlockKernels : BlockInferenceKernels {
                         void* scratch);
 };
 
-LKOPS_DECLARE_TABLES(BlockInferenceKernels, kBlockInference, Avx512Bf16);
-LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Avx512Bf16);
+LKOPS_DECLARE_TABLES(BlockInferenceKernels, kBlockInference, Products);
+LKOPS_DECLARE_TABLES(BlockKernels, kBlock, Products);
 
 }  // namespace lkops

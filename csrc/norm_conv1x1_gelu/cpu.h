@@ -41,6 +41,6 @@ struct ProjectionKernels {
   ProjectionEntries<BFloat16> bf16;
 };
 
-LKOPS_DECLARE_TABLES(ProjectionKernels, kProjection, Avx512Bf16);
+LKOPS_DECLARE_TABLES(ProjectionKernels, kProjection, Products);
 
 }  // namespace lkops

@@ -83,7 +83,8 @@ LKOPS_INLINE Floats variance_of(Floats mean_square, Floats left) {
 // centred[c] = x[c] - m, where m is the mean as far as one sum over the channels gives it. The mean of `centred` is what
 // that sum's roundings left: taking it off, by `offset`, makes the result as good as the inputs allow, far from 0 too.
 template <int kVectors, class T>
-void centre(const T* x, int64_t plane, int64_t last_lanes, int64_t channels, float eps, float* centred, Moments& moments) {
+void centre(const T* x, int64_t plane, int64_t last_lanes, int64_t channels, float eps, float* centred,
+            Moments& moments) {
   const float inverse = 1.0f / static_cast<float>(channels);
   Floats sum[2][kVectors] = {};  // of even and of odd channels
   for (int64_t c = 0; c < channels; c += 2)

@@ -17,7 +17,8 @@ namespace {
 
 constexpr int64_t kHeader = 64, kTensorRecord = 32, kOperatorRecord = 128, kLine = 64;
 // Larger than any network, small enough that no product of a few of them overflows 64 bits.
-constexpr int64_t kMostTensors = 1 << 16, kMostOperators = 1 << 12, kMostChannels = 1 << 16, kMostScale = 64, kMostSide = 127;
+constexpr int64_t kMostTensors = 1 << 16, kMostOperators = 1 << 12;
+constexpr int64_t kMostChannels = 1 << 16, kMostScale = 64, kMostSide = 127;
 constexpr int64_t kMostDilation = 1 << 12, kMostHidden = 1 << 16;
 
 class Reader {
@@ -61,7 +62,8 @@ class Reader {
     version_ = u32(8);
     if (version_ < kOldestVersion || version_ > kVersion)
       fail("is of version " + std::to_string(version_) + " of the format, this library reads versions " +
-           std::to_string(kOldestVersion) + " to " + std::to_string(kVersion) + ": export the network again, or take the lkops that wrote it");
+           std::to_string(kOldestVersion) + " to " + std::to_string(kVersion) +
+           ": export the network again, or take the lkops that wrote it");
     if (u64(16) != static_cast<uint64_t>(bytes_))
       fail("damaged: has " + std::to_string(bytes_) + " bytes, says " + std::to_string(u64(16)));
     if (crc32(file_ + 16, bytes_ - 16) != u32(12)) fail("damaged: its checksum is another");

@@ -45,6 +45,6 @@ struct LossesKernels {
   LossesPair<float, BFloat16> single_half;
 };
 
-LKOPS_DECLARE_TABLES(LossesKernels, kLosses, Avx512);
+LKOPS_DECLARE_TABLES(LossesKernels, kLosses, Floats);
 
 }  // namespace lkops

@@ -63,7 +63,7 @@ struct UpsampleKernels {
   UpsampleKernelsOf<BFloat16, float> mixed;  // under autocast: the product in bfloat16, the images in float32
 };
 
-LKOPS_DECLARE_TABLES(UpsampleInferenceKernels, kUpsampleInference, Avx512Bf16);
-LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Avx512Bf16);
+LKOPS_DECLARE_TABLES(UpsampleInferenceKernels, kUpsampleInference, Products);
+LKOPS_DECLARE_TABLES(UpsampleKernels, kUpsample, Products);
 
 }  // namespace lkops

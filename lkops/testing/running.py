@@ -1,5 +1,6 @@
 """Runs operators on their examples: outputs and gradients by name, and the whole comparison with float64."""
 
+import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -85,9 +86,10 @@ def run(
 
 def policy_of(backend: str, device: str = "cpu") -> Policy:
     """Twice eager's error and four roundings. One more where bfloat16 is truncated instead of rounded, as Triton's
-    interpreter (3.7) stores it, or products are rounded before they are added: the portable C++ kernels do without
-    fma."""
-    rounds_twice = backend == "cpu" and cpu_facts()["isa"] == "portable"
+    interpreter (3.7) stores it, or products are rounded before they are added: the portable C++ kernels of x86 do
+    without fma."""
+    has_fma = platform.machine().lower() in ("aarch64", "arm64") or cpu_facts()["isa"] != "portable"
+    rounds_twice = backend == "cpu" and not has_fma
     return Policy(roundings=5 if rounds_twice else 4, truncated=backend == "triton" and device == "cpu")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parents[3]
 SETTINGS = ("LKOPS_BUILD", "LKOPS_ISAS", "LKOPS_CUDA", "LKOPS_CPU_ISA", "CUDA_HOME", "CUDA_PATH")
 SETTINGS += ("TORCH_CUDA_ARCH_LIST",)
 NVCC = shutil.which("nvcc", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/cuda/bin")))
+NAMES_OF_MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 ROOMS = sorted(path.parent.name for path in (ROOT / "csrc").glob("*/cpu.cpp"))
 
 
@@ -58,14 +60,23 @@ def compilers() -> dict[str, str]:
     return found
 
 
-def isas_of(room: str, isas: list[str]) -> list[str]:
-    """The instruction sets among `isas`, from the narrowest, that a room of csrc declares tables for."""
-    (widest,) = set(tables_of(room).values())
-    return isas[: isas.index(widest) + 1] if widest in isas else isas
+def isa_list(machine: str | None = None) -> str:
+    """What csrc/common/isas has for a machine, by default this one."""
+    name = (machine or platform.machine()).lower()
+    path = ROOT / "csrc/common/isas" / f"{NAMES_OF_MACHINES.get(name, name)}.h"
+    return (path if path.exists() else path.with_name("other.h")).read_text()
+
+
+def isas_of(room: str, isas: list[str], machine: str | None = None) -> list[str]:
+    """The instruction sets among `isas`, from the narrowest, that a room of csrc has tables for on a machine."""
+    (code,) = set(tables_of(room).values())
+    widest = re.search(rf"^#define LKOPS_WIDEST_OF_{code} (\w+)$", isa_list(machine), re.MULTILINE)
+    assert widest
+    return isas[: isas.index(widest[1]) + 1]
 
 
 def tables_of(room: str) -> dict[str, str]:
-    """The tables that a room of csrc declares, and the widest instruction set of each."""
+    """The tables that a room of csrc declares, and what code each is of: Floats or Products."""
     found: dict[str, str] = {}
     for path in (ROOT / "csrc" / room).glob("*.h"):
         declared = re.findall(r"^LKOPS_DECLARE_TABLES\(\w+, (k\w+), (\w+)\);$", path.read_text(), re.MULTILINE)
@@ -79,7 +90,7 @@ def binding_command(headers: list[Path]) -> list[str]:
     text = (ROOT / "setup.py").read_text()
     version = re.search(r'^TORCH_TARGET_VERSION = "(\w+)"', text, re.MULTILINE)
     assert version
-    isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", (ROOT / "csrc/common/isas.h").read_text(), re.MULTILINE)
+    isas = re.findall(r"^  X\((\w+), \w+, __VA_ARGS__\)", isa_list(), re.MULTILINE)
     flags = ["-std=c++20", "-fsyntax-only", "-fvisibility=hidden", "-Wall", "-Werror", "-DPy_LIMITED_API=0x030a0000"]
     flags += [f"-DTORCH_TARGET_VERSION={version[1]}", f"-DLKOPS_BUILT={','.join(isas)}", f"-I{ROOT / 'csrc'}"]
     return [*flags, *(f"-isystem{folder}" for folder in headers)]

@@ -66,8 +66,8 @@ CHOICE = """
 #include "common/isa.h"
 namespace lkops {
 struct Kernels { const char* isa; };
-LKOPS_DECLARE_TABLES(Kernels, kProducts, Avx512Bf16);  // a room with bfloat16 products, and one without
-LKOPS_DECLARE_TABLES(Kernels, kRoom, Avx512);
+LKOPS_DECLARE_TABLES(Kernels, kProducts, Products);  // a room with bfloat16 products, and one without
+LKOPS_DECLARE_TABLES(Kernels, kRoom, Floats);
 #define TABLE(table, name) extern const Kernels table##name = {#name};
 #define TABLES(name, word, ...) TABLE(kProducts, name) TABLE(kRoom, name)
 LKOPS_ISAS(TABLES, )
@@ -141,7 +141,7 @@ needs_avx512 = pytest.mark.skipif(
 @needs_avx512
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_room_is_compiled_for_bfloat16_products_if_it_has_them(room: str) -> None:
-    """Its cpu.h names Avx512Bf16 as the widest that it has tables for, or else Avx512."""
+    """Its cpu.h says that it has code with products, or else with floats alone."""
     flags = extension.build_facts()["isa_flags"]
     differs = own_text(room, flags["Avx512"]) != own_text(room, flags["Avx512Bf16"])
     assert differs == ("Avx512Bf16" in isas_of(room, list(flags)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lkops.build.building import ROOMS, ROOT, python
+from tests.lkops.build.building import ROOMS, ROOT, isas_of, python
 
 COMPILER = f"""#!{sys.executable}
 import sys
@@ -35,15 +35,26 @@ def asked(machine: str, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("machine", ["aarch64-linux-gnu", "aarch64-redhat-linux", "arm64-apple-darwin"])
-def test_arm_has_the_portable_kernels_alone(machine: str, tmp_path: Path) -> None:
-    """They are NEON's: what an aarch64 compiler has without an option."""
+def test_arm_has_products_of_its_own(machine: str, tmp_path: Path) -> None:
+    """The portable kernels are NEON's: what an aarch64 compiler has without an option."""
     told = asked(machine, tmp_path)
-    assert told["flags"] == {"Portable": []}
+    march = "-march=armv8.2-a+dotprod"
+    assert told["flags"] == {"Portable": [], "NeonDotprod": [march], "NeonBf16": [f"{march}+bf16+i8mm"]}
     assert machine.partition("-")[0] in told["objects"]
+    isas = list(told["flags"])
+    expected = {f"{room}_{isa.lower()}.o": isa for room in ROOMS for isa in isas_of(room, isas, "aarch64")}
+    assert "conv2d_neonbf16.o" in expected
+    assert "spectral_losses_neonbf16.o" not in expected
+    assert dict(told["commands"]).keys() == expected.keys()
+    for name, command in told["commands"]:
+        assert f"-DLKOPS_ISA={expected[name]}" in command
+        assert [word for word in command if word.startswith("-m")] == told["flags"][expected[name]]
+
+
+def test_other_machines_have_the_portable_kernels_alone(tmp_path: Path) -> None:
+    told = asked("riscv64-linux-gnu", tmp_path)
+    assert told["flags"] == {"Portable": []}
     assert sorted(name for name, _ in told["commands"]) == [f"{room}_portable.o" for room in ROOMS]
-    for _, command in told["commands"]:
-        assert "-DLKOPS_ISA=Portable" in command
-        assert not [word for word in command if word.startswith("-m")]
 
 
 @pytest.mark.parametrize("machine", ["x86_64-linux-gnu", "amd64-portbld-freebsd14.0"])
