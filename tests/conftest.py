@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.interpreter import quicken
 from tests.packages import imported_as, optional
 
 # Without a GPU, Triton's kernels are tested in its interpreter, on CPU tensors; lkops reads this when it is imported.
@@ -29,6 +30,9 @@ if "hypothesis" not in MISSING:
     settings.register_profile("ci", derandomize=True, deadline=None)  # a red CI can be repeated
     settings.register_profile("here", deadline=None)
     settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+if os.environ.get("TRITON_INTERPRET") == "1" and "triton" not in MISSING:
+    quicken()
 
 
 @pytest.fixture
