@@ -5,7 +5,7 @@
 - Each sum, difference and product of whole numbers is computed again in 64 bits to find overflows, in eight interpreted
   operations: now in numpy's three. An overflow is an error as before (test_interpreter.py).
 
-`conftest.py` calls `quicken` before the first kernel. A Triton whose inside is another stays as it is.
+`conftest.py` and the GPU gate's dry run call `quicken` before the first kernel. A Triton whose inside is another stays as it is.
 """
 
 from typing import Any
@@ -21,8 +21,8 @@ def quicken() -> None:
 
     if not {"_patch_lang", "GridExecutor", "InterpretedFunction"} <= vars(interpreter).keys():
         return
-    if not hasattr(TritonSemantic, "binary_op_sanitize_overflow_impl"):
-        return
+    if getattr(TritonSemantic, "binary_op_sanitize_overflow_impl", _refuse_overflow) is _refuse_overflow:
+        return  # it has none, or has this one already
     _patch_once_a_launch(interpreter)
     TritonSemantic.binary_op_sanitize_overflow_impl = _refuse_overflow
 

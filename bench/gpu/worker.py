@@ -19,12 +19,15 @@ from bench.gpu.clock import Clock, measured_limits
 from bench.gpu.measure import Measurement
 from bench.gpu.rows import rows
 from bench.without_gpu.estimate import block_launches
+from tests.interpreter import quicken
 
 
 def work(events: Path, units: list[str], *, dry: bool, compile_only: bool, limits: bool) -> None:
     """Run these rows, "name:dtype"; see the module's docstring."""
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    if dry:
+        quicken()
     if compile_only:  # beside the tests, the fastest is chosen by noise: compiled kernels are kept, choices are not
         from torch._inductor import config as inductor
 
