@@ -5,7 +5,8 @@
 - Each sum, difference and product of whole numbers is computed again in 64 bits to find overflows, in eight interpreted
   operations: now in numpy's three. An overflow is an error as before (test_interpreter.py).
 
-`conftest.py` and the GPU gate's dry run call `quicken` before the first kernel. A Triton whose inside is another stays as it is.
+`conftest.py` and the GPU gate's dry run call `quicken` before the first kernel. A Triton whose inside is another stays
+as it is.
 """
 
 from typing import Any
