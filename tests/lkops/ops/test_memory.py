@@ -106,7 +106,7 @@ def run_alone(program: str) -> str:
 
 # with ever more address space, from none until the call succeeds: what each failure says
 LIMITED = """
-    import json, resource
+    import contextlib, json, resource, sys
     import torch, lkops
     from lkops.testing import Draw, arguments, cast, examples, invoke, run
     from tests.lkops.ops.harness import OPERATORS, case_of, runs
@@ -116,6 +116,11 @@ LIMITED = """
     def space():
         line = next(line for line in open("/proc/self/status") if line.startswith("VmSize"))
         return int(line.split()[1]) << 10
+
+    # the stack is made large first: one that has to grow at the limit ends the process
+    sys.setrecursionlimit(20000)
+    with contextlib.suppress(RecursionError):
+        json.loads("[" * 8000 + "]" * 8000)
 
     said = []
     for operator, case in CASES.items():
