@@ -232,11 +232,16 @@ def target_machine():
     return done.stdout.partition("-")[0].strip().lower()
 
 
+def usual_name(machine):
+    """Linux' name of what other systems call otherwise."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+
+
 @functools.cache
 def isa_list():
     """csrc/common/isas/*.h of the machine that is compiled for."""
-    lists = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
-    return Path("csrc", "common", "isas", f"{lists.get(target_machine(), 'other')}.h").read_text()
+    path = Path("csrc", "common", "isas", f"{usual_name(target_machine())}.h")
+    return (path if path.exists() else path.with_name("other.h")).read_text()
 
 
 @functools.cache
@@ -259,7 +264,7 @@ def features_of(isa):
 def isa_flags():
     """The flags for each of `known_isas`."""
     names = {isa: [name for name, _, _ in features_of(isa)] for isa in known_isas()}
-    if target_machine() in ("aarch64", "arm64"):
+    if usual_name(target_machine()) == "aarch64":
         return {isa: ["+".join(["-march=armv8.2-a", *words])] if words else [] for isa, words in names.items()}
     return {isa: [f"-m{word}" for word in words] for isa, words in names.items()}
 
@@ -267,7 +272,7 @@ def isa_flags():
 def native_isa():
     """The widest of `known_isas` that this machine has, by what the compiler finds here."""
     machine = platform.machine().lower()
-    if {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine) != target_machine():
+    if usual_name(machine) != usual_name(target_machine()):
         raise SystemExit(f"LKOPS_ISAS=native: {compiler()[0]} compiles for {target_machine()}, this is {machine}")
     if len(known_isas()) == 1:
         return next(iter(known_isas()))

@@ -1,9 +1,9 @@
-"""Triton's interpreter (3.6, 3.7) without two things that took half of its time and change no result.
+"""Triton's interpreter (3.7) without two things that take much of its time and change no result.
 
-- Each call of a jitted function from another put the interpreted language in place again, 2 ms for what the launch had
-  done: now once a launch and module.
+- Each call of a jitted function from another puts the interpreted language in place again, which the launch has done:
+  here once a launch and module.
 - Each sum, difference and product of whole numbers is computed again in 64 bits to find overflows, in eight interpreted
-  operations: now in numpy's three. An overflow is an error as before (test_interpreter.py).
+  operations: here in three of numpy's. An overflow is an error as before (test_interpreter.py).
 
 `conftest.py` and the GPU gate's dry run call `quicken` before the first kernel. A Triton whose inside is another stays
 as it is.
@@ -39,10 +39,10 @@ def _patch_once_a_launch(interpreter: Any) -> None:
     def patch_once(function: Any) -> Any:
         values = list(function.__globals__.values())
         seen = tuple(any(value is module for value in values) for module in modules)
-        if in_place and seen in in_place[-1]:
+        done = in_place[-1] if in_place else set()
+        if seen in done:
             return Nothing()
-        if in_place:
-            in_place[-1].add(seen)
+        done.add(seen)
         return patch(function)
 
     def launch_once(self: Any, *arguments: Any, **options: Any) -> None:

@@ -29,9 +29,31 @@ LKOPS_INLINE Words to_words(Ints v) { return reinterpret_cast<Words>(v); }
 // ARM's dotprod without i8mm multiplies signed numbers by signed ones only: pixels are loaded less kMiddle, and sums
 // begin with what that leaves out.
 #if defined(__ARM_FEATURE_DOTPROD) && !defined(__ARM_FEATURE_MATMUL_INT8)
+
 constexpr bool kSignedPixels = true;
+
+// What the sums of a row of weights begin with.
+LKOPS_INLINE Ints first_sum(const Quad* weights, int64_t depth) {
+  int32x4_t sums = vdupq_n_s32(0);
+  int64_t k = 0;
+  for (; k + kLanes <= depth; k += kLanes) {
+    int8x16_t numbers;
+    __builtin_memcpy(&numbers, weights + k, sizeof numbers);
+    sums = vdotq_s32(sums, numbers, vdupq_n_s8(1));
+  }
+  for (; k < depth; ++k) {
+    const uint32x4_t one = {weights[k].bits, 0, 0, 0};
+    sums = vdotq_s32(sums, vreinterpretq_s8_u32(one), vdupq_n_s8(1));
+  }
+  return vdupq_n_s32(vaddvq_s32(sums) * kMiddle);
+}
+
 #else
+
 constexpr bool kSignedPixels = false;
+
+LKOPS_INLINE Ints first_sum(const Quad*, int64_t) { return Ints{}; }
+
 #endif
 
 #if defined(__AVX512VNNI__) || defined(__ARM_FEATURE_DOTPROD)
@@ -94,26 +116,6 @@ LKOPS_INLINE Ints fma(Halved weight, Halved pixels, Ints sum) {
 }
 
 #endif
-
-// What the sums of a row of weights begin with: kMiddle times their sum where pixels are loaded without it.
-LKOPS_INLINE Ints first_sum([[maybe_unused]] const Quad* weights, [[maybe_unused]] int64_t depth) {
-#if defined(__ARM_FEATURE_DOTPROD) && !defined(__ARM_FEATURE_MATMUL_INT8)
-  int32x4_t sums = vdupq_n_s32(0);
-  int64_t k = 0;
-  for (; k + kLanes <= depth; k += kLanes) {
-    int8x16_t numbers;
-    __builtin_memcpy(&numbers, weights + k, sizeof numbers);
-    sums = vdotq_s32(sums, numbers, vdupq_n_s8(1));
-  }
-  for (; k < depth; ++k) {
-    const uint32x4_t one = {weights[k].bits, 0, 0, 0};
-    sums = vdotq_s32(sums, vreinterpretq_s8_u32(one), vdupq_n_s8(1));
-  }
-  return vdupq_n_s32(vaddvq_s32(sums) * kMiddle);
-#else
-  return Ints{};
-#endif
-}
 
 // ---- floats to whole numbers and back -------------------------------------------------------------------------------
 

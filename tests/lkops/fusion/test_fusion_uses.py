@@ -56,13 +56,20 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
+# a fault of the check: it allows gradients float32's rounding, which torch's bfloat16 convs exceed on such CPUs
+too_strict = pytest.mark.xfail(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    reason="autocast, no AVX-512",
+    raises=lkops.FusionError,
+    strict=False,
+)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=too_strict) if name == "autocast" else name for name in REFUSED]
+)
 def test_forwards_that_a_graph_would_not_hold(name) -> None:
     body, reason = REFUSED[name]
-    if name == "autocast" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip(
-            "a known fault: the check of gradients allows float32's rounding alone, this CPU's convs round more"
-        )
     model = net(body)
     fused = fused_with(model, X, DEPTH, left=reason)
     assert type(fused) is type(model)
