@@ -108,12 +108,17 @@ def _is_empty(tensor: Tensor) -> bool:
 _DECISIONS = {"__bool__", "item", "__int__", "__index__", "__len__", "equal", "allclose", "is_nonzero"}
 
 
+_NARROW = {torch.float32, torch.float16, torch.bfloat16}
+
+
 class SameDraws(TorchFunctionMode):
     """Notes the route; random masks are drawn in the order of memory, which an operator may change: draw them for
-    contiguous tensors."""
+    contiguous tensors. In a run in float64 it lets nothing go to a narrower type, as a `.float()` in a forward would
+    (autocast leaves float64 alone by itself)."""
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype | None = None) -> None:
         super().__init__()
+        self.exact = dtype is torch.float64
         self.route: list[Any] = []
         self.inside = 0  # watched modules that are running
 
@@ -121,11 +126,26 @@ class SameDraws(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if args and isinstance(args[0], Tensor) and (name in ("dropout", "bernoulli") or name.endswith("_like")):
             args = (args[0].contiguous(), *args[1:])
+        if self.exact:
+            func, args, kwargs = _in_float64(name, func, args, kwargs or {})
         result = func(*args, **(kwargs or {}))
         if not self.inside and name != "__get__":
             decided = name in _DECISIONS and isinstance(result, (bool, int))
             self.route.append((name, result) if decided else name)
         return result
+
+
+def _in_float64(name: str, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
+    """The same call with float64 in place of every narrower floating type; `view` says how to read bits."""
+    if name in ("float", "half", "bfloat16"):
+        return Tensor.double, args, kwargs
+    if name == "view":
+        return func, args, kwargs
+
+    def wide(value: Any) -> Any:
+        return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
+
+    return func, *pytree.tree_map(wide, (args, kwargs))
 
 
 @contextmanager
@@ -218,7 +238,7 @@ def run(
             value = value.to(dtype or value.dtype).requires_grad_(gradients)
         return value
 
-    inputs, mode = pytree.tree_map(fresh, example), SameDraws()
+    inputs, mode = pytree.tree_map(fresh, example), SameDraws(dtype)
     found = Run(route=mode.route)
     with restored(model):
         watch = _Watch(model, places, mode)
