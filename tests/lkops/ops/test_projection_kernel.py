@@ -1,5 +1,5 @@
-"""What the contract's cases leave out of norm_conv1x1_gelu's Triton kernels: configurations for more pixels, and the
-residual that the block's backward passes."""
+"""What the contract's cases leave out of norm_conv1x1_gelu: channels that differ by little and, of its Triton kernels,
+configurations for more pixels and the residual that the block's backward passes."""
 
 import pytest
 import torch
@@ -34,3 +34,18 @@ def test_residual_is_added_to_the_gradient_of_x(device, dtype, case) -> None:
     assert not any(gradient.numel() for gradient in rest)
     right = exact["gradient of x"] + residual.cpu().double()
     assert_as_good_as_eager(dx, eager + residual, right, policy_of("triton", device))
+
+
+@pytest.mark.parametrize(
+    ("backend", "device"),
+    [r[1:3] for r in runs(compiled_only=True) if r[0] == "norm_conv1x1_gelu" and r[3] is torch.float32],
+)
+@pytest.mark.parametrize("channels", [2, 3])
+def test_channels_that_differ_by_little(backend, device, channels) -> None:
+    """The rounding of their mean is many of the differences to it, which the gradient of x hangs on."""
+    tensors, _ = arguments("norm_conv1x1_gelu", case_of("alike", (2, channels, 8, 7)))
+    tensors["x"] = 1.5 + 0.05 * tensors["x"]
+    rounded = cast(tensors, torch.float32, device)
+    exact = run("norm_conv1x1_gelu", cast(rounded, torch.float64, "cpu"), {}, "reference")
+    eager, ours = (run("norm_conv1x1_gelu", rounded, {}, how) for how in ("reference", backend))
+    assert_as_good_as_eager(ours, eager, exact, policy_of(backend, device))
