@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..._core.onednn import rightly_laid_out
 from .values import ACTIVATIONS, PLAIN, Options
 
 
@@ -19,15 +20,9 @@ def conv2d(
 ) -> Tensor:
     """`options`: those of `values.Options`; `relaxed` changes nothing here."""
     o = Options(*options)
-    y = F.conv2d(
-        input,
-        weight,
-        bias,
-        (o.stride_height, o.stride_width),
-        (o.top, o.left),
-        (o.dilation_height, o.dilation_width),
-        o.groups,
-    )
+    strides, dilations = (o.stride_height, o.stride_width), (o.dilation_height, o.dilation_width)
+    input, weight = rightly_laid_out(input, weight, dilations)
+    y = F.conv2d(input, weight, bias, strides, (o.top, o.left), dilations, o.groups)
     name = ACTIVATIONS[o.activation]
     if name == "leaky_relu":
         y = F.leaky_relu(y, o.slope)

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from ..._core.onednn import rightly_laid_out
 from ...triton import config, launch, workspace
 from ...triton.device import gelu, gelu_slope, sum_of_partials_kernel
 from .values import ACTIVATIONS, Options
@@ -199,6 +200,7 @@ def backward(
     dinput, dweight = None, None
     if of_conv:
         mask = [bool(needs[0]), bool(needs[1]), False]
+        input, weight = rightly_laid_out(input, weight, _geometry(o)[2])  # as in Triton's interpreter
         with _deterministic():
             dinput, dweight, _ = torch.ops.aten.convolution_backward(
                 dconv, input, weight, None, *_geometry(o), False, [0, 0], o.groups, mask
