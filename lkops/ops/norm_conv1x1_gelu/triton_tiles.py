@@ -27,7 +27,7 @@ def store_tile(image_ptr, c, p, channels, plane, values):
 
 @triton.jit
 def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.constexpr):
-    """Mean over the channels, 1 / sqrt(variance + eps) and `offset` at pixels p; `x` holds the first BLOCK_ALL channels.
+    """Mean over the channels, 1 / sqrt(variance + eps) and `offset` of pixels p; `x` has the first BLOCK_ALL channels.
 
     xhat = (x - mean) / std + offset. The mean of what remains after subtracting the mean corrects it for float32, where
     its rounding is felt if it is far from 0: that is less than a rounding of the mean, and added to it would be lost

@@ -297,7 +297,8 @@ def measured(case: list, folder: Path, *other: str, ensemble: bool = False, give
     environment |= {"MALLOC_MMAP_THRESHOLD_": "65536"} if gives_back else {}
     command, pipe = [sys.executable, "-c", script, json.dumps(case)], subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         facts = json.loads(process.stdout.readline())
         base, peaks = resident(process.pid), [0, 0]
         process.stdin.write("\n")
@@ -315,8 +316,9 @@ def resident(pid: int) -> tuple[int, int]:
     """Bytes of memory that no file is behind, and of all: of files, such as torch's libraries, the system takes pages
     back when it wants to."""
     status = Path(f"/proc/{pid}/status").read_text()
-    anonymous, files = (int((re.search(rf"{key}:\s*(\d+)", status) or "00")[1]) << 10 for key in ("RssAnon", "RssFile"))
-    return anonymous, anonymous + files  # a process that has ended has none
+    found = dict(re.findall(r"(RssAnon|RssFile):\s*(\d+)", status))  # empty of a process that has ended
+    anonymous, files = (int(found.get(key, 0)) << 10 for key in ("RssAnon", "RssFile"))
+    return anonymous, anonymous + files
 
 
 def assert_as_said(facts: dict) -> None:
