@@ -81,6 +81,10 @@ def _skip_for_missing() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, Any, Any]:
+    from tests import levels
+
+    if reason := levels.why_too_late(item):
+        pytest.skip(reason)
     return (yield from _skip_for_missing())
 
 

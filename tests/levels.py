@@ -9,8 +9,12 @@ Few tests are marked by hand. What repeats one thing over many cases is thinned 
   seconds for. Every operator's values and gradients stay, on `SMALL` examples.
 - Rooms and files of `SLOW` train, compile, start processes or sweep: they are slow. So is what `wide("cpu")` keeps for
   its argument. Not so on a GPU, whose gate (`make gpu`) runs what is not slow.
+
+Where CI has so much time and no more, LKOPS_TEST_MINUTES ends it: exhaustive tests that would begin later are skipped.
 """
 
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -20,19 +24,25 @@ import torch
 
 from lkops.testing import Example
 
+BEGAN = time.monotonic()
+
 # the interpreter takes under a second for their kernels on a small image, and several for those of the others
 QUICK_IN_THE_INTERPRETER = ("channel_attention", "conv2d", "norm_conv1x1_gelu", "spectral_losses")
 SMALL = {("plain", torch.float32), ("one_pixel", torch.bfloat16), ("one_pixel", torch.float16)}
 SLOW = """
     tests/bench/ tests/docs/ tests/edge/ tests/lkcanet/benchmark/ tests/lkcanet/cluster/ tests/lkcanet/commands/
     tests/lkcanet/deploy/ tests/lkcanet/objectives/ tests/lkcanet/reproduce/ tests/lkcanet/training/
+    tests/lkcanet/data/test_prepare_sets.py tests/lkcanet/evaluation/test_figures.py
     tests/lkcanet/inference/test_inference_memory.py tests/lkcanet/models/test_capabilities.py
-    tests/lkcanet/models/test_comparators.py tests/lkcanet/models/test_models.py tests/lkops/build/
-    tests/lkops/lowrank/ tests/lkops/triton/ tests/lkops/fusion/test_fusion_hooks.py tests/lkops/ops/test_bits.py
-    tests/lkops/ops/test_compile.py tests/lkops/ops/test_conv2d_weights.py tests/lkops/ops/test_cuda_on_the_host.py
-    tests/lkops/ops/test_edges.py tests/lkops/ops/test_empty_batches.py tests/lkops/ops/test_every_value.py
+    tests/lkcanet/models/test_comparators.py tests/lkcanet/models/test_foreign_checkpoints.py
+    tests/lkcanet/models/test_models.py tests/lkops/build/ tests/lkops/lowrank/ tests/lkops/triton/
+    tests/lkops/fusion/test_fusion_convs.py tests/lkops/fusion/test_fusion_hooks.py
+    tests/lkops/fusion/test_fusion_routes.py tests/lkops/ops/test_bits.py tests/lkops/ops/test_compile.py
+    tests/lkops/ops/test_conv2d_weights.py tests/lkops/ops/test_cuda_on_the_host.py tests/lkops/ops/test_edges.py
+    tests/lkops/ops/test_empty_batches.py tests/lkops/ops/test_every_value.py tests/lkops/ops/test_kernels_to_come.py
     tests/lkops/ops/test_losses_kernel.py tests/lkops/ops/test_memory.py tests/lkops/ops/test_module_options.py
-    tests/lkops/ops/test_nan.py tests/lkops/ops/test_options.py
+    tests/lkops/ops/test_nan.py tests/lkops/ops/test_options.py tests/lkops/ops/test_projection_kernel.py
+    tests/lkops/test_backends.py
 """
 
 
@@ -63,6 +73,14 @@ def covering(cases: Iterable[dict[str, Any]]) -> list[int]:
         kept.append(best)
         missing -= wanted[best]
     return kept
+
+
+def why_too_late(item: pytest.Item) -> str:
+    """Why there is no time for a test, or nothing."""
+    minutes = os.environ.get("LKOPS_TEST_MINUTES")
+    if not minutes or item.get_closest_marker("exhaustive") is None or time.monotonic() < BEGAN + 60 * float(minutes):
+        return ""
+    return f"exhaustive, and the {minutes} minutes of LKOPS_TEST_MINUTES are over"
 
 
 def _groups(items: Iterable[pytest.Item], wide: Callable[[pytest.Item], bool]) -> Iterable[list[pytest.Item]]:

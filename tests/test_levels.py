@@ -78,6 +78,18 @@ def test_the_interpreter_runs_every_operator_on_small_cases_and_quick_ones_on_ot
     assert left(items, "slow") == [], "no second of the interpreter in make check"
 
 
+def test_what_is_exhaustive_begins_no_later_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    exhaustive, other = Item("test_a", pytest.mark.exhaustive), Item("test_b", pytest.mark.slow)
+    monkeypatch.delenv("LKOPS_TEST_MINUTES", raising=False)
+    monkeypatch.setattr(levels, "BEGAN", levels.time.monotonic() - 3600)
+    assert levels.why_too_late(exhaustive) == ""
+    monkeypatch.setenv("LKOPS_TEST_MINUTES", "61")
+    assert levels.why_too_late(exhaustive) == ""
+    monkeypatch.setenv("LKOPS_TEST_MINUTES", "59.5")
+    assert levels.why_too_late(exhaustive) == "exhaustive, and the 59.5 minutes of LKOPS_TEST_MINUTES are over"
+    assert levels.why_too_late(other) == ""
+
+
 def test_pytest_enters_every_room(pytestconfig: pytest.Config) -> None:
     """By default it leaves out folders by the name of build, dist and others, without a word."""
     root = Path(__file__).parent

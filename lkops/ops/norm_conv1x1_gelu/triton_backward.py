@@ -30,7 +30,7 @@ def pixels_backward_kernel(
     BLOCK_K: tl.constexpr,
     BLOCK_P: tl.constexpr,
 ):
-    """What is needed of one tile: dx (plus the residual), dh = grad gelu'(h), and the moments of each pixel.
+    """What is needed of one tile: dx (plus the residual), dh = grad gelu'(h), and mean and 1 / std of each pixel.
 
         dz = W^T dh,   g = dz * norm_weight,   dx = (g - mean_c(g) - xhat mean_c(g xhat)) / std
 
@@ -44,17 +44,17 @@ def pixels_backward_kernel(
     grad_ptr += n * OUTPUTS * plane
     c, outputs = tl.arange(0, BLOCK_ALL), tl.arange(0, BLOCK_K)
     x = load_tile(x_ptr, c, p, CHANNELS, plane).to(tl.float32)
-    mean, rstd, offset = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
+    mean, rest, rstd = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
     if moments_ptr is not None:
-        tl.store(moments_ptr + n * plane + p, mean, mask=p < plane)
+        # in sums over pixels a rounding of the mean is as good as eager's
+        tl.store(moments_ptr + n * plane + p, mean + rest, mask=p < plane)
         tl.store(moments_ptr + (batch + n) * plane + p, rstd, mask=p < plane)
-        tl.store(moments_ptr + (2 * batch + n) * plane + p, offset, mask=p < plane)
     dz = tl.zeros((BLOCK_ALL, BLOCK_P), tl.float32)
     for start in range(0, OUTPUTS, BLOCK_K):
         k = start + outputs
         grad = load_tile(grad_ptr, k, p, OUTPUTS, plane)
         h = before_gelu(
-            x, mean, rstd, offset, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
+            x, mean, rest, rstd, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
             CHANNELS, OUTPUTS, PRECISION, BLOCK_C,
         )  # fmt: skip
         dh = (grad.to(tl.float32) * gelu_slope(h)).to(w_ptr.dtype.element_ty)
@@ -68,7 +68,7 @@ def pixels_backward_kernel(
             residual_ptr += n * CHANNELS * plane
         if BLOCK_ALL >= CHANNELS:
             g = dz * load_vector(norm_weight_ptr, c, CHANNELS)[:, None]
-            xhat = normalised(x, mean, rstd, offset, c, CHANNELS)
+            xhat = normalised(x, mean, rest, rstd, c, CHANNELS)
             g_mean, gx_mean = tl.sum(g, 0) / CHANNELS, tl.sum(g * xhat, 0) / CHANNELS
             dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
             if residual_ptr is not None:
@@ -87,14 +87,14 @@ def pixels_backward_kernel(
                 g = g.to(dx_ptr.dtype.element_ty).to(tl.float32)
                 store_tile(dx_ptr, start + c, p, CHANNELS, plane, g)
                 more = load_tile(x_ptr, start + c, p, CHANNELS, plane)
-                xhat = normalised(more, mean, rstd, offset, start + c, CHANNELS)
+                xhat = normalised(more, mean, rest, rstd, start + c, CHANNELS)
                 g_mean += tl.sum(g, 0) / CHANNELS
                 gx_mean += tl.sum(g * xhat, 0) / CHANNELS
             tl.debug_barrier()
             for start in range(0, CHANNELS, BLOCK_ALL):
                 g = load_tile(dx_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
                 more = load_tile(x_ptr, start + c, p, CHANNELS, plane)
-                xhat = normalised(more, mean, rstd, offset, start + c, CHANNELS)
+                xhat = normalised(more, mean, rest, rstd, start + c, CHANNELS)
                 dx = rstd[None, :] * (g - g_mean[None, :] - xhat * gx_mean[None, :])
                 if residual_ptr is not None:
                     dx += load_tile(residual_ptr, start + c, p, CHANNELS, plane).to(tl.float32)
@@ -134,11 +134,10 @@ def products_kernel(
         p = tile % tiles * BLOCK_P + tl.arange(0, BLOCK_P)
         mean = tl.load(moments_ptr + n * plane + p, mask=p < plane, other=0.0)
         rstd = tl.load(moments_ptr + (batch + n) * plane + p, mask=p < plane, other=0.0)
-        offset = tl.load(moments_ptr + (2 * batch + n) * plane + p, mask=p < plane, other=0.0)
         x = load_tile(x_ptr + n * CHANNELS * plane, c, p, CHANNELS, plane)
         dh = load_tile(dh_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane)
         # channels beyond the last give rows of their own, which are not stored
-        xhat = ((x.to(tl.float32) - mean[None, :]) * rstd[None, :] + offset[None, :]).to(dh.dtype)
+        xhat = ((x.to(tl.float32) - mean[None, :]) * rstd[None, :]).to(dh.dtype)
         products = dot(xhat, tl.trans(dh), products, PRECISION)
         sums += tl.sum(dh.to(tl.float32), 1)
     partial_ptr += s.to(tl.int64) * (CHANNELS + 1) * OUTPUTS

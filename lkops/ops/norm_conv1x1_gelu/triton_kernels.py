@@ -46,9 +46,9 @@ def forward_kernel(
     n = (tile // tiles).to(tl.int64)
     x_ptr += n * CHANNELS * plane
     x = load_tile(x_ptr, tl.arange(0, BLOCK_ALL), p, CHANNELS, plane).to(tl.float32)
-    mean, rstd, offset = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
+    mean, rest, rstd = moments(x, x_ptr, p, plane, eps, CHANNELS, BLOCK_ALL)
     h = before_gelu(
-        x, mean, rstd, offset, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
+        x, mean, rest, rstd, x_ptr, norm_weight_ptr, norm_bias_ptr, w_ptr, b_ptr, k, p, plane,
         CHANNELS, OUTPUTS, PRECISION, BLOCK_C,
     )  # fmt: skip
     store_tile(y_ptr + n * OUTPUTS * plane, k, p, OUTPUTS, plane, gelu(h))
@@ -103,7 +103,7 @@ def backward(
     constants = tile_constants("norm_conv1x1_gelu.pixels_backward", x, weight)
     of_parameters = any(gradient is not None for gradient in parameters)
     dh = torch.empty_like(grad) if of_parameters or c > constants["BLOCK_ALL"] else None
-    means = workspace(x, 3, n, h * w) if of_parameters else None
+    means = workspace(x, 2, n, h * w) if of_parameters else None
     inputs = (grad, x, norm_weight, norm_bias, weight, bias, residual)
     grid = (n * triton.cdiv(h * w, constants["BLOCK_P"]),)
     launch(pixels_backward_kernel, grid, *inputs, dx, dh, means, n, h * w, eps, **constants)

@@ -27,13 +27,13 @@ def store_tile(image_ptr, c, p, channels, plane, values):
 
 @triton.jit
 def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.constexpr):
-    """Mean over the channels, 1 / sqrt(variance + eps) and `offset` of pixels p; `x` has the first BLOCK_ALL channels.
+    """Mean over the channels, its rest and 1 / sqrt(variance + eps) of pixels p; `x` has the first BLOCK_ALL channels.
 
-    xhat = (x - mean) / std + offset. The mean of what remains after subtracting the mean corrects it for float32, where
-    its rounding is felt if it is far from 0: that is less than a rounding of the mean, and added to it would be lost
-    again. No less of the mean square is left than those roundings leave: channels that are alike would have a variance
-    of noise. And a remainder whose square would overflow counts as a large number: the mean square did then, and
-    infinity less infinity is none.
+    xhat = (x - mean - rest) / std. The rest, the mean of what remains after subtracting the mean, corrects it for
+    float32, where its rounding is felt if it is far from 0: it is less than that rounding, and added to the mean would
+    be lost again. No less of the mean square is left than those roundings leave: channels that are alike would have a
+    variance of noise. And a remainder whose square would overflow counts as a large number: the mean square did then,
+    and infinity less infinity is none.
     """
     CORRECTED: tl.constexpr = x_ptr.dtype.element_ty == tl.float32
     c = tl.arange(0, BLOCK_ALL)
@@ -58,14 +58,13 @@ def moments(x, x_ptr, p, plane, eps, CHANNELS: tl.constexpr, BLOCK_ALL: tl.const
     variance = mean_square - bounded * bounded
     least = 1e-6 * mean_square
     variance = tl.where(variance < least, least, variance)  # tl.maximum would hide NaN
-    rstd = tl.rsqrt(variance + eps)
-    return mean, rstd, -rest * rstd
+    return mean, rest, tl.rsqrt(variance + eps)
 
 
 @triton.jit
-def normalised(x, mean, rstd, offset, c, CHANNELS: tl.constexpr):
+def normalised(x, mean, rest, rstd, c, CHANNELS: tl.constexpr):
     """xhat of channels c, in float32; zeros outside, where a large mean may give infinity."""
-    xhat = (x.to(tl.float32) - mean[None, :]) * rstd[None, :] + offset[None, :]
+    xhat = (x.to(tl.float32) - mean[None, :] - rest[None, :]) * rstd[None, :]
     return tl.where(c[:, None] < CHANNELS, xhat, 0.0)
 
 
@@ -86,8 +85,8 @@ def load_weight(w_ptr, k, c, OUTPUTS: tl.constexpr, CHANNELS: tl.constexpr):
 def before_gelu(
     x,
     mean,
+    rest,
     rstd,
-    offset,
     x_ptr,
     norm_weight_ptr,
     norm_bias_ptr,
@@ -106,9 +105,9 @@ def before_gelu(
     for start in range(0, CHANNELS, BLOCK_C):
         c = start + tl.arange(0, BLOCK_C)
         if BLOCK_C < CHANNELS:
-            xhat = normalised(load_tile(x_ptr, c, p, CHANNELS, plane), mean, rstd, offset, c, CHANNELS)
+            xhat = normalised(load_tile(x_ptr, c, p, CHANNELS, plane), mean, rest, rstd, c, CHANNELS)
         else:
-            xhat = normalised(x, mean, rstd, offset, c, CHANNELS)
+            xhat = normalised(x, mean, rest, rstd, c, CHANNELS)
         scale, shift = load_vector(norm_weight_ptr, c, CHANNELS), load_vector(norm_bias_ptr, c, CHANNELS)
         z = xhat * scale[:, None] + shift[:, None]
         h = dot(load_weight(w_ptr, k, c, OUTPUTS, CHANNELS), z.to(w_ptr.dtype.element_ty), h, PRECISION)
