@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from . import ways
+from .draws import same_chance
 from .hooks import no_global_hooks
-from .running import restored, same_chance
+from .running import restored
 
 REPEATS = 5  # of each part in each way, at least
 SECONDS = 0.02  # that parts of one kind may take, once they have these

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 import lkops
 from lkops.fusion import calls
-from lkops.fusion.running import SameDraws
+from lkops.fusion.draws import SameDraws
 from tests.lkops.fusion.foreign import NETWORKS
 
 OPERATORS = ("upsample_add", "depthwise_conv2d", "channel_attention", "norm_conv1x1_gelu", "bicubic_upsample")
