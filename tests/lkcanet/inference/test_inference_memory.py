@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from lkcanet.inference import mapped as _mapped
 from lkcanet.models import LKCANet, lkca_lr
 
 ROOT = Path(__file__).parents[3]
-needs_proc = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 
 
 def network(*args: int, **options) -> LKCANet:
@@ -200,27 +197,33 @@ def test_reach_is_how_far_a_pixel_acts() -> None:
 
 
 MEASURE = """
-import json, sys
+import json, re, sys
 import numpy as np, torch
 from lkcanet.data.scenes import Scene
 from lkcanet.inference import memory, super_resolve
 from lkcanet.models import LKCANet
 
 torch.set_num_threads(1)
+
+def status(key):
+    return int(re.search(key + r":\\s*(\\d+)", open("/proc/self/status").read())[1]) << 10
+
 bands, scale, channels, blocks, rows, columns, tile, out, ensemble = json.loads(sys.argv[1])
 model = LKCANet(bands, scale, channels, blocks, reduction=8)
 pixels = np.random.default_rng(0).random((bands, rows, columns), np.float32)
 super_resolve(model, Scene(pixels[:, :9, :9].copy(), 1.0))  # what torch loads and keeps once
-said = memory(model, rows, columns, tile=tile and tuple(tile), mapped=out is not None, ensemble=ensemble)
-print(json.dumps({"there": pixels.nbytes, **said.as_dict()}), flush=True)
-sys.stdin.readline()
+base = status("VmRSS") - pixels.nbytes
+open("/proc/self/clear_refs", "w").write("5")  # the peak starts anew
 result = super_resolve(model, Scene(pixels, 1.0), tile=tile and tuple(tile), out=out, ensemble=ensemble)
+peak = status("VmHWM") - base
 assert result.pixels.shape == (bands, scale * rows, scale * columns)
+said = memory(model, rows, columns, tile=tile and tuple(tile), mapped=out is not None, ensemble=ensemble)
+print(json.dumps({"measured": peak, **said.as_dict()}))
 """
 
 
 @pytest.mark.wide(most=1)
-@needs_proc
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     ("case", "stage"),
     [
@@ -238,11 +241,12 @@ def test_memory_is_as_it_was_said(case: list, stage: str, tmp_path: Path) -> Non
     if backends.choose("lk_block", None, [torch.rand(1)]) != "cpu":
         pytest.skip("a rough figure where no compiled kernels are built")
     facts = measured(case, tmp_path)
-    assert_as_said(facts)
+    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    assert facts["measured"] > 150e6  # large beside what an allocator keeps
 
 
 @pytest.mark.wide(most=1)
-@needs_proc
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[64, 4, 64, 3, 200, 300, None, False], [64, 4, 64, 3, 400, 300, None, True]])
 def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> None:
     from lkops import backends
@@ -252,11 +256,12 @@ def test_memory_of_strips_of_the_whole_network(case: list, tmp_path: Path) -> No
     network = ("lkcanet.models.baselines import VDSRLR", "VDSRLR(bands, scale, channels, blocks)")
     # its maps take less than 32 MiB: of those that are freed glibc keeps some, which `memory` does not count
     facts = measured(case, tmp_path, *network, gives_back=True)
-    assert_as_said(facts)
+    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    assert facts["measured"] > 150e6
 
 
 @pytest.mark.wide(most=1)
-@needs_proc
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[16, 2, 64, 2, 320, 512, None, True], [48, 4, 32, 2, 256, 384, [128, 128], False]])
 def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> None:
     from lkops import backends
@@ -266,19 +271,22 @@ def test_memory_of_a_network_with_a_long_skip(case: list, tmp_path: Path) -> Non
     facts = measured(
         case, tmp_path, "lkcanet.models import LKCARes", "LKCARes(bands, scale, channels, blocks, reduction=8)"
     )
-    assert_as_said(facts)
+    assert abs(facts["peak"] / facts["measured"] - 1) < 0.2, facts
+    assert facts["measured"] > 150e6
 
 
 @pytest.mark.exhaustive
-@needs_proc
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
 @pytest.mark.parametrize("case", [[48, 4, 32, 1, 200, 320, None, False], [64, 4, 16, 1, 448, 300, None, True]])
 def test_memory_of_the_ensemble(case: list, tmp_path: Path) -> None:
     from lkops import backends
 
     if backends.choose("lk_block", None, [torch.rand(1)]) != "cpu":
         pytest.skip("a rough figure where no compiled kernels are built")
-    facts = measured(case, tmp_path, ensemble=True)
-    assert_as_said(facts)
+    facts = measured(case, tmp_path, ensemble=True, gives_back=True)
+    # what glibc may keep of the blocks' small maps is said too, and by chance it keeps from none to all of it
+    assert 0.8 < facts["peak"] / facts["measured"] < 1.35, facts
+    assert facts["measured"] > 150e6
 
 
 def measured(case: list, folder: Path, *other: str, ensemble: bool = False, gives_back: bool = False) -> dict:
@@ -295,36 +303,15 @@ def measured(case: list, folder: Path, *other: str, ensemble: bool = False, give
         script = script.replace(old, new)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= {"MALLOC_MMAP_THRESHOLD_": "65536"} if gives_back else {}
-    command, pipe = [sys.executable, "-c", script, json.dumps(case)], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment, cwd=ROOT) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        facts = json.loads(process.stdout.readline())
-        base, peaks = resident(process.pid), [0, 0]
-        process.stdin.write("\n")
-        process.stdin.close()
-        while process.poll() is None:
-            peaks = [max(*both) for both in zip(peaks, resident(process.pid), strict=True)]
-            time.sleep(0.002)
-    assert process.returncode == 0
-    there = facts.pop("there")  # the scene, which `memory` counts
-    measured, with_files = (peak - before + there for peak, before in zip(peaks, base, strict=True))
-    return {"measured": measured, "with files": with_files, **facts}
-
-
-def resident(pid: int) -> tuple[int, int]:
-    """Bytes of memory that no file is behind, and of all: of files, such as torch's libraries, the system takes pages
-    back when it wants to."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    found = dict(re.findall(r"(RssAnon|RssFile):\s*(\d+)", status))  # empty of a process that has ended
-    anonymous, files = (int(found.get(key, 0)) << 10 for key in ("RssAnon", "RssFile"))
-    return anonymous, anonymous + files
-
-
-def assert_as_said(facts: dict) -> None:
-    assert facts["peak"] < 1.2 * facts["measured"], facts
-    assert facts["peak"] > 0.8 * facts["with files"], facts
-    assert facts["measured"] > 150e6  # large beside what an allocator keeps
+    output = subprocess.run(
+        [sys.executable, "-c", script, json.dumps(case)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+        cwd=ROOT,
+    )
+    return json.loads(output.stdout)
 
 
 def test_memory_of_the_large_scene_of_the_issue() -> None:
