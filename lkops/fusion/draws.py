@@ -12,8 +12,6 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 _DECISIONS = {"__bool__", "item", "__int__", "__index__", "__len__", "equal", "allclose", "is_nonzero"}
-
-
 _NARROW = {torch.float32, torch.float16, torch.bfloat16}
 
 
@@ -32,26 +30,29 @@ class SameDraws(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if args and isinstance(args[0], Tensor) and (name in ("dropout", "bernoulli") or name.endswith("_like")):
             args = (args[0].contiguous(), *args[1:])
-        if self.exact:
-            func, args, kwargs = _in_float64(name, func, args, kwargs or {})
-        result = func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        result = _in_float64(name, func, args, kwargs) if self.exact else func(*args, **kwargs)
         if not self.inside and name != "__get__":
             decided = name in _DECISIONS and isinstance(result, (bool, int))
             self.route.append((name, result) if decided else name)
         return result
 
 
-def _in_float64(name: str, func: Any, args: Any, kwargs: Any) -> tuple[Any, Any, Any]:
-    """The same call with float64 in place of every narrower floating type; `view` says how to read bits."""
+def _in_float64(name: str, func: Any, args: Any, kwargs: Any) -> Any:
+    """What the call gives with float64 in place of every narrower floating type; `view` says how to read bits. What is
+    made of no tensor, such as random numbers, has the values that it has in the model."""
+    if not any(isinstance(value, Tensor) for value in pytree.tree_leaves((args, kwargs))):
+        made = func(*args, **kwargs)
+        return made.double() if isinstance(made, Tensor) and made.dtype in _NARROW else made
     if name in ("float", "half", "bfloat16"):
-        return Tensor.double, args, kwargs
-    if name == "view":
-        return func, args, kwargs
+        return Tensor.double(*args, **kwargs)
 
     def wide(value: Any) -> Any:
         return torch.float64 if isinstance(value, torch.dtype) and value in _NARROW else value
 
-    return func, *pytree.tree_map(wide, (args, kwargs))
+    if name != "view":
+        args, kwargs = pytree.tree_map(wide, (args, kwargs))
+    return func(*args, **kwargs)
 
 
 @contextmanager

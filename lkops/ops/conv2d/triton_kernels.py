@@ -200,10 +200,11 @@ def backward(
     dinput, dweight = None, None
     if of_conv:
         mask = [bool(needs[0]), bool(needs[1]), False]
-        input, weight = rightly_laid_out(input, weight, _geometry(o)[2])  # as in Triton's interpreter
+        geometry = _geometry(o)
+        input, weight = rightly_laid_out(input, weight, geometry[2])  # in Triton's interpreter, by the CPU's conv
         with _deterministic():
             dinput, dweight, _ = torch.ops.aten.convolution_backward(
-                dconv, input, weight, None, *_geometry(o), False, [0, 0], o.groups, mask
+                dconv, input, weight, None, *geometry, False, [0, 0], o.groups, mask
             )
     dresidual = grad.clone() if needs[4] else None
     dweight = None if dweight is None else dweight.contiguous()

@@ -72,6 +72,8 @@ TYPES = {
     "by name": "y.to(dtype=torch.float32)",
     "type": "y.type(torch.float32)",
     "a new tensor": "F.conv2d(y, torch.ones(4, 1, 1, 1, dtype=torch.float32), groups=4)",
+    "the usual type": "F.conv2d(y, torch.ones(4, 1, 1, 1), groups=4)",
+    "random numbers": "(y * (0.5 + torch.rand(y.shape, dtype=torch.float32)))",
 }
 
 
